@@ -1,0 +1,58 @@
+"""What can go wrong in the runtime, with the exit code a command ends with.
+
+EdgeError                         root; every class carries `exit_code`
+├── UsageError                 2  an argument or a parameter is out of range, or two contradict each other
+├── InputError                 3  the input is bad
+│   ├── ArtifactError          3  a folder, graph or JSON file is broken, foreign or unsafe
+│   └── PromptError            3  a prompt cannot be run as it stands
+│       └── ContextLengthError 3  more positions than the session can hold
+└── MissingError               4  the environment lacks a package, provider, driver or device
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeError(Exception):
+    """Root of the errors a user can act on; the message is one line: what, expected and found, what to do.
+
+    Args:
+        message: the text; runs of whitespace, line breaks among them, are folded to one space, so that the text of
+            another library's error can be quoted as it comes.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class UsageError(EdgeError):
+    """An argument or a parameter is out of range, or two of them contradict each other."""
+
+    exit_code = 2
+
+
+class InputError(EdgeError):
+    """What was handed in to be worked on is bad."""
+
+    exit_code = 3
+
+
+class ArtifactError(InputError):
+    """An artifact folder, a graph or one of its JSON files is broken, foreign or unsafe."""
+
+
+class PromptError(InputError):
+    """A prompt cannot be run as it stands."""
+
+
+class ContextLengthError(PromptError):
+    """A call would need more positions than the session can hold; nothing has been run."""
+
+
+class MissingError(EdgeError):
+    """The environment lacks something: a package, an execution provider, a driver, a device."""
+
+    exit_code = 4
