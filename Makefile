@@ -1,0 +1,95 @@
+# The same commands for a developer and for CI. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out
+# Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
+TF4 := .venv-tf4
+TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
+
+PACKAGES := cli export minimind runtime
+SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.installed ## make .venv with the wheel, its extras and every console script
+
+# Dependencies only: what the wheel asks for, at the versions of constraints.txt.
+$(VENV)/.dependencies: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt setuptools
+	$(MAKE) --no-print-directory wheel
+	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,dev]"
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(MAKE) --no-print-directory wheel
+	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl
+	touch $@
+
+.PHONY: wheel
+wheel: ## build dist/minimind_edge-*.whl
+	rm -rf build dist
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
+	$(BIN)/python scripts/check_wheel.py dist
+
+.PHONY: dev
+dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)
+	rm -f $(VENV)/.installed
+	$(PIP) --no-deps --no-build-isolation --editable .
+
+.PHONY: demo
+demo: setup ## export the bundled checkpoint to out/ and let it talk, in English and in Chinese
+	$(BIN)/minimind-export onnx -o $(OUT)/demo --force
+	$(BIN)/minimind-run --engine $(OUT)/demo "What is the capital of France?" --seed 0 --stats
+	$(BIN)/minimind-run --engine $(OUT)/demo "你好，请介绍一下你自己。" --seed 0 --stats
+
+.PHONY: test
+test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
+
+.PHONY: lint
+lint: $(VENV)/.dependencies ## ruff check and ruff format --check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(VENV)/.dependencies ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: types
+types: $(VENV)/.dependencies ## mypy --strict over the four packages
+	$(BIN)/python scripts/check_types.py
+
+.PHONY: layers
+layers: $(VENV)/.dependencies ## import-linter's contracts
+	$(BIN)/python scripts/check_layers.py
+
+.PHONY: pytest
+pytest: $(VENV)/.installed ## the tests, against the built wheel
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest
+
+.PHONY: test-transformers4
+test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
+	PYTHONPATH=$(CURDIR)/$(TF4)/site $(BIN)/pytest $(TF4_TESTS)
+
+$(TF4)/.installed: Makefile $(VENV)/.dependencies
+	rm -rf $(TF4)
+	$(PIP) --no-deps --target $(TF4)/site $(TF4_PACKAGES)
+	touch $@
+
+.PHONY: test-wheel-only
+test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
+	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf build dist out .mirror *.egg-info $(VENV) $(TF4)

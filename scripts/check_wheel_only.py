@@ -1,0 +1,88 @@
+"""The wheel by itself: a fresh venv without the extras runs an exported artifact, and is small.
+
+What a device gets from `pip install minimind-edge`: no torch, transformers or onnx. An artifact is exported by the
+environment this script runs in, and both environments must generate the same tokens from it.
+
+Usage: check_wheel_only.py --wheel FILE [--python PYTHON]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_BYTES = 220_000_000
+EXPORT_ONLY = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors")
+PROMPT = "What is the capital of France?"
+
+
+def output_of(command: list[str | Path]) -> str:
+    """Run a command outside the checkout and return what it wrote to stdout; its failure ends this script."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True, check=True)
+    return result.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what could lend the venv another environment's packages."""
+    return {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
+
+
+def size_in_bytes(folder: Path) -> int:
+    """The bytes of every file below a folder, links not followed."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def generated_ids(bin_folder: Path, artifact: Path) -> list[int]:
+    """The greedy continuation that one environment's minimind-run gives."""
+    command: list[str | Path] = [bin_folder / "minimind-run", "--engine", artifact, "--greedy", "-n", "32", "--json", PROMPT]
+    token_ids: list[int] = json.loads(output_of(command))["token_ids"]
+    return token_ids
+
+
+def check(wheel: Path, python: str, work: Path) -> list[str]:
+    """Return what is wrong with the wheel on its own, one line each."""
+    venv, artifact, here = work / "venv", work / "artifact", Path(sys.executable).parent
+    output_of([here / "minimind-export", "onnx", "-o", artifact, "--no-verify", "--json"])
+
+    subprocess.run([python, "-m", "venv", venv], check=True)
+    empty = size_in_bytes(venv)
+    pip = [venv / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    output_of([*pip, "-c", ROOT / "constraints.txt", wheel])
+    installed = size_in_bytes(venv) - empty
+    print(f"check_wheel_only: the wheel and what it needs take {installed / 1e6:.0f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
+
+    problems = []
+    if installed > LIMIT_BYTES:
+        problems.append(f"{installed} bytes installed, expected at most {LIMIT_BYTES}")
+    probe = f"import importlib.util as u; print([m for m in {EXPORT_ONLY} if u.find_spec(m)])"
+    found = output_of([venv / "bin/python", "-c", probe]).strip()
+    if found != "[]":
+        problems.append(f"the wheel's own dependencies brought {found}")
+    expected, actual = generated_ids(here, artifact), generated_ids(venv / "bin", artifact)
+    if not actual or actual != expected:
+        problems.append(f"generated {actual}, expected {expected}")
+    return problems
+
+
+def main() -> int:
+    """Return 0 when the wheel alone does the device's job."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheel", type=Path, required=True)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that makes the venv")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        problems = check(arguments.wheel.resolve(), arguments.python, Path(work))
+    for problem in problems:
+        print(f"check_wheel_only: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
