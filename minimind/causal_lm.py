@@ -1,0 +1,113 @@
+"""MiniMind with its language-model head, as a Hugging Face model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
+
+from .attention import KeyValue
+from .config import MiniMindConfig
+from .model import MiniMindModel
+from .moe import MoEGate
+
+INITIALIZER_RANGE = 0.02
+
+
+class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """Next-token logits, training loss, and `generate` by way of `transformers`."""
+
+    config_class = MiniMindConfig
+    base_model_prefix = "model"
+    _no_split_modules = ("MiniMindBlock",)
+    _supports_sdpa = True
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: MiniMindConfig | None = None) -> None:
+        super().__init__(MiniMindConfig() if config is None else config)
+        self.model = MiniMindModel(self.config)
+        self.lm_head = nn.Linear(self.config.hidden_size, self.config.vocab_size, bias=False)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw fresh weights: normal for matrices, as `nn.Linear` does for the router."""
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=INITIALIZER_RANGE)
+        elif isinstance(module, MoEGate):
+            module.reset_parameters()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | Sequence[KeyValue] | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> MoeCausalLMOutputWithPast:
+        """Compute logits, and the loss where `labels` are given.
+
+        Args:
+            input_ids: [B, S] int64.
+            attention_mask: [B, P+S], 1 for real tokens and 0 for padding on either side; None for no padding.
+            position_ids: [B, S] int64; None counts each row's real tokens.
+            past_key_values: A `DynamicCache`, which is extended, or a (key, value) per block, each [B, H_kv, P, D].
+            labels: [B, S] int64, -100 where no loss is due; they are shifted here.
+            use_cache: Return the extended cache, in the form that came in; None means not in training.
+            logits_to_keep: Only the last so many positions' logits (0: all), or these positions'.
+            kwargs: What `transformers` passes besides; ignored.
+
+        Returns:
+            `logits` [B, S, V] in the weights' dtype, `past_key_values`, `loss` without the balancing loss, which is
+            `aux_loss`: add the two in training.
+
+        Raises:
+            TypeError: A cache of another kind.
+        """
+        use_cache = not self.training if use_cache is None else use_cache
+        cache = past_key_values if isinstance(past_key_values, Cache) else None
+        past = _layers_of(cache) if cache is not None else past_key_values
+        hidden_states, presents, aux_loss = self.model(input_ids, attention_mask, past, use_cache, position_ids)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(hidden_states[:, kept])
+        if cache is not None and use_cache:
+            _extend(cache, presents, input_ids.shape[1])
+        return MoeCausalLMOutputWithPast(
+            loss=None if labels is None else next_token_loss(logits, labels),
+            aux_loss=aux_loss,
+            logits=logits,
+            past_key_values=(cache if cache is not None else tuple(presents)) if use_cache else None,
+        )
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats of `logits` [B, S, V] against the next position's `labels` [B, S]; -100 is skipped."""
+    predictions = logits[:, :-1].float().flatten(0, 1)
+    return cross_entropy(predictions, labels[:, 1:].flatten(), ignore_index=-100)
+
+
+def _layers_of(cache: Cache) -> list[KeyValue] | None:
+    """The cache's (key, value) pairs, or None where it is empty."""
+    if not isinstance(cache, DynamicCache):
+        raise TypeError(f"MiniMind takes a DynamicCache or (key, value) pairs, not a {type(cache).__name__}")
+    if cache.get_seq_length() == 0:
+        return None
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _extend(cache: Cache, presents: Sequence[KeyValue], length: int) -> None:
+    """Append the last `length` positions of each block's key and value."""
+    for index, (key, value) in enumerate(presents):
+        cache.update(key[:, :, -length:], value[:, :, -length:], index)
+
+
+AutoConfig.register("minimind", MiniMindConfig)
+AutoModelForCausalLM.register(MiniMindConfig, MiniMindForCausalLM)

@@ -1,0 +1,208 @@
+"""The configuration of both living MiniMind generations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from .errors import ConfigError
+
+YARN_DEFAULTS: dict[str, Any] = {
+    "type": "yarn",
+    "factor": 16.0,
+    "original_max_position_embeddings": 2048,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "attention_factor": 1.0,
+}
+
+MINIMIND3_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-6,
+    "qk_norm": True,
+    "n_shared_experts": 0,
+    "num_experts_per_tok": 1,
+    "aux_loss_alpha": 5e-4,
+    "seq_aux": False,
+}
+
+
+class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
+    """Architecture of a MiniMind; the defaults are MiniMind2-small (26M), `minimind3` gives the next generation's.
+
+    Args:
+        hidden_size: Width H of the residual stream.
+        num_hidden_layers: Number of blocks.
+        num_attention_heads: Query heads H_q.
+        num_key_value_heads: Key and value heads H_kv; None means as many as query heads.
+        head_dim: Width D of a head, even; None means `hidden_size // num_attention_heads`.
+        vocab_size: Entries V of the embedding and the head.
+        intermediate_size: Inner width of the feed-forward network; None means `64 * ceil(int(8 H / 3) / 64)`.
+        hidden_act: Name of the gate's activation in `transformers.activations.ACT2FN`.
+        max_position_embeddings: Longest context in tokens that the model claims.
+        rope_theta: Base of the rotary frequencies.
+        inference_rope_scaling: Stretch the context by YaRN.
+        rope_scaling: YaRN parameters that replace `YARN_DEFAULTS`; giving them turns the scaling on.
+        dropout: Probability, in training only.
+        rms_norm_eps: Epsilon of every RMSNorm.
+        flash_attn: Attention by `scaled_dot_product_attention`; False writes it out. Both give the same result.
+        qk_norm: RMSNorm over each query and key head before RoPE: what tells MiniMind-3 from MiniMind2.
+        tie_word_embeddings: The head shares the embedding's weight.
+        use_moe: Mixture of experts in every block's feed-forward network.
+        n_routed_experts: Experts that the router chooses among.
+        n_shared_experts: Experts that every token passes through besides.
+        num_experts_per_tok: Routed experts per token.
+        moe_intermediate_size: Inner width of an expert; None means `intermediate_size`.
+        scoring_func: The router's scores; `softmax` is the only one there is.
+        aux_loss_alpha: Weight of the load-balancing loss in training.
+        seq_aux: Balance each sequence by itself instead of the whole batch.
+        norm_topk_prob: Rescale the chosen experts' weights to sum to 1.
+
+    Raises:
+        ConfigError: Values that contradict each other.
+    """
+
+    model_type = "minimind"
+    keys_to_ignore_at_inference = ("past_key_values",)
+
+    def __init__(  # noqa: PLR0917
+        self,
+        hidden_size: int = 512,
+        num_hidden_layers: int = 8,
+        num_attention_heads: int = 8,
+        num_key_value_heads: int | None = 2,
+        head_dim: int | None = None,
+        vocab_size: int = 6400,
+        intermediate_size: int | None = None,
+        hidden_act: str = "silu",
+        max_position_embeddings: int = 32768,
+        rope_theta: float = 1e6,
+        inference_rope_scaling: bool = False,
+        rope_scaling: dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        rms_norm_eps: float = 1e-5,
+        flash_attn: bool = True,
+        qk_norm: bool = False,
+        tie_word_embeddings: bool = True,
+        bos_token_id: int | None = 1,
+        eos_token_id: int | list[int] | None = 2,
+        pad_token_id: int | None = 0,
+        use_moe: bool = False,
+        n_routed_experts: int = 4,
+        n_shared_experts: int = 1,
+        num_experts_per_tok: int = 2,
+        moe_intermediate_size: int | None = None,
+        scoring_func: str = "softmax",
+        aux_loss_alpha: float = 0.01,
+        seq_aux: bool = True,
+        norm_topk_prob: bool = True,
+        yarn_parameters: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _require_positive(
+            hidden_size=hidden_size,
+            num_hidden_layers=num_hidden_layers,
+            num_attention_heads=num_attention_heads,
+            vocab_size=vocab_size,
+            max_position_embeddings=max_position_embeddings,
+        )
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
+        self.head_dim = hidden_size // num_attention_heads if head_dim is None else head_dim
+        self.vocab_size = vocab_size
+        self.intermediate_size = default_intermediate_size(hidden_size) if intermediate_size is None else intermediate_size
+        self.hidden_act = hidden_act
+        self.max_position_embeddings = max_position_embeddings
+        self.rope_theta = rope_theta
+        self.inference_rope_scaling = inference_rope_scaling or rope_scaling is not None
+        self.yarn_parameters = YARN_DEFAULTS | (yarn_parameters or {}) | (rope_scaling or {})
+        self.dropout = dropout
+        self.rms_norm_eps = rms_norm_eps
+        self.flash_attn = flash_attn
+        self.qk_norm = qk_norm
+        self.use_moe = use_moe
+        self.n_routed_experts = n_routed_experts
+        self.n_shared_experts = n_shared_experts
+        self.num_experts_per_tok = num_experts_per_tok
+        self.moe_intermediate_size = self.intermediate_size if moe_intermediate_size is None else moe_intermediate_size
+        self.scoring_func = scoring_func
+        self.aux_loss_alpha = aux_loss_alpha
+        self.seq_aux = seq_aux
+        self.norm_topk_prob = norm_topk_prob
+        self._check()
+        super().__init__(
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            pad_token_id=pad_token_id,
+            tie_word_embeddings=tie_word_embeddings,
+            **kwargs,
+        )
+
+    @classmethod
+    def minimind3(cls, **overrides: Any) -> MiniMindConfig:
+        """MiniMind-3's defaults (64M; with `use_moe` 198M) under the given overrides."""
+        fields = MINIMIND3_DEFAULTS | overrides
+        if fields.get("intermediate_size") is None:
+            fields["intermediate_size"] = default_intermediate_size_minimind3(fields["hidden_size"])
+        return cls(**fields)
+
+    @property
+    def generation(self) -> str:
+        """`minimind3` where queries and keys are normalised, else `minimind2`."""
+        return "minimind3" if self.qk_norm else "minimind2"
+
+    @property
+    def rope_scaling(self) -> dict[str, Any] | None:
+        """The YaRN parameters in force, or None for plain RoPE."""
+        return dict(self.yarn_parameters) if self.inference_rope_scaling else None
+
+    @property
+    def normalizes_expert_weights(self) -> bool:
+        """Whether chosen experts' weights are rescaled: MiniMind2 does so for two or more, MiniMind-3 for one too."""
+        return self.norm_topk_prob and (self.num_experts_per_tok > 1 or self.qk_norm)
+
+    def _check(self) -> None:
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        _require_positive(num_key_value_heads=kv_heads, head_dim=self.head_dim, intermediate_size=self.intermediate_size)
+        if heads % kv_heads:
+            raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs: set an even head_dim")
+        if self.yarn_parameters["type"] != "yarn":
+            raise ConfigError(f"rope_scaling type {self.yarn_parameters['type']!r} is not supported; MiniMind knows 'yarn'")
+        if self.use_moe:
+            self._check_moe()
+
+    def _check_moe(self) -> None:
+        _require_positive(
+            n_routed_experts=self.n_routed_experts,
+            num_experts_per_tok=self.num_experts_per_tok,
+            moe_intermediate_size=self.moe_intermediate_size,
+        )
+        if self.num_experts_per_tok > self.n_routed_experts:
+            raise ConfigError(
+                f"num_experts_per_tok {self.num_experts_per_tok} exceeds n_routed_experts {self.n_routed_experts}"
+            )
+        if self.scoring_func != "softmax":
+            raise ConfigError(f"scoring_func {self.scoring_func!r} is not supported; MiniMind's router uses 'softmax'")
+
+
+def default_intermediate_size(hidden_size: int) -> int:
+    """MiniMind2's feed-forward width: 8/3 of the hidden size, rounded up to a multiple of 64."""
+    return 64 * -(-int(hidden_size * 8 / 3) // 64)
+
+
+def default_intermediate_size_minimind3(hidden_size: int) -> int:
+    """MiniMind-3's feed-forward width: pi times the hidden size, rounded up to a multiple of 64."""
+    return 64 * math.ceil(hidden_size * math.pi / 64)
+
+
+def _require_positive(**values: int) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a positive integer, found {value!r}")
