@@ -37,7 +37,10 @@ def main() -> int:
         shipped = {name for name in archive.namelist() if name.startswith("minimind_edge/")}
     expected = expected_files()
     for name in sorted(expected - shipped):
-        print(f"check_wheel: {name} is missing from the wheel: list its package or data in pyproject.toml", file=sys.stderr)
+        print(
+            f"check_wheel: {name} is missing from the wheel: list its package or data in pyproject.toml",
+            file=sys.stderr,
+        )
     for name in sorted(shipped - expected):
         print(f"check_wheel: {name} is in the wheel and not in the checkout", file=sys.stderr)
     print(f"check_wheel: {wheels[0].name} holds {len(shipped)} files, {wheels[0].stat().st_size / 1e6:.1f} MB")

@@ -25,7 +25,9 @@ PROMPT = "What is the capital of France?"
 def output_of(command: list[str | Path]) -> str:
     """Run a command outside the checkout and return what it wrote to stdout; its failure ends this script."""
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True, check=True)
+        result = subprocess.run(
+            command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True, check=True
+        )
     return result.stdout
 
 
@@ -41,7 +43,16 @@ def size_in_bytes(folder: Path) -> int:
 
 def generated_ids(bin_folder: Path, artifact: Path) -> list[int]:
     """The greedy continuation that one environment's minimind-run gives."""
-    command: list[str | Path] = [bin_folder / "minimind-run", "--engine", artifact, "--greedy", "-n", "32", "--json", PROMPT]
+    command: list[str | Path] = [
+        bin_folder / "minimind-run",
+        "--engine",
+        artifact,
+        "--greedy",
+        "-n",
+        "32",
+        "--json",
+        PROMPT,
+    ]
     token_ids: list[int] = json.loads(output_of(command))["token_ids"]
     return token_ids
 
@@ -56,7 +67,7 @@ def check(wheel: Path, python: str, work: Path) -> list[str]:
     pip = [venv / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     output_of([*pip, "-c", ROOT / "constraints.txt", wheel])
     installed = size_in_bytes(venv) - empty
-    print(f"check_wheel_only: the wheel and what it needs take {installed / 1e6:.0f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
+    print(f"check_wheel_only: the wheel and its dependencies take {installed / 1e6:.0f} MB of {LIMIT_BYTES / 1e6:.0f}")
 
     problems = []
     if installed > LIMIT_BYTES:

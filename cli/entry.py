@@ -1,0 +1,125 @@
+"""How every command starts and ends: the one place that turns an error into a line on stderr and an exit code.
+
+    0    done
+    1    a bug in this program
+    2    usage: an option or an argument is wrong
+    3    the input is bad: checkpoint, config, artifact, prompt
+    4    the environment lacks something: a package, a driver, a device, disk space
+    5    parity failed
+    130  stopped by Ctrl-C; what was said so far stays
+    141  whoever read stdout went away
+
+With `MINIMIND_EDGE_DEBUG=1` the traceback comes too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUG, BAD_INPUT, ENVIRONMENT = 1, 3, 4
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir"})
+"""Modules that the extra `export` brings; without it the commands of `minimind-export` have to say so."""
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a typer app on the process's arguments and exit with the contract's code.
+
+    Args:
+        app: the commands.
+        name: what the help calls the program.
+    """
+    prepare_streams()
+    command = typer.main.get_command(app)
+    sys.exit(guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
+
+
+def prepare_streams() -> None:
+    """Let both streams carry any text in UTF-8, whatever the locale says."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+
+
+def guarded(call: Callable[[], object]) -> int:
+    """Call, flush stdout, and return the exit code; an error has been told on stderr then.
+
+    Args:
+        call: the program; returns its exit code, or anything else for 0.
+    """
+    try:
+        result = call()
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon_stdout()
+        return BROKEN_PIPE
+    except SystemExit as end:
+        # typer ends the program by itself, with a code of its own, when stdout's reader goes away.
+        if isinstance(end.__context__, BrokenPipeError):
+            return BROKEN_PIPE
+        raise
+    # The outermost handler: an error that is not known by here is a bug, and is reported as one.
+    except Exception as error:
+        return report(error)
+    return result if isinstance(result, int) else 0
+
+
+def report(error: Exception) -> int:
+    """Tell an error in one line on stderr and return its exit code."""
+    message, code = explain(error)
+    abandon_stdout()
+    if os.environ.get("MINIMIND_EDGE_DEBUG") == "1":
+        traceback.print_exception(error)
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return the message for people and the exit code of an error.
+
+    The packages' own errors carry an int `exit_code`, and so do typer's usage errors, which also word themselves.
+    """
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        wording = getattr(error, "format_message", None)
+        return (wording() if wording is not None else str(error)), code
+    if isinstance(error, ModuleNotFoundError):
+        return explain_missing_module(error), ENVIRONMENT
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: close other programs, or take a smaller model, batch or --max-length", ENVIRONMENT
+    return f"internal error: {type(error).__name__}: {error} (set MINIMIND_EDGE_DEBUG=1 to see where)", BUG
+
+
+def explain_missing_module(error: ModuleNotFoundError) -> str:
+    """Name the install command that brings a missing module."""
+    module = (error.name or "").partition(".")[0]
+    extra = "[export]" if module in EXPORT_PACKAGES else ""
+    return f"the Python package {module!r} is not installed: run pip install 'minimind-edge{extra}'"
+
+
+def explain_os_error(error: OSError) -> tuple[str, int]:
+    """Word what the operating system said; a missing path is the input's fault, the rest is the environment's."""
+    reason = error.strerror or str(error)
+    where = f": {error.filename}" if error.filename is not None else ""
+    code = BAD_INPUT if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) else ENVIRONMENT
+    return f"{reason[:1].lower()}{reason[1:]}{where}", code
+
+
+def abandon_stdout() -> None:
+    """Write out what stdout still holds; where that fails, keep the interpreter from trying again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

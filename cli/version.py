@@ -1,0 +1,23 @@
+"""The option `--version`, the same for every command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DISTRIBUTION = "minimind-edge"
+
+
+def print_version(wanted: bool) -> None:
+    """Print the distribution's name and version, and end the program, where `--version` was given."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(DISTRIBUTION, version(DISTRIBUTION))
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=print_version, is_eager=True)
+]
