@@ -14,10 +14,11 @@ With `MINIMIND_EDGE_DEBUG=1` the traceback comes too.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -44,9 +45,12 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
 
 def prepare_streams() -> None:
-    """Let both streams carry any text in UTF-8, whatever the locale says."""
+    """Let both streams carry any text in UTF-8, whatever the locale says; a stream that is closed swallows it."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def guarded(call: Callable[[], object]) -> int:
@@ -91,8 +95,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
-        wording = getattr(error, "format_message", None)
-        return (wording() if wording is not None else str(error)), code
+        return explain_usage(error) if hasattr(error, "format_message") else str(error), code
     if isinstance(error, ModuleNotFoundError):
         return explain_missing_module(error), ENVIRONMENT
     if isinstance(error, OSError):
@@ -100,6 +103,13 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError):
         return "out of memory: close other programs, or take a smaller model, batch or --max-length", ENVIRONMENT
     return f"internal error: {type(error).__name__}: {error} (set MINIMIND_EDGE_DEBUG=1 to see where)", BUG
+
+
+def explain_usage(error: Any) -> str:
+    """Word a usage error of typer's, and name the help to read."""
+    context = getattr(error, "ctx", None)
+    advice = f" (see {context.command_path} --help)" if context is not None else ""
+    return f"{error.format_message()}{advice}"
 
 
 def explain_missing_module(error: ModuleNotFoundError) -> str:

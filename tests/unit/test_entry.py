@@ -118,3 +118,9 @@ def test_a_reader_that_went_away_is_quiet():
     assert process.wait(timeout=30) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_a_closed_stdout_is_no_error():
+    command = ["sh", "-c", 'exec "$0" -c "$1" hi >&-', sys.executable, PROGRAM]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
