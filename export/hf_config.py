@@ -1,0 +1,113 @@
+"""The `config.json` and `generation_config.json` by which Hugging Face's tools know an artifact's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from minimind_edge.minimind.config import MiniMindConfig
+
+from .json_file import read_json
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "minimind": "MiniMindForCausalLM",
+}
+
+# What MiniMind's own evaluation script samples with.
+SAMPLING_DEFAULTS: dict[str, Any] = {"do_sample": True, "temperature": 0.85, "top_p": 0.85, "top_k": 50}
+
+
+def stock_model_type(config: MiniMindConfig) -> str:
+    """The `model_type` that computes exactly this architecture; `minimind` where there is no stock one.
+
+    MiniMind2 dense is Llama; MiniMind-3 is Qwen3, with experts Qwen3-MoE. No stock type has MiniMind2's shared
+    experts beside routed ones.
+    """
+    if config.qk_norm:
+        if not config.use_moe:
+            return "qwen3"
+        return "minimind" if config.n_shared_experts else "qwen3_moe"
+    return "minimind" if config.use_moe else "llama"
+
+
+def model_config(config: MiniMindConfig) -> dict[str, Any]:
+    """The content of `config.json`, with the fields that transformers 4 and 5 both read."""
+    model_type = stock_model_type(config)
+    if model_type == "minimind":
+        fields = config.to_dict()
+        for internal in ("transformers_version", "dtype", "torch_dtype", "_name_or_path"):
+            fields.pop(internal, None)
+        return fields | {"architectures": [ARCHITECTURES[model_type]], "torch_dtype": "float32"}
+    return {
+        "architectures": [ARCHITECTURES[model_type]],
+        "model_type": model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": config.hidden_act,
+        "max_position_embeddings": config.max_position_embeddings,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": _rope_scaling(config),
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "torch_dtype": "float32",
+        "use_cache": True,
+        **_family_fields(config, model_type),
+    }
+
+
+def _rope_scaling(config: MiniMindConfig) -> dict[str, Any] | None:
+    """YaRN in Hugging Face's words, where it acts at all."""
+    yarn = config.rope_scaling
+    if yarn is None or config.max_position_embeddings <= yarn["original_max_position_embeddings"]:
+        return None
+    return {"rope_type": "yarn"} | {key: value for key, value in yarn.items() if key != "type"}
+
+
+def _family_fields(config: MiniMindConfig, model_type: str) -> dict[str, Any]:
+    if model_type == "llama":
+        return {"mlp_bias": False}
+    if model_type == "qwen3":
+        return {"use_sliding_window": False}
+    return {
+        "use_sliding_window": False,
+        "num_experts": config.n_routed_experts,
+        "num_experts_per_tok": config.num_experts_per_tok,
+        "moe_intermediate_size": config.moe_intermediate_size,
+        "norm_topk_prob": config.norm_topk_prob,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "router_aux_loss_coef": config.aux_loss_alpha,
+        "output_router_logits": False,
+    }
+
+
+def generation_config(config: MiniMindConfig, beside: Path | None, max_length: int) -> dict[str, Any]:
+    """The content of `generation_config.json`.
+
+    Args:
+        config: Gives the special token ids.
+        beside: The checkpoint's folder; a `generation_config.json` there wins over the defaults.
+        max_length: The artifact's context length in tokens.
+    """
+    own = beside / "generation_config.json" if beside is not None else None
+    given = read_json(own) if own is not None and own.is_file() else SAMPLING_DEFAULTS
+    ids = {
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+    }
+    merged = ids | {key: value for key, value in given.items() if value is not None and key != "transformers_version"}
+    return merged | {"max_length": max_length}

@@ -1,0 +1,105 @@
+"""The `manifest.json` of an artifact: which checkpoint it came from, what is in it, and the proof that it is the same."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from minimind_edge.minimind.checkpoint import CheckpointReport
+from minimind_edge.minimind.config import MiniMindConfig
+from minimind_edge.runtime.errors import ArtifactError
+
+from .architecture import describe_architecture
+from .json_file import read_json
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether the folder holds a manifest of this tool."""
+    try:
+        return "minimind-edge" == read_json(folder / MANIFEST).get("tool", {}).get("name")
+    except (OSError, ArtifactError, AttributeError):
+        return False
+
+
+def graph_entry(
+    folder: Path, file: str, *, target: str, precision: str, opset: int, max_length: int, parity: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What the manifest says of one graph.
+
+    Args:
+        folder: The artifact.
+        file: The graph, relative to it.
+        target: `portable` or `ort`.
+        precision: Of the weights.
+        opset: Version of the standard operators.
+        max_length: Context length in tokens.
+        parity: The parity report as JSON, None where it was not asked for.
+    """
+    weights = [folder / file, folder / f"{file}_data"]
+    return {
+        "file": file,
+        "target": target,
+        "precision": precision,
+        "opset": opset,
+        "max_length": max_length,
+        "sha256": file_sha256(folder / file),
+        "bytes": sum(path.stat().st_size for path in weights if path.is_file()),
+        "parity": parity,
+    }
+
+
+def manifest(
+    report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]], default_graph: str
+) -> dict[str, Any]:
+    """The content of `manifest.json`.
+
+    Args:
+        report: Where the weights came from.
+        config: The model as it was exported, overrides included.
+        graphs: One `graph_entry` each.
+        default_graph: The graph that a runtime takes unless it is told otherwise.
+    """
+    return {
+        "format": FORMAT,
+        "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
+        "checkpoint": {
+            "file": report.name,
+            "sha256": report.sha256,
+            "generation": report.generation,
+            "lora": [dict(adapter) for adapter in report.lora],
+        },
+        "architecture": describe_architecture(config),
+        "config": model_fields(config),
+        "graphs": graphs,
+        "default_graph": default_graph,
+        "versions": {name: found for name in TOOLS if (found := _installed(name))},
+    }
+
+
+def model_fields(config: MiniMindConfig) -> dict[str, Any]:
+    """The config's own fields, from which verification rebuilds the same model."""
+    fields = config.to_dict()
+    internal = {"transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path", "model_type"}
+    return {key: value for key, value in fields.items() if key not in internal}
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,95 @@
+"""Writing a folder so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minimind_edge.runtime.errors import UsageError
+
+
+@contextmanager
+def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]:
+    """Yield a new folder beside `final`; on leaving without an error it takes `final`'s place by renaming.
+
+    An error removes the new folder and leaves what was at `final` untouched. A crash between the two renames leaves the
+    old folder whole under a hidden name beside the final one.
+
+    Args:
+        final: Where the folder is to end up; its parents are made.
+        keep_existing: Start from the files that are at `final` (hard links where possible).
+
+    Raises:
+        OSError: The disk is full, read-only or gone.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    try:
+        stage.chmod(0o777 & ~_umask())
+        if keep_existing and final.is_dir():
+            shutil.copytree(final, stage, copy_function=_link_or_copy, dirs_exist_ok=True)
+        yield stage
+        _sync(stage)
+        _replace(stage, final)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+
+
+def check_replaceable(final: Path, *, force: bool, is_ours: Callable[[Path], bool]) -> None:
+    """See that `final` is free, or an artifact that `force` allows to replace.
+
+    Raises:
+        UsageError: Something is there that must not be overwritten.
+    """
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return
+    if not final.is_dir():
+        raise UsageError(f"{final} is a file; name a folder with -o")
+    if not is_ours(final):
+        raise UsageError(f"{final} is not empty and holds no artifact of this tool; name another folder with -o")
+    if not force:
+        raise UsageError(f"{final} exists already; replace it with --force or name another folder with -o")
+
+
+def _replace(stage: Path, final: Path) -> None:
+    """Rename `stage` to `final`; what was there goes only after the new folder stands."""
+    if not final.exists():
+        stage.rename(final)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent)) / final.name
+    final.rename(old)
+    try:
+        stage.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _sync(folder: Path) -> None:
+    """Bring the files to the disk before they are renamed into place, so that a full disk shows here."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
