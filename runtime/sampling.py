@@ -1,0 +1,268 @@
+"""Sampling: from next-token logits to token ids, with the results of Hugging Face's `generate()`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minimind_edge.runtime.errors import ArtifactError, UsageError
+from minimind_edge.runtime.session import Logits, TokenIds
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is chosen; the defaults sample from the model's own distribution.
+
+    Args:
+        temperature: divides the logits; at least 0, where 0 means greedy.
+        top_k: keep the k likeliest tokens; at least 0, where 0 means all.
+        top_p: keep the likeliest tokens that together reach this probability; 0 to 1.
+        min_p: keep tokens at least this fraction as likely as the likeliest; 0 to 1.
+        repetition_penalty: over 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
+        seed: of the random generator, at least 0; None draws a fresh one.
+        greedy: always take the likeliest token; only the repetition penalty is applied before.
+
+    Raises:
+        UsageError: a value is out of its range.
+
+    Source:
+        top_p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1; min_p: Nguyen et al.
+        2024, "Turning Up the Heat", equation 2; repetition_penalty: Keskar et al. 2019, "CTRL", section 4.1, with the
+        sign-aware form of Hugging Face.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        _require_number("temperature", self.temperature, "a number from 0 up", 0.0, math.inf)
+        _require_integer("top_k", self.top_k)
+        _require_number("top_p", self.top_p, "a number from 0 to 1", 0.0, 1.0)
+        _require_number("min_p", self.min_p, "a number from 0 to 1", 0.0, 1.0)
+        _require_number("repetition_penalty", self.repetition_penalty, "a number from 0.01 to 100", 0.01, 100.0)
+        if self.seed is not None:
+            _require_integer("seed", self.seed)
+        if not isinstance(self.greedy, bool):
+            raise UsageError(f"greedy is {self.greedy!r}: it must be true or false")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether no random number is ever drawn."""
+        return self.greedy or self.temperature == 0
+
+
+class TokenHistory:
+    """The distinct token ids that one row of a batch has seen, for the repetition penalty.
+
+    Args:
+        vocab_size: ids are 0 to `vocab_size - 1`.
+        token_ids: `[S]` integers, the row's prompt without padding.
+    """
+
+    def __init__(self, vocab_size: int, token_ids: Sequence[int] | TokenIds) -> None:
+        distinct = np.unique(np.asarray(token_ids, dtype=np.int64))
+        self._seen = np.zeros(vocab_size, dtype=np.bool_)
+        self._seen[distinct] = True
+        self._ids = np.empty(vocab_size, dtype=np.int64)
+        self._ids[: distinct.size] = distinct
+        self._count = distinct.size
+
+    @property
+    def ids(self) -> TokenIds:
+        """`[N]` int64, in no particular order."""
+        return self._ids[: self._count]
+
+    def add(self, token_id: int) -> None:
+        """Take note of one more token."""
+        if not self._seen[token_id]:
+            self._seen[token_id] = True
+            self._ids[self._count] = token_id
+            self._count += 1
+
+
+class Sampler:
+    """Chooses a token for every row; owns the random generator, so one sampler belongs to one generation.
+
+    The order is that of Hugging Face's `generate()`: repetition penalty, temperature, top-k, top-p, min-p. A step draws
+    one random number a row, first row first, so that a seed gives the same tokens again for the same batch.
+    """
+
+    def __init__(self, params: SamplingParams) -> None:
+        self._params = params
+        self._random = np.random.default_rng(params.seed)
+        self._penalizes = params.repetition_penalty != 1.0
+        self._all_ids = np.arange(0)
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether a call must be given the histories."""
+        return self._penalizes
+
+    def __call__(self, logits: Logits, histories: Sequence[TokenHistory] = ()) -> TokenIds:
+        """Choose the next token of every row; `logits` is left as it is.
+
+        Args:
+            logits: `[B, V]` float32.
+            histories: one a row; may be left out where `needs_history` is false.
+
+        Returns:
+            `[B]` int64.
+
+        Raises:
+            ArtifactError: a row has a NaN or no finite logit at all.
+        """
+        if self._params.is_greedy:
+            return self._argmax(self._penalized(logits, histories))
+        tokens = np.empty(len(logits), dtype=np.int64)
+        # All rows draw, finished ones too: what a row gets doesn't depend on when another one ended.
+        for row, threshold in enumerate(self._random.random(len(logits)).tolist()):
+            ids, probabilities = self.distribution(logits[row], histories[row] if self._penalizes else None)
+            cumulative = np.cumsum(probabilities.astype(np.float64))
+            position = int(np.searchsorted(cumulative, threshold * cumulative[-1], side="right"))
+            tokens[row] = ids[min(position, len(ids) - 1)]
+        return tokens
+
+    def distribution(
+        self, logits: NDArray[np.float32], history: TokenHistory | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What one row draws from.
+
+        Args:
+            logits: `[V]` float32.
+            history: the row's history; needed where `needs_history` is true.
+
+        Returns:
+            The tokens that survive all filters, `[N]` int64 ascending, and their probabilities, `[N]` float32.
+
+        Raises:
+            ArtifactError: a logit is NaN, or none is finite.
+        """
+        # Logits near float32's limits may leave its range on the way: to minus infinity, so to probability 0.
+        with np.errstate(over="ignore"):
+            if history is not None:
+                logits = _penalize(logits, history.ids, self._params.repetition_penalty)
+            return self._filtered(_divide(logits, self._params.temperature))
+
+    def _filtered(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        params = self._params
+        if self._all_ids.size != scores.size:
+            self._all_ids = np.arange(scores.size)
+        ids = self._all_ids
+        if 0 < params.top_k < scores.size:
+            ids = _top_k(scores, params.top_k)
+            scores = scores[ids]
+        if params.top_p < 1.0:
+            kept = _top_p(scores, params.top_p)
+            ids, scores = ids[kept], scores[kept]
+        probabilities = _softmax(scores)
+        if params.min_p > 0.0:
+            kept = np.flatnonzero(probabilities >= np.float32(params.min_p) * probabilities.max())
+            ids, probabilities = ids[kept], _softmax(scores[kept])
+        return ids, probabilities
+
+    def _penalized(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:
+        if not self._penalizes:
+            return logits
+        penalty = self._params.repetition_penalty
+        with np.errstate(over="ignore"):
+            rows = [_penalize(row, history.ids, penalty) for row, history in zip(logits, histories, strict=True)]
+        return np.stack(rows)
+
+    @staticmethod
+    def _argmax(logits: Logits) -> TokenIds:
+        tokens: TokenIds = logits.argmax(axis=-1).astype(np.int64, copy=False)
+        for row, token in enumerate(tokens.tolist()):
+            # argmax gives the position of a NaN where there is one, so that a look at the winner finds it
+            if not logits.item(row, token) > -math.inf:
+                raise _broken_logits()
+        return tokens
+
+
+def _penalize(logits: NDArray[np.float32], ids: TokenIds, penalty: float) -> NDArray[np.float32]:
+    seen = logits[ids]
+    penalized = logits.copy()
+    penalized[ids] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
+    return penalized
+
+
+def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Apply the temperature; where the quotient leaves float32's range, to the distance from the largest logit."""
+    largest = float(logits.max())
+    if not -math.inf < largest < math.inf:
+        raise _broken_logits()
+    if temperature == 1.0:
+        return logits
+    divisor = np.float32(min(max(temperature, _LEAST_TEMPERATURE), _FLOAT32_MAX))
+    if abs(largest) / float(divisor) > _FLOAT32_MAX:
+        logits = logits - np.float32(largest)
+    return logits / divisor
+
+
+def _top_k(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
+    """Positions of all scores not below the k-th largest; more than k where some are equal to it."""
+    rank = scores.size - top_k
+    return np.flatnonzero(scores >= np.partition(scores, rank)[rank])
+
+
+def _top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
+    """Ascending positions of the likeliest scores, without the least likely ones that fit in `1 - top_p` together.
+
+    Of equal scores on the border the later ones stay.
+    """
+    probabilities = _softmax(scores)
+    removable = np.float32(1.0 - top_p)
+    # All tokens under this floor fit in what is removed, whichever they are: they need no sorting.
+    candidates = np.flatnonzero(probabilities >= 0.999 * removable / scores.size)
+    scores, listed = scores[candidates], probabilities[candidates]
+    below = float(probabilities.sum(dtype=np.float64) - listed.sum(dtype=np.float64))
+    removed = _count_removed(np.sort(listed), below, removable)
+    border = np.partition(scores, removed)[removed]
+    keep = scores >= border
+    surplus = int(np.count_nonzero(keep)) - (scores.size - removed)
+    if surplus:
+        keep[np.flatnonzero(scores == border)[:surplus]] = False
+    return candidates[keep]
+
+
+def _count_removed(ascending: NDArray[np.float32], below: float, removable: np.float32) -> int:
+    """How many of the least probabilities fit in `removable` on top of the mass `below` them; never all of them."""
+    # Sums are taken in float64 and compared in float32, as torch does: they fall on the same side of the border.
+    cumulative = (below + np.cumsum(ascending.astype(np.float64))).astype(np.float32)
+    removed = int(np.count_nonzero(cumulative <= removable))
+    return min(removed, ascending.size - 1)
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponentials: NDArray[np.float32] = np.exp(scores - scores.max())
+    exponentials /= exponentials.sum()
+    return exponentials
+
+
+def _broken_logits() -> ArtifactError:
+    return ArtifactError(
+        "the model's logits are not finite numbers (NaN or infinite): the weights are broken or overflow their "
+        "precision; try the artifact in fp32, or verify it"
+    )
+
+
+def _require_number(name: str, value: object, legal: str, least: float, most: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value <= most or value == math.inf:  # type: ignore[operator]
+        raise UsageError(f"{name} is {value!r}: it must be {legal}")
+
+
+def _require_integer(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UsageError(f"{name} is {value!r}: it must be a whole number from 0 up")
