@@ -1,0 +1,178 @@
+"""An exported model on disk: which files it has, checked before anything is run.
+
+A folder may come from anywhere, so nothing in it is trusted: JSON is read with a size limit and by type, and no name
+in it may lead out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from .errors import ArtifactError, MissingError
+from .generation_config import GenerationConfig
+from .json_object import JsonObject
+from .manifest import GraphEntry, Manifest
+
+SUFFIXES = {
+    "fp32": ("",),
+    "fp16": ("_fp16",),
+    "int8": ("_q8", "_int8", "_quantized"),
+    "int4": ("_q4", "_int4"),
+}
+"""What a graph's file name ends with at each precision, where no manifest tells."""
+
+MARKS = ("manifest.json", "config.json", "tokenizer.json")
+"""A folder that holds one of these is taken for an artifact."""
+
+NO_TENSORRT = "this version has no TensorRT runtime; run the .onnx graph of the same artifact"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported model.
+
+    Attributes:
+        path: What was opened.
+        folder: The artifact folder, None for a graph that stands alone.
+        graph: The graph to run.
+        entry: What the manifest says of that graph, None without a manifest.
+        manifest: `manifest.json`, None where there is none (a folder in Hugging Face's or optimum's layout).
+        config: `config.json`, empty where there is none.
+        generation: `generation_config.json`, completed from `config.json`.
+        tokenizer: `tokenizer.json`, None where there is none: such a model takes and gives token ids.
+        tokenizer_config: `tokenizer_config.json`, empty where there is none.
+        chat_template: `chat_template.jinja`, None where there is none (`tokenizer_config` may hold a template).
+    """
+
+    path: Path
+    folder: Path | None
+    graph: Path
+    entry: GraphEntry | None
+    manifest: Manifest | None
+    config: JsonObject
+    generation: GenerationConfig
+    tokenizer: Path | None
+    tokenizer_config: JsonObject
+    chat_template: Path | None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], precision: str | None = None) -> Artifact:
+        """Find and check the files of an artifact; loads no graph.
+
+        Args:
+            path: An artifact folder, an `.onnx` graph inside or outside of one, or a `.plan`.
+            precision: `fp32`, `fp16`, `int8` or `int4` chooses among a folder's graphs; None takes the default one.
+
+        Raises:
+            ArtifactError: There is nothing there, a file is broken or of the wrong type, or a name leads outside.
+            MissingError: It is a TensorRT engine, which this version does not run.
+        """
+        path = Path(path)
+        if path.suffix == ".plan":
+            raise MissingError(f"{path} is a TensorRT engine: {NO_TENSORRT}")
+        try:
+            if path.is_dir():
+                return _open_folder(path, path, None, precision)
+            if not path.is_file() or path.suffix != ".onnx":
+                raise ArtifactError(f"no artifact at {path}: expected a folder, an .onnx graph or a .plan")
+            if precision is not None:
+                raise ArtifactError(f"{path} is one graph; name its folder to choose precision {precision!r}")
+            return _open_folder(path, _folder_around(path), path, None)
+        except OSError as error:
+            raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+
+    @property
+    def max_length(self) -> int | None:
+        """Context length in tokens that the files tell of, None where they don't."""
+        if self.entry is not None and self.entry.max_length is not None:
+            return self.entry.max_length
+        return self.config.optional("max_position_embeddings", int)
+
+
+def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision: str | None) -> Artifact:
+    files = {name: _member(folder, name) for name in (*MARKS, "generation_config.json", "tokenizer_config.json")}
+    manifest = Manifest.parse(JsonObject.read(file)) if (file := files["manifest.json"]) else None
+    config = _read(files["config.json"], "config.json")
+    entry = None
+    if graph is None:
+        assert folder is not None  # a path is a folder or a graph
+        entry = manifest.graph(precision) if manifest else None
+        graph = _listed_graph(folder, entry) if entry else _conventional_graph(folder, precision)
+    elif folder and manifest:
+        entry = next((each for each in manifest.graphs if _same_file(_member(folder, each.file), graph)), None)
+    return Artifact(
+        path=path,
+        folder=folder,
+        graph=graph,
+        entry=entry,
+        manifest=manifest,
+        config=config,
+        generation=GenerationConfig.parse(_read(files["generation_config.json"], "generation_config.json"), config),
+        tokenizer=files["tokenizer.json"],
+        tokenizer_config=_read(files["tokenizer_config.json"], "tokenizer_config.json"),
+        chat_template=_member(folder, "chat_template.jinja"),
+    )
+
+
+def _folder_around(graph: Path) -> Path | None:
+    parents = (graph.parent, graph.parent.parent) if graph.absolute().parent.name == "onnx" else (graph.parent,)
+    return next((parent for parent in parents if any((parent / mark).is_file() for mark in MARKS)), None)
+
+
+def _listed_graph(folder: Path, entry: GraphEntry) -> Path:
+    if entry.target == "tensorrt":
+        raise MissingError(f"{entry.file} of {folder} is for TensorRT: {NO_TENSORRT}")
+    graph = _member(folder, entry.file)
+    if graph is None:
+        raise ArtifactError(f"{folder} lacks {entry.file}, which its manifest lists; export the checkpoint again")
+    return graph
+
+
+def _conventional_graph(folder: Path, precision: str | None) -> Path:
+    """The graph of a folder without a manifest: `onnx/model*.onnx` or `model*.onnx`."""
+    if precision is not None and precision not in SUFFIXES:
+        raise ArtifactError(f"unknown precision {precision!r}: expected one of {', '.join(SUFFIXES)}")
+    suffixes = SUFFIXES[precision] if precision else [each for group in SUFFIXES.values() for each in group]
+    names = [f"{parent}model{suffix}.onnx" for suffix in suffixes for parent in ("onnx/", "")]
+    for name in names:
+        if graph := _member(folder, name):
+            return graph
+    if _member(folder, "model.plan"):
+        raise MissingError(f"{folder} holds a TensorRT engine and no graph: {NO_TENSORRT}")
+    raise ArtifactError(
+        f"{folder} holds no graph ({', '.join(names[:2])}): expected what `minimind-export onnx` writes"
+    )
+
+
+def _read(path: Path | None, name: str) -> JsonObject:
+    return JsonObject.read(path) if path else JsonObject({}, name)
+
+
+def _member(folder: Path | None, name: str) -> Path | None:
+    """A regular file of the folder, None where there is none.
+
+    Raises:
+        ArtifactError: The name, or the link that it is, leads out of the folder.
+    """
+    if folder is None:
+        return None
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or PureWindowsPath(name).anchor or "\\" in name or ".." in relative.parts or "\0" in name:
+        raise ArtifactError(
+            f"{folder}: the file name {name!r} leads out of the folder; the artifact is not safe to use"
+        )
+    path = folder / relative
+    if not path.is_file():
+        return None
+    root = folder.resolve()
+    # The Hugging Face cache keeps a model's files as links from snapshots/REVISION/ to blobs/ beside it.
+    roots = (root, root.parent.parent / "blobs") if root.parent.name == "snapshots" else (root,)
+    if not any(path.resolve().is_relative_to(each) for each in roots):
+        raise ArtifactError(f"{path} is a link that leads out of its folder; the artifact is not safe to use")
+    return path
+
+
+def _same_file(first: Path | None, second: Path) -> bool:
+    return first is not None and first.samefile(second)
