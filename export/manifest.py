@@ -1,4 +1,4 @@
-"""The `manifest.json` of an artifact: which checkpoint it came from, what is in it, and the proof that it is the same."""
+"""The `manifest.json` of an artifact: which checkpoint it came from, what is in it, and its parity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 def is_artifact(folder: Path) -> bool:
     """Whether the folder holds a manifest of this tool."""
     try:
-        return "minimind-edge" == read_json(folder / MANIFEST).get("tool", {}).get("name")
+        return read_json(folder / MANIFEST).get("tool", {}).get("name") == "minimind-edge"
     except (OSError, ArtifactError, AttributeError):
         return False
 
@@ -54,30 +54,27 @@ def graph_entry(
     }
 
 
-def manifest(
-    report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]], default_graph: str
-) -> dict[str, Any]:
+def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]]) -> dict[str, Any]:
     """The content of `manifest.json`.
 
     Args:
         report: Where the weights came from.
         config: The model as it was exported, overrides included.
-        graphs: One `graph_entry` each.
-        default_graph: The graph that a runtime takes unless it is told otherwise.
+        graphs: One `graph_entry` each; the first is what a runtime takes unless it is told otherwise.
     """
     return {
         "format": FORMAT,
         "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
         "checkpoint": {
-            "file": report.name,
+            "file": _checkpoint_name(report),
             "sha256": report.sha256,
             "generation": report.generation,
-            "lora": [dict(adapter) for adapter in report.lora],
+            "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
         },
         "architecture": describe_architecture(config),
         "config": model_fields(config),
         "graphs": graphs,
-        "default_graph": default_graph,
+        "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }
 
@@ -96,6 +93,12 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _checkpoint_name(report: CheckpointReport) -> str:
+    """The file's name, or of a sharded checkpoint its folder's; no path: it is nobody else's business."""
+    first = report.files[0]
+    return first.name if len(report.files) == 1 else first.resolve().parent.name
 
 
 def _installed(name: str) -> str | None:

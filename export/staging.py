@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from minimind_edge.runtime.errors import UsageError
 
 
 @contextmanager
@@ -38,22 +36,6 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-
-
-def check_replaceable(final: Path, *, force: bool, is_ours: Callable[[Path], bool]) -> None:
-    """See that `final` is free, or an artifact that `force` allows to replace.
-
-    Raises:
-        UsageError: Something is there that must not be overwritten.
-    """
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
-        return
-    if not final.is_dir():
-        raise UsageError(f"{final} is a file; name a folder with -o")
-    if not is_ours(final):
-        raise UsageError(f"{final} is not empty and holds no artifact of this tool; name another folder with -o")
-    if not force:
-        raise UsageError(f"{final} exists already; replace it with --force or name another folder with -o")
 
 
 def _replace(stage: Path, final: Path) -> None:

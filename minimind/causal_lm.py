@@ -16,6 +16,7 @@ from .attention import KeyValue
 from .config import MiniMindConfig
 from .model import MiniMindModel
 from .moe import MoEGate
+from .rope import RotaryEmbedding
 
 INITIALIZER_RANGE = 0.02
 
@@ -41,6 +42,11 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             nn.init.normal_(module.weight, std=INITIALIZER_RANGE)
         elif isinstance(module, MoEGate):
             module.reset_parameters()
+
+    def set_rope_scaling(self, enabled: bool) -> None:
+        """Turn YaRN on or off; its parameters are the config's."""
+        self.config.inference_rope_scaling = enabled
+        self.model.rotary_emb = RotaryEmbedding(self.config)
 
     def forward(
         self,

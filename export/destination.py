@@ -1,0 +1,75 @@
+"""Where an artifact goes, and what of a folder that is there already may stay or must not be touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minimind_edge.runtime.errors import UsageError
+
+from .json_file import read_json
+from .manifest import MANIFEST, is_artifact
+from .request import ExportRequest
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The artifact folder of one export.
+
+    Attributes:
+        folder: Its path.
+        kept: The manifest's entries of graphs that stay: other precisions of the same model for the same target.
+    """
+
+    folder: Path
+    kept: tuple[dict[str, Any], ...] = ()
+
+
+def choose_folder(request: ExportRequest) -> Path:
+    """The folder that was asked for, or one in the current folder named after the checkpoint.
+
+    Raises:
+        UsageError: Something is there that is no artifact, which `--force` does not touch either.
+    """
+    folder = request.output or _named_after_checkpoint(request)
+    if not folder.exists():
+        return folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder with -o")
+    if any(folder.iterdir()) and not is_artifact(folder):
+        raise UsageError(f"{folder} is not empty and holds no artifact of this tool; name another folder with -o")
+    return folder
+
+
+def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]) -> Destination:
+    """See what of an artifact at `folder` stays: an export adds its precision to those of the same model.
+
+    Args:
+        folder: From `choose_folder`.
+        request: The export.
+        sha256: The checkpoint's.
+        config: The model's fields as the manifest keeps them.
+
+    Raises:
+        UsageError: Something would be overwritten without `--force`.
+    """
+    if not (folder / MANIFEST).is_file():
+        return Destination(folder)
+    there = read_json(folder / MANIFEST)
+    same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
+    same_target = all(graph["target"] == request.target for graph in there["graphs"])
+    kept = tuple(
+        graph for graph in there["graphs"] if same_model and same_target and graph["precision"] != request.precision
+    )
+    if len(kept) < len(there["graphs"]) and not request.force:
+        raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
+    return Destination(folder, kept)
+
+
+def _named_after_checkpoint(request: ExportRequest) -> Path:
+    if request.checkpoint is None:
+        return Path("minimind-demo-moe" if request.moe else "minimind-demo")
+    path = request.checkpoint.resolve()
+    folder = Path(path.name if path.is_dir() else path.name.split(".")[0])
+    return folder if folder.resolve() != path else Path(f"{folder}-{request.target}")

@@ -1,0 +1,181 @@
+"""From a checkpoint to a verified artifact folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
+from minimind_edge.runtime.errors import ArtifactError, UsageError
+
+from .bundled import bundled_checkpoint
+from .destination import Destination, choose_folder, plan_destination
+from .errors import ParityError
+from .genai_config import genai_config
+from .hf_config import generation_config, model_config
+from .json_file import write_json
+from .manifest import MANIFEST, graph_entry, manifest, model_fields
+from .request import ExportRequest, ExportResult
+from .staging import staged_folder
+from .tokenizer_files import TokenizerFiles, find_tokenizer
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
+    from minimind_edge.minimind.config import MiniMindConfig
+
+    from .parity import ParityReport
+
+Progress = Callable[[str, float], None]
+
+GRAPH_FILE = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx"}
+DEFAULT_MAX_LENGTH = 8192
+
+# Shares of the time that the stages of a 26M model take.
+LOADED, BUILT, WRITTEN = 0.1, 0.6, 0.7
+
+
+def export_onnx(request: ExportRequest, progress: Progress | None = None) -> ExportResult:
+    """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is left behind.
+
+    Args:
+        request: What to export.
+        progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+
+    Raises:
+        EdgeError: Bad input or options, or parity that failed.
+        MiniMindError: A checkpoint or config that is no MiniMind.
+        OSError: The disk is full or cannot be written.
+    """
+    tell = progress or (lambda stage, done: None)
+    folder = choose_folder(request)
+    source = request.checkpoint or bundled_checkpoint(moe=request.moe)
+    tell("reading the checkpoint", 0.0)
+    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora)
+    if request.yarn is not None:
+        loaded.model.set_rope_scaling(request.yarn)
+    max_length = choose_max_length(request.max_length, loaded.model.config)
+    tokenizer, notes = _tokenizer(request, source, loaded)
+    destination = plan_destination(folder, request, loaded.report.sha256, model_fields(loaded.model.config))
+    with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+        entry, parity = _write_graph(request, loaded.model, stage, max_length, tell)
+        content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))
+        _write_configs(stage, source, loaded.model.config, content)
+        if tokenizer is not None:
+            tokenizer.copy_to(stage)
+    tell("done", 1.0)
+    return ExportResult(
+        folder=folder,
+        graph=folder / entry["file"],
+        notes=(*loaded.report.lines(), *notes),
+        has_tokenizer=tokenizer is not None,
+        has_chat_template=tokenizer is not None and tokenizer.chat_template is not None,
+        manifest=content,
+        parity=parity,
+    )
+
+
+def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
+    """The artifact's context length in tokens: what was asked for, else the model's own up to `DEFAULT_MAX_LENGTH`.
+
+    Raises:
+        UsageError: More than the model's positions, or less than 1.
+    """
+    limit = config.max_position_embeddings
+    if asked is None:
+        return min(limit, DEFAULT_MAX_LENGTH)
+    if not 1 <= asked <= limit:
+        raise UsageError(
+            f"--max-length {asked} is outside 1 to {limit}, this checkpoint's max_position_embeddings; "
+            "raise that by --config where the model was trained for more"
+        )
+    return asked
+
+
+def _tokenizer(
+    request: ExportRequest, source: Path, loaded: LoadedCheckpoint
+) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
+    """The tokenizer to ship, and what to tell about it.
+
+    Raises:
+        ArtifactError: The named tokenizer is broken, or has ids that the model has no embedding for.
+    """
+    found = find_tokenizer(source, request.tokenizer)
+    if found is None:
+        return None, (
+            f"warning: no tokenizer beside {source}; the artifact runs by --ids alone (name one by --tokenizer)",
+        )
+    rows = loaded.model.config.vocab_size
+    if found.size <= rows:
+        return found, (f"tokenizer {found.path}",)
+    mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
+    if request.tokenizer is not None:
+        raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")
+    return None, (
+        f"warning: {mismatch}; left out: the artifact runs by --ids alone (name the right one by --tokenizer)",
+    )
+
+
+def _write_graph(
+    request: ExportRequest, model: MiniMindForCausalLM, stage: Path, max_length: int, tell: Progress
+) -> tuple[dict[str, Any], ParityReport | None]:
+    """Build, write and verify the graph; its entry for the manifest, and the proof.
+
+    Raises:
+        ParityError: The graph does not compute what the model computes.
+    """
+    from .graph import build_graph, save_graph
+
+    def building(name: str, share: float) -> None:
+        tell(name, LOADED + share * (BUILT - LOADED))
+
+    graph = build_graph(model, request.target, request.precision, max_length, progress=building)
+    tell("writing the graph", BUILT)
+    file = GRAPH_FILE[request.precision]
+    save_graph(graph, stage / file)
+    opset = graph.opset_imports[""]
+    del graph
+    parity = _verify(request, model, stage / file, tell) if request.verify else None
+    entry = graph_entry(
+        stage,
+        file,
+        target=request.target,
+        precision=request.precision,
+        opset=opset,
+        max_length=max_length,
+        parity=None if parity is None else parity.to_json(),
+    )
+    return entry, parity
+
+
+def _verify(request: ExportRequest, model: MiniMindForCausalLM, graph: Path, tell: Progress) -> ParityReport:
+    from .parity import compare
+
+    def verifying(name: str, share: float) -> None:
+        tell(f"verifying: {name}", WRITTEN + share * (1 - WRITTEN))
+
+    report = compare(model, graph, target=request.target, precision=request.precision, progress=verifying)
+    if not report:
+        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+    return report
+
+
+def _ordered(entry: dict[str, Any], destination: Destination) -> list[dict[str, Any]]:
+    """All graphs of the artifact, the unsuffixed one first: it is what a runtime takes unless told otherwise."""
+    return sorted((entry, *destination.kept), key=lambda graph: list(GRAPH_FILE).index(graph["precision"]))
+
+
+def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: dict[str, Any]) -> None:
+    """Write every JSON file of the folder."""
+    default = content["graphs"][0]
+    beside = source if source.is_dir() else source.parent
+    generation = generation_config(config, beside, default["max_length"])
+    write_json(stage / "config.json", model_config(config))
+    write_json(stage / "generation_config.json", generation)
+    write_json(
+        stage / "genai_config.json",
+        genai_config(
+            config, generation, filename=default["file"], target=default["target"], max_length=default["max_length"]
+        ),
+    )
+    write_json(stage / MANIFEST, content)
