@@ -1,0 +1,141 @@
+"""LoRA adapters: read, and merged into the weights of their base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import AdapterError
+from .digest import file_digest
+from .names import clean_names
+from .tensor_file import read_tensors
+
+MARK = ".lora."
+DOWN, UP = ".lora.A.weight", ".lora.B.weight"
+
+
+@dataclass(frozen=True)
+class MergedAdapter:
+    """An adapter that was merged, for the report.
+
+    Attributes:
+        file: The file it came from; for an adapter inside the checkpoint, the checkpoint.
+        sha256: Digest of the file.
+        rank: Largest rank r of its pairs.
+        modules: Names of the modules it changed, as the checkpoint calls them.
+    """
+
+    file: Path
+    sha256: str
+    rank: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LowRankPair:
+    """One module's update: the weight gains `up @ down`, with no further scale.
+
+    Attributes:
+        down: `lora.A.weight`, [r, in_features].
+        up: `lora.B.weight`, [out_features, r].
+
+    Source:
+        Hu et al. 2021, "LoRA", equation 3, with a scale of 1.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+
+def split_adapter(
+    tensors: Mapping[str, torch.Tensor], file: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, LowRankPair]]:
+    """Part cleaned tensors into weights and LoRA pairs, the latter by module name.
+
+    Raises:
+        AdapterError: A pair is incomplete, or its shapes don't match.
+    """
+    weights = {name: tensor for name, tensor in tensors.items() if MARK not in name}
+    pairs: dict[str, LowRankPair] = {}
+    for name in tensors:
+        if MARK not in name:
+            continue
+        module = name.partition(MARK)[0]
+        if name not in (module + DOWN, module + UP):
+            raise AdapterError(f"{file}: tensor {name} is unknown; expected {module}{DOWN} and {module}{UP}")
+        if module not in pairs:
+            pairs[module] = _pair(tensors, module, file)
+    return weights, pairs
+
+
+def read_adapter(file: Path) -> dict[str, LowRankPair]:
+    """Read a `lora_*.pth` file's pairs by module name.
+
+    Raises:
+        AdapterError: The file holds something else.
+        CheckpointError: The file cannot be read.
+    """
+    if not file.is_file():
+        raise AdapterError(f"{file}: no such LoRA file")
+    tensors = clean_names(read_tensors(file))
+    peft = next((name for name in tensors if ".lora_A." in name), None)
+    if peft is not None:
+        raise AdapterError(f"{file}: a PEFT adapter (tensor {peft}) is not supported; merge it with PEFT first")
+    weights, pairs = split_adapter(tensors, file)
+    if weights or not pairs:
+        found = f"tensor {next(iter(weights))} is no LoRA tensor" if weights else "no LoRA tensors"
+        raise AdapterError(f"{file}: {found}; expected *{DOWN} and *{UP} only")
+    return pairs
+
+
+def merge_adapter(weights: dict[str, torch.Tensor], pairs: Mapping[str, LowRankPair], file: Path) -> MergedAdapter:
+    """Add each pair's product to its module's weight in place of the old one, in float32.
+
+    Args:
+        weights: The base's tensors by their names in the file; changed.
+        pairs: LoRA pairs by module name.
+        file: Where the pairs come from.
+
+    Raises:
+        AdapterError: A module is not in the base, or a shape does not fit.
+    """
+    for module, pair in pairs.items():
+        name = f"{module}.weight"
+        weight = weights.get(name)
+        if weight is None:
+            raise AdapterError(
+                f"{file}: {module}{DOWN} has no counterpart: the checkpoint has no tensor {name}; "
+                "pass the adapter's own base checkpoint"
+            )
+        shape = [pair.up.shape[0], pair.down.shape[1]]
+        if list(weight.shape) != shape or not weight.is_floating_point():
+            raise AdapterError(
+                f"{file}: {module}{DOWN} and {UP[1:]} make {shape}, but {name} is {described(weight)}; "
+                "pass the adapter's own base checkpoint"
+            )
+        weights[name] = torch.addmm(weight.float(), pair.up.float(), pair.down.float())
+    rank = max(pair.down.shape[0] for pair in pairs.values())
+    return MergedAdapter(file, file_digest(file), rank, tuple(pairs))
+
+
+def _pair(tensors: Mapping[str, torch.Tensor], module: str, file: Path) -> LowRankPair:
+    for name in (module + DOWN, module + UP):
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise AdapterError(f"{file}: missing tensor {name}")
+        if tensor.dim() != 2 or not tensor.is_floating_point():
+            raise AdapterError(f"{file}: tensor {name} is {described(tensor)}; expected a floating-point matrix")
+    down, up = tensors[module + DOWN], tensors[module + UP]
+    if down.shape[0] != up.shape[1]:
+        raise AdapterError(
+            f"{file}: {module}{DOWN} has rank {down.shape[0]}, {module}{UP} rank {up.shape[1]}; expected the same"
+        )
+    return LowRankPair(down, up)
+
+
+def described(tensor: torch.Tensor) -> str:
+    """Dtype and shape for messages: `float16 [64, 64]`."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,0 +1,77 @@
+"""Where a configuration comes from: the caller, or a JSON file beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..config import MiniMindConfig
+from ..errors import ConfigError
+from .config_fields import MODEL_TYPES, OWN_NAMES, GivenConfig, translate_config
+from .json_file import read_json_object
+from .source import WeightSource
+
+ConfigLike: TypeAlias = MiniMindConfig | Mapping[str, Any] | str | PathLike[str]
+SIZE_NAMES = frozenset({"hidden_size", "dim", "num_hidden_layers", "n_layers"})
+
+
+def gather_config(config: ConfigLike | None, source: WeightSource) -> GivenConfig:
+    """Everything that is said about the model outside of its tensors; the caller's word comes before the files'.
+
+    Args:
+        config: A full `MiniMindConfig`, or the fields to override as a dict or a JSON file in any generation's names.
+        source: The weights, beside which `STEM.json` or a `config.json` may lie.
+
+    Raises:
+        ConfigError: A configuration cannot be read or translated.
+    """
+    beside = _beside(source)
+    given = GivenConfig() if beside is None else translate_config(_read(beside), str(beside))
+    if config is None:
+        return given
+    return given.overridden_by(_from_caller(config))
+
+
+def _from_caller(config: ConfigLike) -> GivenConfig:
+    if isinstance(config, MiniMindConfig):
+        names = OWN_NAMES | {"rope_theta", "inference_rope_scaling", "yarn_parameters"}
+        return translate_config({name: getattr(config, name) for name in sorted(names)}, "config")
+    if isinstance(config, Mapping):
+        return translate_config(config, "config")
+    return translate_config(_read(Path(config)), str(config))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(file)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _beside(source: WeightSource) -> Path | None:
+    """The JSON file that describes the weights, or None.
+
+    In a folder that was named as the checkpoint that is its `config.json`. Beside a weight file it is the file's
+    namesake, or a `config.json` that speaks of a MiniMind; another's is none of our business.
+    """
+    first = source.files[0]
+    config = first.parent / "config.json"
+    namesake = first.with_suffix(".json")
+    if source.shard_of is None and namesake.is_file():
+        return namesake
+    if not config.is_file():
+        return None
+    return config if source.path.is_dir() or _is_plausible(config) else None
+
+
+def _is_plausible(file: Path) -> bool:
+    try:
+        content = read_json_object(file)
+    except ValueError:
+        return False
+    model_type = content.get("model_type")
+    if model_type is not None:
+        return model_type in MODEL_TYPES
+    return any(name in SIZE_NAMES for name in content)

@@ -1,0 +1,147 @@
+"""From a checkpoint of any MiniMind generation to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from ..causal_lm import MiniMindForCausalLM
+from ..errors import CheckpointError
+from .adapter import MergedAdapter, merge_adapter, read_adapter, split_adapter
+from .assembly import assemble
+from .config_source import ConfigLike, gather_config
+from .inference import infer_architecture
+from .names import clean_names, to_model_names
+from .report import CheckpointReport
+from .resolution import resolve_config
+from .source import WeightSource, find_source
+from .tensor_file import read_tensors
+
+PathLikeStr: TypeAlias = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A model, and how it came about."""
+
+    model: MiniMindForCausalLM
+    report: CheckpointReport
+
+
+def load_checkpoint(
+    path: PathLikeStr,
+    config: ConfigLike | None = None,
+    moe: bool | None = None,
+    lora: PathLikeStr | Sequence[PathLikeStr] | None = None,
+    report: Callable[[str], object] | None = None,
+) -> MiniMindForCausalLM:
+    """Load a checkpoint of any MiniMind generation as a float32 model in eval mode.
+
+    Args:
+        path: A `.pth`, `.safetensors`, shard index, or a folder with one of them.
+        config: Fields to override, in any generation's names: a `MiniMindConfig`, a dict, or a JSON file.
+        moe: Demand a mixture of experts (True) or a dense model (False); None takes what is there.
+        lora: LoRA file or files to merge.
+        report: Called with each line of the report, `print` for one.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, is no MiniMind, or is not what `moe` demands.
+        ConfigError: The configuration is unknown, or contradicts the tensors.
+    """
+    loaded = read_checkpoint(path, config, moe, lora)
+    if report is not None:
+        for line in loaded.report.lines():
+            report(line)
+    return loaded.model
+
+
+def read_checkpoint(
+    path: PathLikeStr,
+    config: ConfigLike | None = None,
+    moe: bool | None = None,
+    lora: PathLikeStr | Sequence[PathLikeStr] | None = None,
+) -> LoadedCheckpoint:
+    """Load a checkpoint as `load_checkpoint` does, and say what was inferred, given and assumed.
+
+    Args:
+        path: See `load_checkpoint`.
+        config: See `load_checkpoint`.
+        moe: See `load_checkpoint`.
+        lora: See `load_checkpoint`.
+
+    Raises:
+        CheckpointError: See `load_checkpoint`.
+        ConfigError: See `load_checkpoint`.
+    """
+    source = find_source(Path(path))
+    weights, merged = _merged_weights(source, _paths(lora))
+    named = to_model_names(weights)
+    weights.clear()
+    inference = infer_architecture(named)
+    _require_kind(source, moe, inference.fields["use_moe"])
+    resolution = resolve_config(inference, gather_config(config, source), named.legacy)
+    model = assemble(resolution.config, named)
+    report = CheckpointReport(
+        generation=resolution.generation,
+        files=source.files,
+        sha256=source.sha256(),
+        inferred=resolution.inferred,
+        given=resolution.given,
+        assumed=resolution.assumed,
+        lora=merged,
+        tokenizer=source.tokenizer,
+    )
+    return LoadedCheckpoint(model, report)
+
+
+def _merged_weights(
+    source: WeightSource, adapters: Sequence[Path]
+) -> tuple[dict[str, torch.Tensor], tuple[MergedAdapter, ...]]:
+    """The checkpoint's tensors by their clean names in the file, with its own and the given LoRA pairs merged."""
+    weights, own = split_adapter(clean_names(_read_all(source)), source.files[0])
+    if own and not weights:
+        raise CheckpointError(
+            f"{source.path}: holds LoRA tensors only; pass the base checkpoint here and this file as LoRA (--lora)"
+        )
+    merged = [merge_adapter(weights, own, source.files[0])] if own else []
+    merged += [merge_adapter(weights, read_adapter(file), file) for file in adapters]
+    return weights, tuple(merged)
+
+
+def _read_all(source: WeightSource) -> dict[str, torch.Tensor]:
+    if source.shard_of is None:
+        return read_tensors(source.files[0])
+    tensors: dict[str, torch.Tensor] = {}
+    for shard in source.files:
+        found = read_tensors(shard)
+        for name, file in source.shard_of.items():
+            if file != shard.name:
+                continue
+            if name not in found:
+                raise CheckpointError(f"missing tensor {name}: the index promises it in {shard}")
+            tensors[name] = found[name]
+    return tensors
+
+
+def _require_kind(source: WeightSource, moe: bool | None, found: bool) -> None:
+    if moe is None or moe == found:
+        return
+    if moe:
+        raise CheckpointError(
+            f"{source.path}: asked for a mixture of experts, but this checkpoint is dense (it has no mlp.gate.weight); "
+            "leave --moe out or pass an MoE checkpoint"
+        )
+    raise CheckpointError(
+        f"{source.path}: asked for a dense model, but this checkpoint is a mixture of experts; pass a dense checkpoint"
+    )
+
+
+def _paths(lora: PathLikeStr | Sequence[PathLikeStr] | None) -> tuple[Path, ...]:
+    if lora is None:
+        return ()
+    return (Path(lora),) if isinstance(lora, (str, PathLike)) else tuple(Path(file) for file in lora)

@@ -1,0 +1,95 @@
+"""Where a checkpoint's tensors lie: the weight files that a path stands for, and what is beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from .digest import combined_digest
+from .json_file import read_json_object
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+INDEX_SUFFIX = ".index.json"
+FOLDER_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
+TRAINER_FILES = frozenset({"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"})
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """The files of one checkpoint.
+
+    Attributes:
+        path: What the user named.
+        files: Weight files, one or the shards in name order.
+        shard_of: Tensor name to the name of its shard, for a sharded checkpoint; None for a single file.
+        tokenizer: Folder with a `tokenizer.json`, beside the weights; None where there is none.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    shard_of: Mapping[str, str] | None
+    tokenizer: Path | None
+
+    def sha256(self) -> str:
+        """Digest of the weight file; of several, the digest of their sorted hexadecimal digests."""
+        return combined_digest(self.files)
+
+
+def find_source(path: Path) -> WeightSource:
+    """Find the weight files that `path` stands for: a file, a shard index, or a folder with either.
+
+    Raises:
+        CheckpointError: Nothing is there, or a folder leaves it open which file is meant.
+    """
+    try:
+        file = _weights_in(path) if path.is_dir() else path
+        found = file.is_file()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if not found:
+        raise CheckpointError(f"{path}: no such checkpoint; pass a .pth, .safetensors or a folder on this machine")
+    tokenizer = file.parent if (file.parent / "tokenizer.json").is_file() else None
+    if not file.name.endswith(INDEX_SUFFIX):
+        return WeightSource(path, (file,), None, tokenizer)
+    shard_of = _read_index(file)
+    files = tuple(_shard(file, name) for name in sorted(set(shard_of.values())))
+    return WeightSource(path, files, shard_of, tokenizer)
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in FOLDER_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in WEIGHT_SUFFIXES and file.is_file() and file.name not in TRAINER_FILES
+    )
+    if not found:
+        raise CheckpointError(f"{folder}: no weights in this folder; expected {FOLDER_FILES[0]} or one .pth file")
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:4]) + (" ..." if len(found) > 4 else "")
+        raise CheckpointError(f"{folder}: {len(found)} weight files in this folder ({names}); pass the one you mean")
+    return found[0]
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    try:
+        weight_map = read_json_object(index).get("weight_map")
+    except ValueError as error:
+        raise CheckpointError(f"{index}: {error}") from error
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise CheckpointError(f"{index}: not a shard index: expected a 'weight_map' of tensor names to file names")
+    return weight_map
+
+
+def _shard(index: Path, name: str) -> Path:
+    """The shard's path; an index may name files of its own folder only."""
+    if Path(name).name != name:
+        raise CheckpointError(f"{index}: names the shard {name!r}, which is not a file name of its own folder")
+    shard = index.parent / name
+    if not shard.is_file():
+        raise CheckpointError(f"{index}: shard {name} is missing; copy all shards into {index.parent}")
+    return shard

@@ -1,0 +1,142 @@
+"""Reading the tensors of one weight file, without ever executing what is in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors import CheckpointError, one_line
+
+HEAD_BYTES = 512
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = b"\x80"
+LFS_MAGIC = b"version https://git-lfs"
+FOREIGN_MAGICS = {
+    b"GGUF": "a GGUF file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "a gzip archive",
+}
+FOREIGN_SUFFIXES = {".onnx": "an ONNX graph", ".gguf": "a GGUF file", ".plan": "an engine plan"}
+WRAPPER_KEYS = ("model", "state_dict")
+
+# What a damaged or foreign pickle makes torch's restricted unpickler raise.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    OSError,
+)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Read a weight file's tensors on the CPU, memory-mapped where the format allows.
+
+    The format is told by the content, not by the name: safetensors, or PyTorch's by `weights_only=True`, which builds
+    tensors and plain containers and calls nothing else. A training state's `model` is unwrapped.
+
+    Returns:
+        Tensors by the names of the file, in its dtypes.
+
+    Raises:
+        CheckpointError: The file is empty, damaged, of another format, refused, or holds no tensors.
+    """
+    head, size = _head(file)
+    _refuse_foreign(file, head, size)
+    if _looks_like_safetensors(head, size):
+        return _read_safetensors(file)
+    if not head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+        kind = "a text file" if _looks_like_text(head) else "neither a PyTorch nor a safetensors file"
+        raise CheckpointError(f"{file}: {kind}, or damaged; expected a .pth or .safetensors checkpoint")
+    return _tensors_of(file, _read_pickle(file, mmap=head.startswith(ZIP_MAGIC)))
+
+
+def _head(file: Path) -> tuple[bytes, int]:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(HEAD_BYTES), file.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_foreign(file: Path, head: bytes, size: int) -> None:
+    if size == 0:
+        raise CheckpointError(f"{file}: the file is empty; copy or download it again")
+    if head.startswith(LFS_MAGIC):
+        raise CheckpointError(f"{file}: a git-lfs pointer, not the weights; run `git lfs pull` in its repository")
+    kind = next((name for magic, name in FOREIGN_MAGICS.items() if head.startswith(magic)), None)
+    kind = kind or FOREIGN_SUFFIXES.get(file.suffix)
+    if kind:
+        raise CheckpointError(f"{file}: {kind} is not supported; pass the .pth or .safetensors it was made from")
+
+
+def _looks_like_safetensors(head: bytes, size: int) -> bool:
+    """Eight bytes of header length, little endian, then a JSON object; a length past the end is a truncated file."""
+    return size > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
+
+
+def _looks_like_text(head: bytes) -> bool:
+    try:
+        return "\0" not in head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > HEAD_BYTES - 4 and b"\0" not in head
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"{file}: truncated or damaged safetensors file ({one_line(error)}); copy or download it again"
+        ) from error
+
+
+def _read_pickle(file: Path, mmap: bool) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except UNREADABLE as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise CheckpointError(
+                f"{file}: refused, because it would run {refused[1]} while loading; "
+                "expected nothing but tensors: save model.state_dict()"
+            ) from error
+        raise CheckpointError(
+            f"{file}: truncated, damaged or not a PyTorch checkpoint ({one_line(error)}); copy or download it again"
+        ) from error
+
+
+def _tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
+    """The tensors of what was unpickled: a state dict, or one wrapped in a training state."""
+    if isinstance(content, Mapping):
+        for key in WRAPPER_KEYS:
+            inner = content.get(key)
+            if isinstance(inner, Mapping):
+                content = inner
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{file}: holds {_kind(content)}; expected a state dict of tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{file}: entry {name!r} is {_kind(value)}; expected a state dict of tensors")
+    return {name: value.detach() for name, value in content.items()}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping) and not value:
+        return "an empty dict"
+    return f"a value of type {type(value).__name__}"
