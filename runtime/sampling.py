@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.errors import ArtifactError, UsageError
-from minimind_edge.runtime.session import Logits, TokenIds
+from .errors import ArtifactError, UsageError
+from .session import Logits, TokenIds
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
@@ -192,7 +192,7 @@ class Sampler:
 
 def _penalize(logits: NDArray[np.float32], ids: TokenIds, penalty: float) -> NDArray[np.float32]:
     seen = logits[ids]
-    penalized = logits.copy()
+    penalized: NDArray[np.float32] = logits.copy()
     penalized[ids] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
     return penalized
 
@@ -207,7 +207,8 @@ def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float
     divisor = np.float32(min(max(temperature, _LEAST_TEMPERATURE), _FLOAT32_MAX))
     if abs(largest) / float(divisor) > _FLOAT32_MAX:
         logits = logits - np.float32(largest)
-    return logits / divisor
+    quotient: NDArray[np.float32] = logits / divisor
+    return quotient
 
 
 def _top_k(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
@@ -233,7 +234,8 @@ def _top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
     surplus = int(np.count_nonzero(keep)) - (scores.size - removed)
     if surplus:
         keep[np.flatnonzero(scores == border)[:surplus]] = False
-    return candidates[keep]
+    kept: NDArray[np.int64] = candidates[keep]
+    return kept
 
 
 def _count_removed(ascending: NDArray[np.float32], below: float, removable: np.float32) -> int:

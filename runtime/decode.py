@@ -1,0 +1,234 @@
+"""The decode loop: prefill, then sample and decode token by token. It knows token ids only, nothing of text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .errors import ContextLengthError, PromptError, UsageError
+from .sampling import Sampler, SamplingParams, TokenHistory
+from .session import Logits, Session, TokenIds
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+"""Why a row ended: at a stop token, or at the limit of tokens or of the cache."""
+
+PREFILL_CHUNK = 512
+"""Most prompt tokens run in one call: bounds the memory of a long prompt's logits, and how long Ctrl-C has to wait."""
+
+
+class Step(NamedTuple):
+    """What one step of the loop gave.
+
+    Attributes:
+        token_ids: one a row, a stop token included; None for a row that had ended before.
+        finish_reasons: one a row; None while it goes on, and the same from the step on that ended it.
+    """
+
+    token_ids: tuple[int | None, ...]
+    finish_reasons: tuple[FinishReason | None, ...]
+
+
+@dataclass
+class DecodeTimings:
+    """Wall-clock seconds of one generation; what the consumer does between two steps is not counted.
+
+    Attributes:
+        prefill_s: running the prompt.
+        decode_s: everything behind the first token.
+        session_s: the part of `decode_s` spent inside the session; the rest is this loop's own cost.
+        time_to_first_token_s: from the first call of `next` to the first token.
+        decode_steps: tokens a row behind the first one.
+    """
+
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    session_s: float = 0.0
+    time_to_first_token_s: float = 0.0
+    decode_steps: int = 0
+
+
+class Generation(Iterator[Step]):
+    """An iterator over the steps of one generation; see `generate`.
+
+    Whatever ends it (the last step, `close`, an error, Ctrl-C), the session then holds the prompt and a prefix of the
+    tokens that were given out: `session.length` tells how much.
+
+    Attributes:
+        timings: filled in as the steps are taken.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        prompts: Sequence[TokenIds],
+        params: SamplingParams,
+        *,
+        max_new_tokens: int,
+        stop_token_ids: Collection[int],
+        cached_length: int,
+    ) -> None:
+        self.timings = DecodeTimings()
+        self._session = session
+        self._prompts = prompts
+        self._sampler = Sampler(params)
+        self._max_new_tokens = max_new_tokens
+        self._stop_token_ids = frozenset(stop_token_ids)
+        self._cached_length = cached_length
+        self._steps = self._run()
+
+    def __next__(self) -> Step:
+        """Take one step."""
+        return next(self._steps)
+
+    def close(self) -> None:
+        """End the generation here; may be called at any time, and more than once."""
+        self._steps.close()
+
+    def _run(self) -> Generator[Step, None, None]:
+        session, sampler, timings = self._session, self._sampler, self.timings
+        histories = [TokenHistory(session.vocab_size, row) for row in self._prompts] if sampler.needs_history else []
+        reasons: list[FinishReason | None] = [None] * len(self._prompts)
+        started = perf_counter()
+        logits = self._prefill()
+        timings.prefill_s = perf_counter() - started
+        tokens = sampler(logits, histories)
+        step = self._judge(tokens.tolist(), reasons, 1)
+        timings.time_to_first_token_s = perf_counter() - started
+        yield step
+        while None in reasons:
+            started = perf_counter()
+            for history, token in zip(histories, tokens.tolist(), strict=False):
+                history.add(token)
+            before_session = perf_counter()
+            logits = self._decode(tokens)
+            timings.session_s += perf_counter() - before_session
+            tokens = sampler(logits, histories)
+            timings.decode_steps += 1
+            step = self._judge(tokens.tolist(), reasons, timings.decode_steps + 1)
+            timings.decode_s += perf_counter() - started
+            yield step
+
+    def _judge(self, tokens: list[int], reasons: list[FinishReason | None], count: int) -> Step:
+        """Write down in `reasons` which rows end with these tokens, the `count`-th of the generation."""
+        is_last = count >= self._max_new_tokens or self._session.length >= self._session.max_length
+        given: list[int | None] = []
+        for row, token in enumerate(tokens):
+            if reasons[row] is not None:
+                given.append(None)
+                continue
+            given.append(token)
+            if token in self._stop_token_ids:
+                reasons[row] = "stop"
+            elif is_last:
+                reasons[row] = "length"
+        return Step(tuple(given), tuple(reasons))
+
+    def _prefill(self) -> Logits:
+        """Run what the session doesn't hold yet; an interrupt between two chunks leaves those before it."""
+        session, start = self._session, self._cached_length
+        if start:
+            session.truncate(start)
+        else:
+            session.reset(len(self._prompts))
+        input_ids, attention_mask = _pad_left(self._prompts)
+        while True:
+            chunk = slice(start, start + PREFILL_CHUNK)
+            try:
+                logits = session.prefill(
+                    input_ids[:, chunk], None if attention_mask is None else attention_mask[:, chunk]
+                )
+            except BaseException:
+                self._roll_back(start)
+                raise
+            start = chunk.stop
+            if start >= input_ids.shape[1]:
+                return logits
+
+    def _decode(self, tokens: TokenIds) -> Logits:
+        length = self._session.length
+        try:
+            return self._session.decode(tokens)
+        except BaseException:
+            self._roll_back(length)
+            raise
+
+    def _roll_back(self, length: int) -> None:
+        """Undo a call that was interrupted, wherever it was."""
+        if self._session.length > length:
+            self._session.truncate(length)
+
+
+def generate(
+    session: Session,
+    prompt_ids: Sequence[Sequence[int] | TokenIds],
+    params: SamplingParams,
+    max_new_tokens: int,
+    stop_token_ids: Collection[int] = (),
+    *,
+    cached_length: int = 0,
+) -> Generation:
+    """Generate behind one or more prompts.
+
+    Rows of different lengths are padded on the left; each ends by itself, and the loop ends with the last one. A full
+    cache ends all rows with "length".
+
+    Args:
+        session: the model; it is reset, unless `cached_length` is given.
+        prompt_ids: one row of token ids a prompt, at least one token each.
+        params: how tokens are chosen.
+        max_new_tokens: most tokens a row gets, at least 1.
+        stop_token_ids: a row ends with the first of these; it is given out as the row's last token.
+        cached_length: for a single prompt: so many of its tokens, less than all, are in the session already. What the
+            session holds behind them is forgotten.
+
+    Raises:
+        UsageError: `max_new_tokens` or `cached_length` is out of range.
+        PromptError: there is no prompt, one is empty, or a token id is unknown to the model.
+        ContextLengthError: the longest prompt is longer than the session's `max_length`.
+    """
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be 1 or more")
+    if not prompt_ids:
+        raise PromptError("there is no prompt to generate behind: expected at least one row of token ids")
+    prompts = [_check_prompt(row, session) for row in prompt_ids]
+    if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
+        raise UsageError(f"cached_length is {cached_length}: it must leave a token to run of one single prompt")
+    return Generation(
+        session,
+        prompts,
+        params,
+        max_new_tokens=max_new_tokens,
+        stop_token_ids=stop_token_ids,
+        cached_length=cached_length,
+    )
+
+
+def _check_prompt(token_ids: Sequence[int] | TokenIds, session: Session) -> TokenIds:
+    if len(token_ids) == 0:
+        raise PromptError("the prompt is empty: expected at least one token")
+    if len(token_ids) > session.max_length:
+        raise ContextLengthError(
+            f"the prompt has {len(token_ids)} tokens, the context holds {session.max_length}: shorten the prompt or "
+            "load the model with a larger max_length"
+        )
+    out_of_range = [token for token in (min(token_ids), max(token_ids)) if not 0 <= token < session.vocab_size]
+    if out_of_range:
+        raise PromptError(f"unknown token id {out_of_range[0]}: this model's ids are 0 to {session.vocab_size - 1}")
+    return np.asarray(token_ids, dtype=np.int64)
+
+
+def _pad_left(prompts: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds | None]:
+    """Stack rows to `[B, S]` with zeros on the left, and the `[B, S]` mask that tells them; None without padding."""
+    width = max(map(len, prompts))
+    if all(len(row) == width for row in prompts):
+        return np.stack(prompts), None
+    input_ids = np.zeros((len(prompts), width), dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for row, tokens in enumerate(prompts):
+        input_ids[row, width - len(tokens) :] = tokens
+        attention_mask[row, width - len(tokens) :] = 1
+    return input_ids, attention_mask
