@@ -1,0 +1,28 @@
+"""`minimind-export`: registers its commands."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from .entry import run
+from .export_inspect import inspect
+from .export_onnx import onnx
+from .export_verify import verify
+from .version import VersionOption
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app.command()(onnx)
+app.command()(verify)
+app.command()(inspect)
+
+
+@app.callback()
+def options(version: VersionOption = False) -> None:
+    """Take a MiniMind checkpoint to ONNX, and prove that it is still the same model."""
+
+
+def main() -> NoReturn:
+    """Run `minimind-export`."""
+    run(app, "minimind-export")

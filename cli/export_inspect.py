@@ -1,0 +1,34 @@
+"""`minimind-export inspect`: what a checkpoint, a graph or an artifact folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(help="A checkpoint, an .onnx graph or an artifact folder.", show_default=False)
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    r"""Say what a checkpoint, a graph or an artifact folder is.
+
+    \b
+    Examples:
+      minimind-export inspect out/full_sft_512.pth
+      minimind-export inspect minimind-demo
+    """
+    from minimind_edge.export.inspection import inspect_path
+
+    inspection = inspect_path(path)
+    if as_json:
+        from .json_output import print_json
+
+        print_json(inspection.to_json())
+    else:
+        for line in inspection.lines():
+            print(line)

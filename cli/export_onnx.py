@@ -1,0 +1,113 @@
+"""`minimind-export onnx`: from a checkpoint to a verified artifact folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .choices import Precision, Target
+from .progress import progress_display
+
+if TYPE_CHECKING:
+    from minimind_edge.export.request import ExportResult
+
+PROMPT_TO_TRY = "What is the capital of France?"
+OPENING_TO_TRY = "Once upon a time"
+IDS_TO_TRY = "1,2,3"
+
+
+def onnx(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A .pth, .safetensors or Hugging Face folder. Left out: the bundled demo.", show_default=False
+        ),
+    ] = None,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The artifact folder.  [default: named after the checkpoint]"),
+    ] = None,
+    moe: Annotated[
+        bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
+    ] = False,
+    target: Annotated[Target, typer.Option(help="What the graph is made for.")] = Target.ORT,
+    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="tokenizer.json or its folder.  [default: found beside the checkpoint]", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON that overrides what the checkpoint's tensors tell.", show_default=False),
+    ] = None,
+    yarn: Annotated[
+        bool | None, typer.Option("--yarn/--no-yarn", help="Stretch RoPE for long texts.", show_default=False)
+    ] = None,
+    lora: Annotated[
+        list[Path] | None, typer.Option(help="A LoRA adapter to merge; repeatable.", show_default=False)
+    ] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    r"""Export a checkpoint to an ONNX artifact folder, and compare the artifact with eager PyTorch.
+
+    \b
+    Examples:
+      minimind-export onnx
+      minimind-export onnx --moe
+      minimind-export onnx out/full_sft_512.pth -o my-model
+      minimind-export onnx MiniMind2/ --target portable --precision fp16
+    """
+    from minimind_edge.export.pipeline import export_onnx
+    from minimind_edge.export.request import ExportRequest
+
+    request = ExportRequest(
+        checkpoint=checkpoint,
+        output=output,
+        moe=moe,
+        target=target.value,
+        precision=precision.value,
+        tokenizer=tokenizer,
+        config=config,
+        max_length=max_length,
+        yarn=yarn,
+        lora=tuple(lora or ()),
+        verify=not no_verify,
+        force=force,
+    )
+    with progress_display(silent=as_json) as progress:
+        result = export_onnx(request, progress)
+    if as_json:
+        from .json_output import print_json
+
+        print_json(result.to_json())
+    else:
+        show_result(result)
+
+
+def show_result(result: ExportResult) -> None:
+    """Tell a person what was written, how near it is, and what to type next."""
+    for note in result.notes:
+        print(note, file=sys.stderr)
+    if result.parity is not None:
+        from .parity_table import print_parity
+
+        print_parity(result.parity)
+    print(f"wrote {result.graph}")
+    print("try it:")
+    print(f"  {command_to_try(result)}")
+
+
+def command_to_try(result: ExportResult) -> str:
+    """The `minimind-run` line for an artifact, quoted for the shell."""
+    words = ["minimind-run", "--engine", str(result.folder)]
+    if not result.has_tokenizer:
+        return shlex.join([*words, "--ids", IDS_TO_TRY])
+    return shlex.join([*words, PROMPT_TO_TRY if result.has_chat_template else OPENING_TO_TRY])

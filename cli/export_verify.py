@@ -1,0 +1,44 @@
+"""`minimind-export verify`: the parity report of an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .progress import progress_display
+
+PARITY_FAILED = 5
+
+
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="An artifact folder or an .onnx graph.", show_default=False)],
+    *,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="The checkpoint.  [default: the one the manifest names, or the bundled demo]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    r"""Compare an artifact with eager PyTorch; exit code 5 where they differ by more than the precision allows.
+
+    \b
+    Examples:
+      minimind-export verify minimind-demo
+      minimind-export verify my-model --against out/full_sft_512.pth
+    """
+    from minimind_edge.export.pipeline import verify_artifact
+
+    with progress_display(silent=as_json) as progress:
+        report = verify_artifact(artifact, against, progress)
+    if as_json:
+        from .json_output import print_json
+
+        print_json(report.to_json())
+    else:
+        from .parity_table import print_parity
+
+        print_parity(report)
+    if not report:
+        raise typer.Exit(PARITY_FAILED)

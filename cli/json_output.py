@@ -1,0 +1,16 @@
+"""What `--json` prints: one object on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print an object as JSON that any parser takes: readable text as it is, and no NaN or infinity.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    print(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False))
