@@ -29,7 +29,7 @@ def causal_bias(
     visible = (keys <= queries[:, None])[None, None]
     if attention_mask is not None:
         visible = visible & attention_mask[:, None, None, :].bool()
-    hidden = torch.finfo(dtype).min / 2
+    hidden = max(torch.finfo(dtype).min, torch.finfo(torch.float32).min) / 2  # float64 models softmax in float32 too
     return torch.where(visible, 0.0, hidden).to(dtype)
 
 

@@ -44,6 +44,7 @@ def tiny_config(request: pytest.FixtureRequest) -> MiniMindConfig:
 def random_model() -> Callable[[MiniMindConfig], MiniMindForCausalLM]:
     """Build a model in eval mode with fixed random weights: matrices of std 0.15, norms around 1."""
     import torch
+
     from minimind_edge.minimind import MiniMindForCausalLM
 
     def build(config: MiniMindConfig, seed: int = 0) -> MiniMindForCausalLM:

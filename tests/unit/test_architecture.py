@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+
 from minimind_edge.export.architecture import describe_architecture
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
