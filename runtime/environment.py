@@ -1,0 +1,129 @@
+"""What the machine offers: ONNX Runtime, its execution providers, and cores."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, TypeAlias, get_args
+
+from .errors import MissingError, UsageError
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""Where a graph runs; `auto` is CUDA where ONNX Runtime has it, else the CPU."""
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
+logger = logging.getLogger(__name__)
+
+
+def import_onnxruntime() -> ModuleType:
+    """The `onnxruntime` module.
+
+    Raises:
+        MissingError: It is not installed, or its files are damaged.
+    """
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingError(
+            f"cannot import onnxruntime ({error}): {_conflict() or 'run `pip install onnxruntime`'}"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):  # what uninstalling one of two packages leaves behind
+        remedy = _conflict() or "run `pip install --force-reinstall onnxruntime`"
+        raise MissingError(f"onnxruntime is installed without its files: {remedy}")
+    return onnxruntime
+
+
+def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:
+    """The providers to ask for, best first.
+
+    Args:
+        onnxruntime: The module.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        UsageError: The device is none of these.
+        MissingError: `cuda`, and this ONNX Runtime was built without it.
+    """
+    if device not in get_args(Device):
+        raise UsageError(f"unknown device {device!r}: expected one of {', '.join(get_args(Device))}")
+    if device == "cpu":
+        return [CPU]
+    if CUDA in onnxruntime.get_available_providers():
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it did not find, wanted or not
+            onnxruntime.preload_dlls()
+        return [CUDA, CPU]
+    if device == "cuda":
+        remedy = _conflict() or "run `pip uninstall -y onnxruntime`, then `pip install onnxruntime-gpu`"
+        raise MissingError(f"this onnxruntime has no CUDA provider: {remedy}")
+    # Finding out takes time, so it is asked only where a GPU is likely to be missed.
+    if shutil.which("nvidia-smi") and (conflict := _conflict()):
+        logger.warning("running on the CPU: %s", conflict)
+    return [CPU]
+
+
+def require_cuda(started: list[str]) -> None:
+    """Check that a session which was asked for CUDA runs on it.
+
+    Args:
+        started: The providers that the session reports.
+
+    Raises:
+        MissingError: ONNX Runtime fell back to the CPU.
+    """
+    if CUDA not in started:
+        raise MissingError(
+            "the CUDA provider did not start: it needs an NVIDIA driver and the CUDA and cuDNN libraries; "
+            "run `pip install 'onnxruntime-gpu[cuda,cudnn]'`, or choose `--device cpu`"
+        )
+
+
+def physical_cores() -> int | None:
+    """Physical cores that this process may use, None where the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
+    quota = _cgroup_cores()
+    return len(cores) if quota is None else max(1, min(len(cores), round(quota)))
+
+
+def _siblings(cpu: int) -> str:
+    """The hardware threads of the core that `cpu` is one of, as the kernel lists them."""
+    try:
+        return (TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _cgroup_cores() -> float | None:
+    """CPU time a container may use, in cores; None without a limit."""
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()[:2]
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such file; "max"
+        return None
+
+
+def _conflict() -> str | None:
+    """The way out where both builds of ONNX Runtime are installed, None where they aren't."""
+    from importlib import metadata
+
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            return None
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+        "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"
+    )

@@ -1,0 +1,129 @@
+"""What a graph says of itself: its inputs, its outputs and its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import ArtifactError
+
+INPUTS = ("input_ids", "attention_mask", "position_ids")
+TARGETS = ("portable", "ort")
+METADATA_PREFIX = "minimind_edge."
+KV_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """The facts of a causal language model graph that running it takes.
+
+    Attributes:
+        target: `portable` (the cache grows) or `ort` (past and present share one buffer).
+        num_layers: Layers, each with a key and a value cache.
+        num_key_value_heads: H_kv.
+        head_dim: D.
+        kv_dtype: Of the cache: float32 or float16.
+        vocab_size: V.
+        max_length: Cache slots that the graph can hold, None where it doesn't tell.
+        precision: Of the weights, None where it doesn't tell.
+        generation: Of the checkpoint, None where it doesn't tell.
+        eos_token_ids: Ids that end a text, empty where it doesn't tell.
+    """
+
+    target: str
+    num_layers: int
+    num_key_value_heads: int
+    head_dim: int
+    kv_dtype: np.dtype[Any]
+    vocab_size: int
+    max_length: int | None
+    precision: str | None
+    generation: str | None
+    eos_token_ids: tuple[int, ...]
+
+    @classmethod
+    def read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
+        """Check a graph's interface against the contract.
+
+        Args:
+            inputs: ONNX Runtime's description of each input: `name`, `type` and `shape`.
+            outputs: The same of the outputs.
+            metadata: The graph's own properties.
+
+        Raises:
+            ArtifactError: A name, a type or a shape is not what this runtime runs.
+        """
+        num_layers = sum(node.name.endswith(".key") for node in inputs)
+        pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
+        _check_names("inputs", (node.name for node in inputs), (*INPUTS, *pasts))
+        _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
+        nodes = {node.name: node for node in (*inputs, *outputs)}
+        _check_types([nodes[name] for name in INPUTS], {"tensor(int64)"})
+        _check_types([nodes["logits"]], {"tensor(float)"})
+        _check_types([nodes[name] for name in pasts], KV_DTYPES.keys())
+        _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
+        heads, head_dim = _cache_dims([nodes[name] for name in pasts])
+        vocab_size = nodes["logits"].shape[-1]
+        if not isinstance(vocab_size, int):
+            raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
+        return cls(
+            target=_target(metadata),
+            num_layers=num_layers,
+            num_key_value_heads=heads,
+            head_dim=head_dim,
+            kv_dtype=KV_DTYPES[nodes[pasts[0]].type],
+            vocab_size=vocab_size,
+            max_length=next(iter(_integers(metadata, "max_length")), None),
+            precision=metadata.get(f"{METADATA_PREFIX}precision"),
+            generation=metadata.get(f"{METADATA_PREFIX}generation"),
+            eos_token_ids=_integers(metadata, "eos_token_id"),
+        )
+
+
+def cache_names(prefix: str, num_layers: int) -> list[str]:
+    """Names of the cached tensors in the order of their layers, key before value."""
+    return [f"{prefix}.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
+
+
+def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    found, expected = set(found), set(expected)
+    if len(expected) <= len(INPUTS):
+        raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
+    if found != expected:
+        lacks, has = (", ".join(sorted(names)[:4]) for names in (expected - found, found - expected))
+        differences = [f"lacks {lacks}" if lacks else "", f"has {has}, which this runtime does not know" if has else ""]
+        raise ArtifactError(f"the graph's {kind}: it {' and '.join(filter(None, differences))}")
+
+
+def _check_types(nodes: Iterable[Any], expected: Collection[str]) -> None:
+    for node in nodes:
+        if node.type not in expected:
+            raise ArtifactError(f"the graph's {node.name} is {node.type}, expected {' or '.join(sorted(expected))}")
+
+
+def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
+    """H_kv and D, the same for every layer."""
+    found = {(node.shape[1], node.shape[3]) if len(node.shape) == 4 else tuple(node.shape) for node in pasts}
+    dims = found.pop()
+    if found or len(dims) != 2 or not all(isinstance(dim, int) and dim > 0 for dim in dims):
+        raise ArtifactError(f"the graph's cache must be [B, H_kv, P, D] with one H_kv and D, found {dims} in one layer")
+    return dims[0], dims[1]
+
+
+def _target(metadata: Mapping[str, str]) -> str:
+    """The target; a graph that doesn't tell can only be run as `portable`."""
+    target = metadata.get(f"{METADATA_PREFIX}target", TARGETS[0])
+    if target not in TARGETS:
+        raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {' and '.join(TARGETS)}")
+    return target
+
+
+def _integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
+    text = metadata.get(METADATA_PREFIX + key, "")
+    try:
+        return tuple(int(part) for part in text.strip("[] ").split(",") if part)
+    except ValueError as error:
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text!r}, expected integers") from error

@@ -1,0 +1,215 @@
+"""Where the keys and values of past positions live: buffers that an IOBinding reads from and writes into.
+
+Both layouts hold H_kv heads, never expanded to the query heads, and neither copies the cache in a decode step:
+
+- `GrowingCache`, for graphs that return past and new positions joined: two sets of buffers that take turns, as the
+  graph's own concatenation copies from one to the other.
+- `SharedCache`, for graphs that write new positions in place: one buffer is bound as past and as present.
+
+Buffers are ONNX Runtime's values, so that they may lie in a GPU's memory as well; only growing a shared buffer and
+rolling a growing one back go through the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MissingError
+from .graph_facts import GraphFacts, cache_names
+
+MIN_CAPACITY = 256
+"""Slots that are allocated at first; doubled whenever they run out."""
+
+
+class KVCache(Protocol):
+    """The cache of one batch, bound to one IOBinding."""
+
+    def bind(self, past: int, total: int) -> None:
+        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
+
+        Args:
+            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
+            total: Slots behind the run, at most the cache's limit.
+
+        Raises:
+            MissingError: There is no memory for that many.
+        """
+        ...
+
+    def commit(self, total: int) -> None:
+        """Take note that the run has left slots 0 to `total - 1`."""
+        ...
+
+
+class DeviceMemory:
+    """Makes values on a session's device.
+
+    Args:
+        onnxruntime: The module.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, onnxruntime: ModuleType, device: str) -> None:
+        self.device = device
+        self._ort_value = onnxruntime.OrtValue
+
+    def put(self, array: NDArray[Any]) -> Any:
+        """A value that holds an array; on the CPU it is the array's own memory."""
+        return self._ort_value.ortvalue_from_numpy(array, self.device, 0)
+
+
+class SharedCache:
+    """One buffer `[B, H_kv, capacity, D]` for each cached tensor, past and present at once.
+
+    Rolling back costs nothing: the graph takes the length from the attention mask.
+
+    Args:
+        facts: Of the graph.
+        binding: The session's IOBinding.
+        memory: Where the buffers are made.
+        batch_size: B.
+        limit: Most slots there can ever be.
+    """
+
+    def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
+        self._facts = facts
+        self._names = bound_names(facts)
+        self._binding = binding
+        self._memory = memory
+        self._batch_size = batch_size
+        self._limit = limit
+        self._capacity = 0
+        self._buffers: list[Any] = []
+
+    def bind(self, past: int, total: int) -> None:
+        """See `KVCache.bind`."""
+        if total > self._capacity:
+            self._grow(past, grown_capacity(total, self._limit))
+
+    def commit(self, total: int) -> None:
+        """See `KVCache.commit`; the graph has written into the buffers that stay bound."""
+
+    def _grow(self, past: int, capacity: int) -> None:
+        shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
+        arrays = [zeros(shape, self._facts.kv_dtype) for _ in self._names]
+        for array, buffer in zip(arrays, self._buffers, strict=False):  # there are none the first time
+            array[:, :, :past] = buffer.numpy()[:, :, :past]
+        self._buffers = [self._memory.put(array) for array in arrays]
+        for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
+            self._binding.bind_ortvalue_input(past_name, buffer)
+            self._binding.bind_ortvalue_output(present_name, buffer)
+        self._capacity = capacity
+
+
+class GrowingCache:
+    """Two flat buffers for each cached tensor; each run reads `[B, H_kv, P, D]` from one and fills the other.
+
+    Slots are not the outermost dimension, so that another length is another layout: rolling back copies what is kept
+    into place, once, at the next run.
+
+    Args:
+        facts: Of the graph.
+        binding: The session's IOBinding.
+        memory: Where the buffers are made.
+        batch_size: B.
+        limit: Most slots there can ever be.
+    """
+
+    def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
+        self._facts = facts
+        self._names = bound_names(facts)
+        self._binding = binding
+        self._memory = memory
+        self._batch_size = batch_size
+        self._limit = limit
+        self._stored = 0
+        self._source = _Buffers()
+        self._target = _Buffers()
+
+    def bind(self, past: int, total: int) -> None:
+        """See `KVCache.bind`."""
+        if past != self._stored:
+            self._keep(past)
+        self._reserve(self._source, past)
+        self._reserve(self._target, total)
+        device, dtype = self._memory.device, self._facts.kv_dtype
+        past_shape, total_shape = self._shape(past), self._shape(total)
+        bind_input, bind_output = self._binding.bind_input, self._binding.bind_output
+        for (past_name, present_name), source, target in zip(
+            self._names, self._source.pointers, self._target.pointers, strict=True
+        ):
+            bind_input(past_name, device, 0, dtype, past_shape, source)
+            bind_output(present_name, device, 0, dtype, total_shape, target)
+
+    def commit(self, total: int) -> None:
+        """See `KVCache.commit`; what was written is what the next run reads."""
+        self._source, self._target = self._target, self._source
+        self._stored = total
+
+    def _keep(self, length: int) -> None:
+        """Lay the first `length` of the stored slots out as a cache of that length."""
+        if length:
+            shape = self._shape(self._stored)
+            size = int(np.prod(shape))
+            kept = [value.numpy()[:size].reshape(shape)[:, :, :length].ravel() for value in self._source.values]
+            self._source = self._allocate(length, kept)
+        self._stored = length
+
+    def _reserve(self, buffers: _Buffers, length: int) -> None:
+        """Make room for `length` slots; the buffers of a run's past hold it already, but for an empty one."""
+        if not buffers.values or length > buffers.capacity:
+            fresh = self._allocate(length, [])
+            buffers.capacity, buffers.values, buffers.pointers = fresh.capacity, fresh.values, fresh.pointers
+
+    def _allocate(self, length: int, contents: Sequence[NDArray[Any]]) -> _Buffers:
+        capacity = grown_capacity(length, self._limit)
+        arrays = [zeros((int(np.prod(self._shape(capacity))),), self._facts.kv_dtype) for _ in self._names]
+        for array, content in zip(arrays, contents, strict=False):
+            array[: content.size] = content
+        return _Buffers(capacity, [self._memory.put(array) for array in arrays])
+
+    def _shape(self, length: int) -> tuple[int, int, int, int]:
+        return self._batch_size, self._facts.num_key_value_heads, length, self._facts.head_dim
+
+
+class _Buffers:
+    """Flat values, one for each cached tensor, and where they lie.
+
+    Args:
+        capacity: Slots that each has room for.
+        values: ONNX Runtime's values.
+    """
+
+    def __init__(self, capacity: int = 0, values: Sequence[Any] = ()) -> None:
+        self.capacity = capacity
+        self.values = list(values)
+        self.pointers: list[int] = [value.data_ptr() for value in values]
+
+
+def grown_capacity(needed: int, limit: int) -> int:
+    """Slots to allocate for `needed` ones: a power of two, at least `MIN_CAPACITY`, but at most `limit`."""
+    return min(limit, max(MIN_CAPACITY, 1 << max(needed - 1, 0).bit_length()))
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A cache buffer; zero, because a kernel may multiply what it masks, and untouched pages cost no memory.
+
+    Raises:
+        MissingError: There is no memory for it.
+    """
+    try:
+        return np.zeros(shape, dtype)
+    except MemoryError as error:
+        size = int(np.prod(shape)) * dtype.itemsize >> 20
+        raise MissingError(f"no memory for a cache buffer of {size} MiB; lower the maximum length") from error
+
+
+def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:
+    """Input and output of each cached tensor."""
+    layers = facts.num_layers
+    return list(zip(cache_names("past_key_values", layers), cache_names("present", layers), strict=True))

@@ -1,0 +1,45 @@
+"""How ONNX Runtime is asked to run a graph, and how its errors are passed on."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from .environment import physical_cores
+
+SILENT = 4
+"""ONNX Runtime's log level that prints nothing but what ends the process: errors are raised, and reported once."""
+
+MAX_SUMMARY = 300
+"""Most characters of an error of ONNX Runtime that are quoted."""
+
+
+def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
+    """Options for a decoder that one process runs alone.
+
+    Args:
+        onnxruntime: The module.
+        threads: That one operator may use; None for the physical cores that this process may run on.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SILENT
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads or physical_cores() or 0  # 0: as ONNX Runtime sees fit
+    # Every step has another length: a plan of its memory would be made anew, and kept, for each.
+    options.enable_mem_pattern = False
+    return options
+
+
+def onnxruntime_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
+    """The exceptions that ONNX Runtime raises; they have no class in common, and its binding adds RuntimeError."""
+    found = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+    own = (each for each in found if isinstance(each, type) and issubclass(each, Exception))
+    return (*own, RuntimeError)
+
+
+def summary(error: Exception) -> str:
+    """What an error of ONNX Runtime says, on one line and cut where it goes on and on."""
+    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    return text if len(text) <= MAX_SUMMARY else f"{text[: MAX_SUMMARY - 3]}..."
