@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
@@ -28,6 +28,7 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
     base_model_prefix = "model"
     _no_split_modules = ("MiniMindBlock",)
     _supports_sdpa = True
+    accepts_loss_kwargs = False  # the loss is a mean: transformers' Trainer divides it by its accumulation steps
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: MiniMindConfig | None = None) -> None:
@@ -48,7 +49,7 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         self.config.inference_rope_scaling = enabled
         self.model.rotary_emb = RotaryEmbedding(self.config)
 
-    def forward(
+    def forward(  # noqa: PLR0917
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -115,5 +116,4 @@ def _extend(cache: Cache, presents: Sequence[KeyValue], length: int) -> None:
         cache.update(key[:, :, -length:], value[:, :, -length:], index)
 
 
-AutoConfig.register("minimind", MiniMindConfig)
 AutoModelForCausalLM.register(MiniMindConfig, MiniMindForCausalLM)

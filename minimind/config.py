@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
+from transformers.activations import ACT2FN
 
 from .errors import ConfigError
 
@@ -115,7 +116,9 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
         self.head_dim = hidden_size // num_attention_heads if head_dim is None else head_dim
         self.vocab_size = vocab_size
-        self.intermediate_size = default_intermediate_size(hidden_size) if intermediate_size is None else intermediate_size
+        self.intermediate_size = (
+            default_intermediate_size(hidden_size) if intermediate_size is None else intermediate_size
+        )
         self.hidden_act = hidden_act
         self.max_position_embeddings = max_position_embeddings
         self.rope_theta = rope_theta
@@ -168,15 +171,29 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
     def _check(self) -> None:
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
-        _require_positive(num_key_value_heads=kv_heads, head_dim=self.head_dim, intermediate_size=self.intermediate_size)
+        _require_positive(
+            num_key_value_heads=kv_heads, head_dim=self.head_dim, intermediate_size=self.intermediate_size
+        )
         if heads % kv_heads:
             raise ConfigError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim {self.head_dim} is odd; RoPE rotates pairs: set an even head_dim")
+        self._check_numbers()
+        if self.hidden_act not in ACT2FN:
+            raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown to transformers; MiniMind uses 'silu'")
         if self.yarn_parameters["type"] != "yarn":
-            raise ConfigError(f"rope_scaling type {self.yarn_parameters['type']!r} is not supported; MiniMind knows 'yarn'")
+            raise ConfigError(
+                f"rope_scaling type {self.yarn_parameters['type']!r} is not supported; MiniMind knows 'yarn'"
+            )
         if self.use_moe:
             self._check_moe()
+
+    def _check_numbers(self) -> None:
+        for name in ("rope_theta", "rms_norm_eps"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be a positive number, found {getattr(self, name)!r}")
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be a number from 0 to below 1, found {self.dropout!r}")
 
     def _check_moe(self) -> None:
         _require_positive(
@@ -184,6 +201,8 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
             num_experts_per_tok=self.num_experts_per_tok,
             moe_intermediate_size=self.moe_intermediate_size,
         )
+        if self.n_shared_experts != 0:
+            _require_positive(n_shared_experts=self.n_shared_experts)
         if self.num_experts_per_tok > self.n_routed_experts:
             raise ConfigError(
                 f"num_experts_per_tok {self.num_experts_per_tok} exceeds n_routed_experts {self.n_routed_experts}"
@@ -206,3 +225,10 @@ def _require_positive(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a positive integer, found {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+AutoConfig.register(MiniMindConfig.model_type, MiniMindConfig)

@@ -55,7 +55,7 @@ class MoEGate(nn.Module):
         return topk_idx, topk_weight, aux_loss
 
     def _balancing_loss(self, scores: torch.Tensor, topk_idx: torch.Tensor) -> torch.Tensor:
-        """Each expert's load times its mean score, summed and scaled: alpha where routing is even, more where it is not.
+        """Each expert's load times its mean score, summed and scaled: alpha where routing is even, more elsewhere.
 
         Args:
             scores: [B, S, E] float32.

@@ -95,7 +95,8 @@ def apply_rotary_pos_emb(
     """Rotate queries and keys by their positions' angles; the results keep their dtypes.
 
     Args:
-        q: Queries, [B, S, H, D] with cos [S, D] (or [B, S, D] and `unsqueeze_dim=2`), or [B, H, S, D] with cos [B, S, D].
+        q: Queries: [B, S, H, D] with cos [S, D], or with cos [B, S, D] and `unsqueeze_dim=2`; or [B, H, S, D] with cos
+            [B, S, D].
         k: Keys, laid out as `q`.
         cos: Cosine of the angles, float32.
         sin: Sine of the angles, float32.
