@@ -102,12 +102,20 @@ def generation_config(config: MiniMindConfig, beside: Path | None, max_length: i
         beside: The checkpoint's folder; a `generation_config.json` there wins over the defaults.
         max_length: The artifact's context length in tokens.
     """
-    own = beside / "generation_config.json" if beside is not None else None
-    given = read_json(own) if own is not None and own.is_file() else SAMPLING_DEFAULTS
     ids = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    merged = ids | {key: value for key, value in given.items() if value is not None and key != "transformers_version"}
-    return merged | {"max_length": max_length}
+    return ids | (_given_generation(beside) or SAMPLING_DEFAULTS) | {"max_length": max_length}
+
+
+def _given_generation(beside: Path | None) -> dict[str, Any] | None:
+    """What the checkpoint's author chose, or None where transformers merely derived the file from the model."""
+    file = None if beside is None else beside / "generation_config.json"
+    if file is None or not file.is_file():
+        return None
+    given = read_json(file)
+    if given.get("_from_model_config"):
+        return None
+    return {key: value for key, value in given.items() if value is not None and key != "transformers_version"}
