@@ -1,0 +1,22 @@
+"""What can go wrong in an export, with the exit code a command ends with.
+
+EdgeError (runtime)
+├── ExportError  3  a model, a graph or an option that cannot be exported or compared as asked
+└── ParityError  5  a graph is not the same model as the checkpoint, within its precision's tolerance
+"""
+
+from __future__ import annotations
+
+from minimind_edge.runtime.errors import EdgeError
+
+
+class ExportError(EdgeError):
+    """A model, a graph or an option cannot be exported or compared as asked."""
+
+    exit_code = 3
+
+
+class ParityError(EdgeError):
+    """A graph is not the same model as the checkpoint, within its precision's tolerance."""
+
+    exit_code = 5

@@ -1,0 +1,172 @@
+"""Run one case through one runner and measure it against eager's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .case import PADDING, Case, Chunk, Integers
+from .divergence import TokenErrors, joined, same_sets, token_errors
+from .measurement import Flags, LayerErrors, Measurement, TensorError
+from .reference import RowReference
+from .runner import GraphRunner, Presents, RunError, StepOutput
+
+# Tokens of a case are numbered row after row: token i of row b is number `offsets[b] + i`.
+
+
+def measure(
+    case: Case,
+    reference: Sequence[RowReference],
+    runner: GraphRunner,
+    comparable: Flags | None = None,
+    routes_may_differ: bool = False,
+) -> Measurement:
+    """Run `case` chunk by chunk.
+
+    Args:
+        case: What to run.
+        reference: Eager's results, one a row.
+        runner: The candidate.
+        comparable: [case.tokens], False where single numbers are not to be compared; None to find out.
+        routes_may_differ: In finding out, leave out the tokens that took another route through the experts than
+            eager's, or saw one that did; else all count.
+
+    Returns:
+        The measurement; a candidate that fails, answers in another shape or with a number that is not finite gives one
+        with a `defect`.
+    """
+    try:
+        _require_finite("eager's own logits", [row.logits for row in reference])
+        runner.reset(len(case.rows), case.slots)
+        tokens, errors, same_experts = _run(case, reference, runner)
+        if comparable is None:
+            comparable = _same_route(case, same_experts if routes_may_differ else ())
+        presents = runner.presents()
+        layers = () if presents is None else _layer_errors(case, reference, presents, comparable)
+    except RunError as error:
+        return Measurement.failed(case, runner.name, str(error))
+    greedy = tokens >= (case.tokens if case.greedy_from is None else case.greedy_from)
+    return Measurement(case.name, runner.name, errors, comparable[tokens], greedy, layers, same_experts)
+
+
+def _same_route(case: Case, same_experts: Sequence[Flags]) -> Flags:
+    """Whether a token and all that it sees went through eager's experts in every layer, [case.tokens]."""
+    if not same_experts:
+        return np.ones(case.tokens, dtype=np.bool_)
+    rows = np.split(np.logical_and.reduce(same_experts), _offsets(case)[1:])
+    return np.concatenate([np.logical_and.accumulate(row) for row in rows])
+
+
+def _offsets(case: Case) -> Integers:
+    """Number of each row's first token, [B]."""
+    return np.cumsum([0, *(len(row) for row in case.rows)])[:-1]
+
+
+def _run(
+    case: Case, reference: Sequence[RowReference], runner: GraphRunner
+) -> tuple[Integers, TokenErrors, tuple[Flags, ...]]:
+    """All chunks: the compared tokens' numbers, ascending, their errors, and each layer's flags of equal experts."""
+    numbers: list[Integers] = []
+    errors: list[TokenErrors] = []
+    same_experts = [np.zeros(case.tokens, dtype=np.bool_) for _ in reference[0].experts]
+    offsets, experts_seen = _offsets(case), True
+    for chunk in case.chunks():
+        output = runner.step(chunk)
+        rows, columns = _compared_slots(chunk, runner.last_token_only)
+        indices = chunk.layout[rows, columns]
+        expected = np.stack([reference[row].logits[index] for row, index in zip(rows, indices, strict=True)])
+        errors.append(token_errors(expected, _logits_at(output, chunk, rows, columns, expected.shape[1])))
+        numbers.append(offsets[rows] + indices)
+        experts_seen = experts_seen and output.experts is not None
+        if output.experts is not None:
+            _compare_experts(reference, output, chunk, offsets, same_experts)
+    tokens = np.concatenate(numbers)
+    order = np.argsort(tokens)
+    return tokens[order], joined(errors).take(order), tuple(same_experts) if experts_seen else ()
+
+
+def _compared_slots(chunk: Chunk, last_token_only: bool) -> tuple[Integers, Integers]:
+    """Row and column of the chunk's real tokens, or of each row's last one."""
+    real = chunk.layout != PADDING
+    if last_token_only:
+        real &= np.cumsum(real, axis=1) == real.sum(axis=1, keepdims=True)
+    rows, columns = np.nonzero(real)
+    return rows, columns
+
+
+def _logits_at(
+    output: StepOutput, chunk: Chunk, rows: Integers, columns: Integers, vocab_size: int
+) -> NDArray[np.floating]:
+    """The logits [N, V] at some slots of the chunk."""
+    batch, length = chunk.input_ids.shape
+    expected = (batch, vocab_size) if output.logits.ndim == 2 else (batch, length, vocab_size)
+    _require_shape("logits", output.logits, expected)
+    if output.logits.dtype != np.float32:
+        raise RunError(f"logits are {output.logits.dtype}, expected float32")
+    _require_finite("logits", [output.logits])
+    return output.logits[rows] if output.logits.ndim == 2 else output.logits[rows, columns]
+
+
+def _compare_experts(
+    reference: Sequence[RowReference], output: StepOutput, chunk: Chunk, offsets: Integers, same_experts: list[Flags]
+) -> None:
+    """Enter the chunk's tokens in each layer's flags."""
+    assert output.experts is not None
+    if len(output.experts) != len(same_experts):
+        raise RunError(f"{len(output.experts)} layers show their experts, expected {len(same_experts)}")
+    rows, columns = _compared_slots(chunk, last_token_only=False)
+    indices = chunk.layout[rows, columns]
+    for layer, chosen in enumerate(output.experts):
+        expected = np.stack([reference[row].experts[layer][index] for row, index in zip(rows, indices, strict=True)])
+        shape = (*chunk.input_ids.shape, expected.shape[1])
+        if chosen.size != np.prod(shape):
+            raise RunError(f"layer {layer}'s experts have shape {chosen.shape}, expected {shape}")
+        same_experts[layer][offsets[rows] + indices] = same_sets(expected, chosen.reshape(shape)[rows, columns])
+
+
+def _layer_errors(
+    case: Case, reference: Sequence[RowReference], presents: Presents, comparable: Flags
+) -> tuple[LayerErrors, ...]:
+    """Compare the cache at the end of a case, slot by real slot."""
+    if len(presents) != len(reference[0].presents):
+        raise RunError(f"{len(presents)} layers have a cache, expected {len(reference[0].presents)}")
+    kept = np.split(comparable, _offsets(case)[1:])
+
+    def compare(layer: int, part: int) -> TensorError:
+        name = f"present.{layer}.{('key', 'value')[part]}"
+        return _tensor_error(name, case, lambda row: reference[row].presents[layer][part], presents[layer][part], kept)
+
+    return tuple(LayerErrors(compare(layer, 0), compare(layer, 1)) for layer in range(len(presents)))
+
+
+def _tensor_error(
+    name: str,
+    case: Case,
+    expected_of: Callable[[int], NDArray[np.floating]],
+    found: NDArray[np.floating],
+    kept: Sequence[Flags],
+) -> TensorError:
+    """The largest difference of `found` [B, H_kv, T, D] from each row's expected [H_kv, n, D], at the tokens kept."""
+    heads, _, width = expected_of(0).shape
+    _require_shape(name, found, (len(case.rows), heads, case.slots, width))
+    _require_finite(name, [found])
+    largest = scale = 0.0
+    for row in range(len(case.rows)):
+        expected = expected_of(row)
+        real = found[row][:, case.layout[row] != PADDING].astype(np.float32)
+        largest = max(largest, float(np.abs(real - expected)[:, kept[row]].max(initial=0.0)))
+        scale = max(scale, float(np.abs(expected).max(initial=0.0)))
+    return TensorError(largest, scale)
+
+
+def _require_shape(name: str, found: NDArray[np.floating], expected: tuple[int, ...]) -> None:
+    if found.shape != expected:
+        raise RunError(f"{name} has shape {list(found.shape)}, expected {list(expected)}")
+
+
+def _require_finite(name: str, arrays: Sequence[NDArray[np.floating]]) -> None:
+    broken = sum(int(np.count_nonzero(~np.isfinite(array))) for array in arrays)
+    if broken:
+        raise RunError(f"{broken} of {sum(array.size for array in arrays)} numbers in {name} are not finite")
