@@ -15,7 +15,7 @@ def inspect(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    r"""Say what a checkpoint, a graph or an artifact folder is.
+    """Say what a checkpoint, a graph or an artifact folder is.
 
     \b
     Examples:

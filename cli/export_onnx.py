@@ -56,7 +56,7 @@ def onnx(
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    r"""Export a checkpoint to an ONNX artifact folder, and compare the artifact with eager PyTorch.
+    """Export a checkpoint to an ONNX artifact folder, and compare the artifact with eager PyTorch.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    r"""Compare an artifact with eager PyTorch; exit code 5 where they differ by more than the precision allows.
+    """Compare an artifact with eager PyTorch; exit code 5 where they differ by more than the precision allows.
 
     \b
     Examples:
