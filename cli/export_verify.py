@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .progress import progress_display
+
+if TYPE_CHECKING:
+    from minimind_edge.export.verification import Verification
 
 PARITY_FAILED = 5
 
@@ -28,17 +32,26 @@ def verify(
       minimind-export verify minimind-demo
       minimind-export verify my-model --against out/full_sft_512.pth
     """
-    from minimind_edge.export.pipeline import verify_artifact
+    from minimind_edge.export.verification import verify_artifact
 
     with progress_display(silent=as_json) as progress:
-        report = verify_artifact(artifact, against, progress)
+        verification = verify_artifact(artifact, against, progress)
     if as_json:
         from .json_output import print_json
 
-        print_json(report.to_json())
+        print_json(verification.to_json())
     else:
-        from .parity_table import print_parity
-
-        print_parity(report)
-    if not report:
+        show_verification(verification)
+    if not verification:
         raise typer.Exit(PARITY_FAILED)
+
+
+def show_verification(verification: Verification) -> None:
+    """Print the proof of each graph for a person."""
+    from .parity_table import print_parity
+
+    for note in verification.notes:
+        print(note, file=sys.stderr)
+    for graph in verification.graphs:
+        print(f"{verification.artifact / graph.file} against {verification.checkpoint}")
+        print_parity(graph.report)
