@@ -107,7 +107,7 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
             asks for what MiniMind does not compute.
     """
     model_type = config.get("model_type")
-    if model_type is not None and model_type not in MODEL_TYPES:
+    if model_type is not None and model_type not in list(MODEL_TYPES):
         supported = ", ".join(MODEL_TYPES)
         raise ConfigError(f"{source}: model_type {model_type!r} is not supported; MiniMind checkpoints are {supported}")
     _require_known(config, source)

@@ -73,5 +73,5 @@ def _is_plausible(file: Path) -> bool:
         return False
     model_type = content.get("model_type")
     if model_type is not None:
-        return model_type in MODEL_TYPES
+        return model_type in list(MODEL_TYPES)
     return any(name in SIZE_NAMES for name in content)

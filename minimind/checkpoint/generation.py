@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -21,7 +21,7 @@ class Generation:
     name: str
     num_attention_heads: int
     defaults: Mapping[str, Any]
-    moe_defaults: Mapping[str, Any] = field(default_factory=lambda: {"num_experts_per_tok": 2, "norm_topk_prob": True})
+    moe_defaults: Mapping[str, Any]
 
 
 def _defaults(rope_theta: float, rms_norm_eps: float, max_position_embeddings: int) -> dict[str, Any]:
@@ -37,10 +37,13 @@ def _defaults(rope_theta: float, rms_norm_eps: float, max_position_embeddings: i
     }
 
 
-V1 = Generation("v1", 16, _defaults(1e4, 1e-5, 512))
-MINIMIND2_LEGACY = Generation("minimind2-legacy", 8, _defaults(1e6, 1e-5, 8192))
-MINIMIND2 = Generation("minimind2", 8, _defaults(1e6, 1e-5, 32768))
-MINIMIND3 = Generation("minimind3", 8, _defaults(1e6, 1e-6, 32768), {"num_experts_per_tok": 1, "norm_topk_prob": True})
+TWO_OF_MANY = {"num_experts_per_tok": 2, "norm_topk_prob": True, "aux_loss_alpha": 0.01, "seq_aux": True}
+ONE_OF_MANY = {"num_experts_per_tok": 1, "norm_topk_prob": True, "aux_loss_alpha": 5e-4, "seq_aux": False}
+
+V1 = Generation("v1", 16, _defaults(1e4, 1e-5, 512), TWO_OF_MANY)
+MINIMIND2_LEGACY = Generation("minimind2-legacy", 8, _defaults(1e6, 1e-5, 8192), TWO_OF_MANY)
+MINIMIND2 = Generation("minimind2", 8, _defaults(1e6, 1e-5, 32768), TWO_OF_MANY)
+MINIMIND3 = Generation("minimind3", 8, _defaults(1e6, 1e-6, 32768), ONE_OF_MANY)
 
 # What Hugging Face's own classes take where a config.json of theirs leaves a field out.
 HUGGING_FACE_DEFAULTS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,6 @@ from ..errors import CheckpointError
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-LEGACY_EMBEDDING = "tok_embeddings.weight"
 
 BUFFER = re.compile(r"(?:^|\.)(?:mask|pos_cis|freqs_\w+|rotary_emb\.inv_freq)$")
 FUSED_EXPERTS = re.compile(r"(model\.layers\.\d+\.mlp\.experts)\.(gate_up_proj|down_proj)(?:\.weight)?")
@@ -77,8 +76,9 @@ def to_model_names(tensors: Mapping[str, torch.Tensor]) -> NamedTensors:
     Raises:
         CheckpointError: This is no MiniMind, or fused experts are misshapen.
     """
-    legacy = LEGACY_EMBEDDING in tensors
-    if not legacy and EMBEDDING not in tensors:
+    modern = any(name.startswith(("model.embed_tokens.", "model.layers.")) for name in tensors)
+    legacy = not modern and any(name.startswith("tok_embeddings.") or ".attention.w" in name for name in tensors)
+    if not legacy and not modern:
         first = ", ".join(list(tensors)[:3])
         raise CheckpointError(f"missing tensor {EMBEDDING}: not a MiniMind checkpoint; its first tensors are: {first}")
     renamed: dict[str, torch.Tensor] = {}

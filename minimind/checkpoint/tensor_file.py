@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
 
 def _read_pickle(file: Path, mmap: bool) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what follows is read or refused either way
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except UNREADABLE as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
