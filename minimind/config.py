@@ -181,6 +181,9 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         self._check_numbers()
         if self.hidden_act not in ACT2FN:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown to transformers; MiniMind uses 'silu'")
+        unknown = next((name for name in self.yarn_parameters if name not in YARN_DEFAULTS), None)
+        if unknown is not None:
+            raise ConfigError(f"rope_scaling has {unknown!r}; expected only {', '.join(YARN_DEFAULTS)}")
         if self.yarn_parameters["type"] != "yarn":
             raise ConfigError(
                 f"rope_scaling type {self.yarn_parameters['type']!r} is not supported; MiniMind knows 'yarn'"

@@ -111,10 +111,13 @@ class MiniMindModel(nn.Module):
         return torch.arange(past_length, past_length + length, device=input_ids.device)[None]
 
     def _aux_loss(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Sum of the blocks' balancing losses of this pass; 0 outside training and for dense models."""
+        """Sum of the blocks' balancing losses of this pass; 0 outside training and for dense models.
+
+        The blocks give theirs up: a loss that stayed would keep its graph alive and the model from being copied.
+        """
         total = hidden_states.new_zeros((), dtype=torch.float32)
         if self.training:
             for layer in self.layers:
                 if isinstance(layer.mlp, MOEFeedForward) and layer.mlp.aux_loss is not None:
-                    total = total + layer.mlp.aux_loss
+                    total, layer.mlp.aux_loss = total + layer.mlp.aux_loss, None
         return total

@@ -135,6 +135,7 @@ def test_generations_differ_in_normalising_a_single_expert(fields, normalizes):
         ({"head_dim": 63}, "head_dim 63 is odd"),
         ({"hidden_size": 4}, "head_dim"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "'rope_type'"),
         ({"use_moe": True, "num_experts_per_tok": 5}, "num_experts_per_tok 5 exceeds n_routed_experts 4"),
         ({"use_moe": True, "n_routed_experts": 0}, "n_routed_experts"),
         ({"use_moe": True, "n_shared_experts": -1}, "n_shared_experts"),
