@@ -57,6 +57,8 @@ class GraphFacts:
             ArtifactError: A name, a type or a shape is not what this runtime runs.
         """
         num_layers = sum(node.name.endswith(".key") for node in inputs)
+        if not num_layers:
+            raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
         _check_names("inputs", (node.name for node in inputs), (*INPUTS, *pasts))
         _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
@@ -76,7 +78,7 @@ class GraphFacts:
             head_dim=head_dim,
             kv_dtype=KV_DTYPES[nodes[pasts[0]].type],
             vocab_size=vocab_size,
-            max_length=next(iter(_integers(metadata, "max_length")), None),
+            max_length=_max_length(metadata),
             precision=metadata.get(f"{METADATA_PREFIX}precision"),
             generation=metadata.get(f"{METADATA_PREFIX}generation"),
             eos_token_ids=_integers(metadata, "eos_token_id"),
@@ -90,8 +92,6 @@ def cache_names(prefix: str, num_layers: int) -> list[str]:
 
 def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:
     found, expected = set(found), set(expected)
-    if len(expected) <= len(INPUTS):
-        raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
     if found != expected:
         lacks, has = (", ".join(sorted(names)[:4]) for names in (expected - found, found - expected))
         differences = [f"lacks {lacks}" if lacks else "", f"has {has}, which this runtime does not know" if has else ""]
@@ -119,6 +119,13 @@ def _target(metadata: Mapping[str, str]) -> str:
     if target not in TARGETS:
         raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {' and '.join(TARGETS)}")
     return target
+
+
+def _max_length(metadata: Mapping[str, str]) -> int | None:
+    found = _integers(metadata, "max_length")
+    if found and (len(found) > 1 or found[0] < 1):
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}max_length must be one number, at least 1, found {found}")
+    return found[0] if found else None
 
 
 def _integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:

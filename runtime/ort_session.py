@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -143,6 +142,7 @@ class OrtSession:
         self._step_ids: TokenIds = np.zeros((batch_size, 1), np.int64)
         self._step_positions: TokenIds = np.zeros((batch_size, 1), np.int64)
         self._logits: Logits = np.zeros((batch_size, 1, self.vocab_size), np.float32)
+        self._step_logits = self._logits[:, 0]
         self._step_is_bound = False
 
     def truncate(self, length: int) -> None:
@@ -165,15 +165,16 @@ class OrtSession:
             part = slice(start, start + chunk)
             logits = self._run_chunk(input_ids[:, part], mask[:, part])
             (rows,) = np.nonzero((start <= last) & (last < start + logits.shape[1]))
-            self._logits[rows, 0] = logits[rows, last[rows] - start]
-        return self._logits[:, 0]
+            self._step_logits[rows] = logits[rows, last[rows] - start]
+        return self._step_logits
 
     def decode(self, tokens: TokenIds) -> Logits:
         """See `Session.decode`."""
         length = self._length
         if tokens.shape != (self._batch_size,) or tokens.dtype.kind not in "iu":
             raise PromptError(f"expected {self._batch_size} token ids, found {tokens.dtype} {tokens.shape}")
-        self._check_ids(tokens.tolist())
+        ids = tokens.tolist()
+        self._check_ids(min(ids), max(ids))
         if length >= self._max_length:
             self._check_room(1)
         self._step_ids[:, 0] = tokens
@@ -181,7 +182,7 @@ class OrtSession:
         if not self._step_is_bound:
             self._bind_step()
         self._run(length + 1)
-        return self._logits[:, 0]
+        return self._step_logits
 
     def _bind_step(self) -> None:
         self._bind_tokens(self._step_ids, self._step_positions, self._logits)
@@ -223,17 +224,19 @@ class OrtSession:
             )
         if self._length and input_ids.shape[0] != self._batch_size:
             raise PromptError(f"expected a chunk for {self._batch_size} rows, found {input_ids.shape[0]}; reset first")
-        self._check_ids((int(input_ids.min()), int(input_ids.max())))
+        self._check_ids(int(input_ids.min()), int(input_ids.max()))
         if attention_mask is None:
             attention_mask = np.ones(input_ids.shape, np.int64)
         elif attention_mask.shape != input_ids.shape or not np.isin(attention_mask, (0, 1)).all():
             raise PromptError(f"expected an attention mask of 0 and 1 with shape {input_ids.shape}")
         return input_ids.astype(np.int64, copy=False), attention_mask.astype(np.int64, copy=False)
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        for token in (min(ids), max(ids)):
-            if not 0 <= token < self.facts.vocab_size:
-                raise PromptError(f"token id {token} is outside of the vocabulary of {self.facts.vocab_size} tokens")
+    def _check_ids(self, least: int, greatest: int) -> None:
+        if least < 0 or greatest >= self.facts.vocab_size:
+            raise PromptError(
+                f"token id {least if least < 0 else greatest} is outside of the vocabulary of "
+                f"{self.facts.vocab_size} tokens"
+            )
 
     def _check_room(self, count: int) -> None:
         if self._length + count > self._max_length:
