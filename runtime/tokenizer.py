@@ -70,8 +70,8 @@ class Tokenizer:
 
         Args:
             text: Any text.
-            add_special_tokens: Whether to add what tokenizer.json puts around a text (bos, for one); as in transformers,
-                `add_bos_token` of the config has no say in it.
+            add_special_tokens: Whether to add what tokenizer.json puts around a text (bos, for one); as in
+                transformers, `add_bos_token` of the config has no say in it.
 
         Raises:
             PromptError: The text has a lone surrogate: it was not valid UTF-8 where it came from.
