@@ -1,0 +1,94 @@
+"""From documents to padded batches; a step's are always the same, so that a resumed run goes on as if never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from examples.train_demo.corpus import STORY_WEIGHT, Document, training_document
+
+PADDING, BEGIN, END = 0, 1, 2
+LENGTH_STEP = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one document each, padded on the right.
+
+    Attributes:
+        input_ids: [B, S] int64.
+        weights: [B, S] float32, what the loss on predicting each token counts; 0 for prompts and padding.
+    """
+
+    input_ids: torch.Tensor
+    weights: torch.Tensor
+
+
+class Encoder:
+    """Turns documents into token ids and loss weights: answers and their end count, prompts do not."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._roles = {role: self._ids(f"{role}\n") for role in ("system", "user", "assistant")}
+        self._newline = self._ids("\n")
+
+    def __call__(self, document: Document) -> tuple[list[int], list[float]]:
+        """Return the token ids and their loss weights, equally long."""
+        if document.text is not None:
+            ids = self._ids(document.text)
+            return [BEGIN, *ids, END], [0.0] + [STORY_WEIGHT] * (len(ids) + 1)
+        ids, weights = [], []
+        messages = [("system", document.system, 0.0)] if document.system is not None else []
+        for turn in document.turns:
+            messages += [("user", turn.user, 0.0), ("assistant", turn.assistant, turn.weight)]
+        for role, content, weight in messages:
+            head, body = [BEGIN, *self._roles[role]], [*self._ids(content), END]
+            ids += head + body + self._newline
+            weights += [0.0] * len(head) + [weight] * len(body) + [0.0] * len(self._newline)
+        return ids, weights
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def training_batches(encode: Encoder, seed: int, step: int, documents: int, max_tokens: int) -> list[Batch]:
+    """Return step `step` of the training split: `documents` rows, as batches of at most `max_tokens` padded tokens.
+
+    Rows of like length share a batch, so that little is computed for padding; their gradients are added up.
+    """
+    first = step * documents
+    rows = sorted((encode(training_document(seed, index)) for index in range(first, first + documents)), key=_length)
+    return [pad(group) for group in _groups(rows, max_tokens)]
+
+
+def _length(row: tuple[list[int], list[float]]) -> int:
+    return len(row[0])
+
+
+def _groups(
+    rows: list[tuple[list[int], list[float]]], max_tokens: int
+) -> Iterator[list[tuple[list[int], list[float]]]]:
+    """Cut rows, shortest first, into runs whose padded size stays within `max_tokens`."""
+    group: list[tuple[list[int], list[float]]] = []
+    for row in rows:
+        if group and (len(group) + 1) * _padded(len(row[0])) > max_tokens:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _padded(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def pad(rows: list[tuple[list[int], list[float]]]) -> Batch:
+    """Stack rows of ids and weights, padded on the right."""
+    width = _padded(max(map(_length, rows)))
+    input_ids = [ids + [PADDING] * (width - len(ids)) for ids, _ in rows]
+    weights = [weights + [0.0] * (width - len(weights)) for _, weights in rows]
+    return Batch(torch.tensor(input_ids), torch.tensor(weights))

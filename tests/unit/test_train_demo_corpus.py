@@ -1,0 +1,140 @@
+"""The corpus: its facts are unambiguous, its stories keep their topics, and its two splits never meet."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from random import Random
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is no part of the installed package
+
+from examples.train_demo import corpus, stories, sums, talk, topics
+from examples.train_demo.facts import FACTS, RELATIONS, held_out_questions
+
+
+def bare(text: str) -> str:
+    """A prompt without case, spaces and punctuation, so that none of these counts as another phrasing."""
+    return "".join(character for character in text.lower() if character.isalnum() or character in "+-")
+
+
+def dressings(language: str, question: str) -> set[str]:
+    return {bare(opener + question) for opener in corpus.OPENERS[language]}
+
+
+def training_prompts() -> set[str]:
+    """Every prompt about facts, sums and small talk that the training split can draw."""
+    prompts: set[str] = set()
+    for relation, fact in FACTS:
+        for question in relation.questions(fact, held_out=False):
+            prompts |= dressings(fact.language, question)
+    for language in corpus.LANGUAGES:
+        for entry in sums.sums():
+            for question in sums.questions(language, *entry, held_out=False):
+                prompts |= dressings(language, question)
+    for intent in talk.INTENTS:
+        prompts |= {bare(ask) for ask in intent.training}
+    return prompts
+
+
+@pytest.fixture(scope="module")
+def trained_on() -> set[str]:
+    return training_prompts()
+
+
+def test_no_held_out_question_about_a_fact_can_be_drawn_in_training(trained_on):
+    questions = [question for question, _ in held_out_questions()]
+    assert len(questions) > 2000
+    assert not [question for question in questions if bare(question) in trained_on]
+
+
+def test_no_held_out_sum_or_talk_can_be_drawn_in_training(trained_on):
+    sums_asked = (sums.questions(lang, *entry, held_out=True) for lang in corpus.LANGUAGES for entry in sums.sums())
+    asked = [question for questions in sums_asked for question in questions]
+    asked += [intent.held_out for intent in talk.INTENTS]
+    assert len(asked) > 700
+    assert not [question for question in asked if bare(question) in trained_on]
+
+
+def test_training_draws_only_what_the_enumeration_knows(trained_on):
+    drawn = [turn.user for index in range(2000) for turn in corpus.training_document(7, index).turns]
+    assert [prompt for prompt in drawn if bare(prompt) not in trained_on and story_pair(prompt) is None] == []
+
+
+def test_no_training_story_tells_of_a_held_out_pair():
+    drawn = [turn.user for index in range(3000) for turn in corpus.training_document(11, index).turns]
+    pairs = [pair for pair in map(story_pair, drawn) if pair]
+    assert len(pairs) > 300
+    assert not [pair for pair in pairs if len(pair) == 2 and topics.is_held_out(*pair)]
+
+
+FRAMES = [bare(ask.format("TOPICS")) for grammar in stories.GRAMMARS.values() for ask in grammar.ASKS]
+FRAMES += [bare(ask.format(a="NUMBER", b="NUMBER")) for asks in sums.COUNTS.values() for ask in asks]
+NOUNS = {bare(noun): topic for topic in topics.TOPICS for noun in (topic.a_en, topic.zh)}
+NOUN = "|".join(sorted(NOUNS, key=len, reverse=True))
+PATTERN = re.compile(
+    f"({'|'.join(sorted({bare(opener) for openers in corpus.OPENERS.values() for opener in openers}))})"
+    f"({'|'.join(FRAMES)})".replace("topics", f"(?:{NOUN})(?:(?:and|和)(?:{NOUN}))?").replace("number", "[0-9]+")
+)
+
+
+def story_pair(prompt: str) -> tuple[topics.Topic, ...] | None:
+    """The topics that a training prompt asks a story about (none for counting); None where it is no such prompt."""
+    if PATTERN.fullmatch(bare(prompt)) is None:
+        return None
+    found = re.search(f"({NOUN})(?:and|和)({NOUN})", bare(prompt))
+    return (NOUNS[found[1]], NOUNS[found[2]]) if found else ()
+
+
+def test_topic_pairs_of_the_splits_are_apart_and_complete():
+    held_out = {frozenset(pair) for pair in topics.topic_pairs(held_out=True)}
+    training = {frozenset(pair) for pair in topics.topic_pairs(held_out=False)}
+    everything = len(topics.TOPICS) * (len(topics.TOPICS) - 1) // 2
+    assert not held_out & training
+    assert len(held_out) + len(training) == everything
+    assert 0.05 * everything < len(held_out) < 0.25 * everything
+    assert all(topics.is_held_out(b, a) for a, b in topics.topic_pairs(held_out=True))
+
+
+@pytest.mark.parametrize("language", corpus.LANGUAGES)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_story_names_both_topics(language, held_out):
+    rng = Random(3)
+    for pair in topics.topic_pairs(held_out):
+        told = stories.tell(rng, language, pair)
+        assert all(topic.noun(language) in told for topic in pair)
+        assert "{" not in told
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
+def test_each_entry_of_a_relation_has_one_answer(relation):
+    keys = [x for x, _ in relation.pairs]
+    assert len(keys) == len(set(keys))
+    assert len(relation.held_out) >= 3 <= len(relation.asks)
+
+
+def test_no_question_has_two_answers():
+    answers = defaultdict(set)
+    for relation, fact in FACTS:
+        for held_out in (False, True):
+            for question in relation.questions(fact, held_out):
+                answers[bare(question)].add(fact.answer)
+    assert {question: given for question, given in answers.items() if len(given) > 1} == {}
+
+
+def test_facts_and_sums_say_what_they_should():
+    answers = {question: fact.answer for relation, fact in FACTS for question in relation.questions(fact, True)}
+    assert answers["What city is the capital of France?"] == "The capital of France is Paris."
+    assert answers["“大”的反义词是哪个词？"] == "“大”的反义词是“小”。"
+    assert answers["Name the month after December."] == "After December comes January."
+    assert sums.answer(9, "-", 4) == "9 - 4 = 5"
+    assert min(a - b for a, sign, b in sums.sums() if sign == "-") == 0
+
+
+def test_the_same_seed_draws_the_same_documents():
+    drawn = [corpus.training_document(5, index) for index in range(50)]
+    assert drawn == [corpus.training_document(5, index) for index in range(50)]
+    assert drawn != [corpus.training_document(6, index) for index in range(50)]
