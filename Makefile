@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 OUT ?= out
 # Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
 TF4 := .venv-tf4
-TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
+TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
+TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tests/parity/test_checkpoint_*.py tests/parity/test_stock_*.py)
 
 PACKAGES := cli export minimind runtime
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
