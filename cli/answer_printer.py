@@ -1,0 +1,69 @@
+"""An answer on stdout as it is written: streamed or at once, its thinking dimmed, shown or hidden."""
+
+from __future__ import annotations
+
+import sys
+
+from minimind_edge.runtime.think import ThinkSplitter
+
+from .choices import ThinkDisplay
+
+DIM, UNDIM = "\x1b[2m", "\x1b[22m"
+
+
+def default_think_display() -> ThinkDisplay:
+    """Dimmed for a person at a terminal; elsewhere the text as the model wrote it, tags included."""
+    return ThinkDisplay.DIM if sys.stdout.isatty() else ThinkDisplay.SHOW
+
+
+class AnswerPrinter:
+    """Prints one answer piece by piece.
+
+    Args:
+        think: what happens to the text between think tags; `show` prints the text as it comes, tags included.
+        stream: print each piece at once; else all of them at the end.
+        thinking: whether the answer begins inside a think block.
+    """
+
+    def __init__(self, think: ThinkDisplay, *, stream: bool, thinking: bool = False) -> None:
+        self._think = think
+        self._stream = stream
+        self._splitter = None if think is ThinkDisplay.SHOW else ThinkSplitter(thinking)
+        self._kind = "answer"
+        self._held: list[str] = []
+
+    def push(self, text: str) -> None:
+        """Take the next piece of the answer."""
+        if self._splitter is None:
+            self._write(text)
+        else:
+            for segment in self._splitter.push(text):
+                self._write_segment(segment.kind, segment.text)
+
+    def finish(self) -> None:
+        """Print what was held back and end the line; for an answer that was broken off, too."""
+        for segment in self._splitter.finish() if self._splitter else ():
+            self._write_segment(segment.kind, segment.text)
+        if self._kind == "think":
+            self._write(UNDIM)
+        self._stream = True
+        self._write("".join(self._held) + "\n")
+
+    def _write_segment(self, kind: str, text: str) -> None:
+        if kind == "think" and self._think is ThinkDisplay.HIDE:
+            return
+        self._switch_to(kind)
+        self._write(text)
+
+    def _switch_to(self, kind: str) -> None:
+        """Turn dimming on or off where thinking begins or ends; an answer starts on a line of its own."""
+        if kind != self._kind:
+            self._kind = kind
+            self._write(DIM if kind == "think" else f"{UNDIM}\n\n")
+
+    def _write(self, text: str) -> None:
+        if self._stream:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            self._held.append(text)

@@ -1,0 +1,62 @@
+"""Where the prompt comes from: the command line, or stdin."""
+
+from __future__ import annotations
+
+import sys
+
+from minimind_edge.runtime.errors import PromptError, UsageError
+
+
+def read_prompt(argument: str | None) -> str:
+    """Return the prompt that was given as an argument or is piped in.
+
+    Args:
+        argument: the command's PROMPT; None, or `-`, to read stdin, whose last line break is dropped.
+
+    Raises:
+        UsageError: there is no prompt, or an empty one.
+        PromptError: stdin is not UTF-8.
+    """
+    if argument is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError("no prompt: give one, pipe one in, or talk with --chat")
+    prompt = read_stdin() if argument in {None, "-"} else argument
+    if not prompt or prompt.isspace():
+        raise UsageError("the prompt is empty: expected at least one word")
+    return prompt
+
+
+def read_stdin() -> str:
+    """Return all of stdin as text, without its last line break.
+
+    Raises:
+        PromptError: it is not UTF-8.
+    """
+    return decode(sys.stdin.buffer.read()).removesuffix("\n").removesuffix("\r")
+
+
+def decode(raw: bytes) -> str:
+    """Read bytes of stdin as UTF-8.
+
+    Raises:
+        PromptError: they are not.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            f"stdin is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}; convert it to UTF-8 first"
+        ) from error
+
+
+def parse_token_ids(text: str) -> list[int]:
+    """Read `1,2,3`, spaces allowed.
+
+    Raises:
+        UsageError: something between the commas is no whole number.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--ids expects token ids with commas between them, such as 1,2,3; found {text[:80]!r}"
+        ) from None
