@@ -35,7 +35,7 @@ def translate_rope(config: Mapping[str, Any], model_type: str | None, source: st
     if switch is not None and not isinstance(switch, bool):
         raise ConfigError(f"{source}: inference_rope_scaling must be true or false, found {switch!r}")
     yarn = _yarn(scaling, model_type, source)
-    if switch is not None or scaling:
+    if switch is not None or scaling or "rope_scaling" in config:
         fields["inference_rope_scaling"] = bool(yarn) if switch is None else switch
     own = _yarn_numbers(config.get("yarn_parameters") or {}, source)
     if yarn or own:

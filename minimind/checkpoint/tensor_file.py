@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,8 +120,14 @@ def _read_pickle(file: Path, mmap: bool) -> Any:
                 "expected nothing but tensors: save model.state_dict()"
             ) from error
         raise CheckpointError(
-            f"{file}: truncated, damaged or not a PyTorch checkpoint ({one_line(error)}); copy or download it again"
+            f"{file}: truncated, damaged or not a PyTorch checkpoint ({_cause(error)}); copy or download it again"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """What torch says is wrong, without its advice to load the file unsafely."""
+    unpickler = re.search(r"WeightsUnpickler error: (.+)", str(error))
+    return textwrap.shorten(unpickler[1] if unpickler else one_line(error).split(". ")[0], 120)
 
 
 def _tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:

@@ -55,6 +55,19 @@ def hugging_face_model(family: str, **config):
     return model
 
 
+def rope(theta: float, **yarn) -> dict[str, object]:
+    """RoPE settings in the words of the installed transformers."""
+    if transformers_major() >= 5:
+        return {"rope_parameters": {"rope_type": "default", "rope_theta": theta} | yarn}
+    return {"rope_theta": theta, "rope_scaling": yarn or None}
+
+
+def transformers_major() -> int:
+    import transformers
+
+    return int(transformers.__version__.split(".")[0])
+
+
 def assert_equal_logits(found, expected) -> None:
     with torch.no_grad():
         ours, theirs = found(IDS).logits, expected(IDS).logits
@@ -76,6 +89,14 @@ def test_saved_folder(name, tmp_path):
     assert loaded.report.assumed.keys() <= {"seq_aux"}  # training only, and no config of transformers has it
 
 
+def stacked(experts) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hugging Face's fused parameters, [E, 2 I, H] and [E, H, I]; transformers 4 has its experts apart."""
+    if hasattr(experts, "gate_up_proj"):
+        return experts.gate_up_proj.detach(), experts.down_proj.detach()
+    gate_up = [torch.cat((expert.gate_proj.weight, expert.up_proj.weight)) for expert in experts]
+    return torch.stack(gate_up).detach(), torch.stack([expert.down_proj.weight for expert in experts]).detach()
+
+
 @pytest.mark.parametrize("name", ["qwen3-moe", "qwen3-moe-raw"])
 @pytest.mark.parametrize("fused", [True, False])
 def test_experts_fused_and_separate(name, fused, tmp_path):
@@ -86,7 +107,7 @@ def test_experts_fused_and_separate(name, fused, tmp_path):
     state = {key: tensor for key, tensor in load_file(tmp_path / "model.safetensors").items() if ".experts." not in key}
     for layer, block in enumerate(model.model.layers):
         at = f"model.layers.{layer}.mlp.experts"
-        gate_up, down = block.mlp.experts.gate_up_proj.detach(), block.mlp.experts.down_proj.detach()
+        gate_up, down = stacked(block.mlp.experts)
         if fused:
             state |= {f"{at}.gate_up_proj": gate_up, f"{at}.down_proj": down}
             continue
@@ -128,7 +149,7 @@ def rewrite_config(folder: Path, changes: dict[str, object], drop: tuple[str, ..
 
 
 def test_config_in_the_words_of_transformers_4(tmp_path):
-    model = hugging_face_model("Qwen3", head_dim=16, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
+    model = hugging_face_model("Qwen3", head_dim=16, **rope(1e6))
     model.save_pretrained(tmp_path)
     rewrite_config(tmp_path, {"rope_theta": 1e6, "rope_scaling": None, "torch_dtype": "float32"}, ("rope_parameters",))
     loaded = load_checkpoint(tmp_path)
@@ -138,10 +159,10 @@ def test_config_in_the_words_of_transformers_4(tmp_path):
 
 @pytest.mark.parametrize("attention_factor", [None, 1.0])
 def test_yarn(attention_factor, tmp_path):
-    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32}
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}
     if attention_factor is not None:
         yarn["attention_factor"] = attention_factor
-    model = hugging_face_model("Llama", rope_parameters=yarn)
+    model = hugging_face_model("Llama", **rope(1e4, **yarn))
     model.save_pretrained(tmp_path)
     loaded = load_checkpoint(tmp_path)
     assert loaded.config.inference_rope_scaling

@@ -34,6 +34,7 @@ def refusal(file: Path) -> str:
     assert caught.value.exit_code == 3
     assert "\n" not in message
     assert str(file) in message
+    assert "weights_only" not in message  # torch advises to load the file unsafely; we never do
     return message
 
 
