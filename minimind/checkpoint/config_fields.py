@@ -141,9 +141,9 @@ def _require_fixed(config: Mapping[str, Any], source: str) -> None:
             found = textwrap.shorten(repr(value), 60)
             raise ConfigError(f"{source}: {key} {found} is not supported; MiniMind has {only!r} only")
     kinds = config.get("layer_types") or []
-    other = next((kind for kind in kinds if kind != "full_attention"), None)
-    if other is not None:
-        raise ConfigError(f"{source}: layer_types has {other!r}; MiniMind has 'full_attention' only")
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        found = textwrap.shorten(repr(kinds), 60)
+        raise ConfigError(f"{source}: layer_types {found} is not supported; MiniMind has 'full_attention' only")
 
 
 def _checked(name: str, value: Any, label: str) -> Any:

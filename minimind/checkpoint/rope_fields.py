@@ -37,7 +37,7 @@ def translate_rope(config: Mapping[str, Any], model_type: str | None, source: st
     yarn = _yarn(scaling, model_type, source)
     if switch is not None or scaling or "rope_scaling" in config:
         fields["inference_rope_scaling"] = bool(yarn) if switch is None else switch
-    own = _yarn_numbers(config.get("yarn_parameters") or {}, source)
+    own = _yarn_numbers(_object(config, "yarn_parameters", source), source)
     if yarn or own:
         fields["yarn_parameters"] = own | yarn
     return fields
@@ -73,16 +73,19 @@ def _scaling(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The scaling dict, from whichever of the two keys has one."""
     found: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
-        value = config.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{source}: {key} must be an object, found {value!r}")
+        value = _object(config, key, source)
         unknown = next((name for name in value if name not in SCALING_KEYS), None)
         if unknown is not None:
             raise ConfigError(f"{source}: {key} has {unknown!r}, which is not supported; leave it out")
         found |= {name: item for name, item in value.items() if item is not None}
     return found
+
+
+def _object(config: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    value = config.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"{source}: {key} must be an object, found {value!r}")
+    return value or {}
 
 
 def _theta(config: Mapping[str, Any], scaling: Mapping[str, Any], source: str) -> float | None:

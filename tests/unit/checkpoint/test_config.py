@@ -212,7 +212,12 @@ def test_dense_models_do_not_care_about_experts(load):
         ({"attention_bias": True}, "attention_bias True is not supported"),
         ({"mlp_bias": True}, "mlp_bias True is not supported"),
         ({"use_sliding_window": True, "sliding_window": 4096}, "use_sliding_window True is not supported"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has 'sliding_attention'"),
+        (
+            {"layer_types": ["full_attention", "sliding_attention"]},
+            "layer_types .*sliding_attention.* is not supported",
+        ),
+        ({"layer_types": 3}, "layer_types 3 is not supported"),
+        ({"yarn_parameters": [1]}, r"yarn_parameters must be an object, found \[1\]"),
         ({"mlp_only_layers": [0]}, r"mlp_only_layers \[0\] is not supported"),
         ({"decoder_sparse_step": 2}, "decoder_sparse_step 2 is not supported"),
         ({"quantization_config": {"bits": 4}}, "quantization_config .* is not supported"),
