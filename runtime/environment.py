@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
-import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +20,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TOPOLOGY = Path("/sys/devices/system/cpu")
-
-logger = logging.getLogger(__name__)
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def import_onnxruntime() -> ModuleType:
@@ -66,9 +63,9 @@ def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:
     if device == "cuda":
         remedy = _conflict() or "run `pip uninstall -y onnxruntime`, then `pip install onnxruntime-gpu`"
         raise MissingError(f"this onnxruntime has no CUDA provider: {remedy}")
-    # Finding out takes time, so it is asked only where a GPU is likely to be missed.
-    if shutil.which("nvidia-smi") and (conflict := _conflict()):
-        logger.warning("running on the CPU: %s", conflict)
+    # Finding out takes as long as loading a small graph, so it is asked only where a GPU is likely to be missed.
+    if NVIDIA_DRIVER.exists() and (conflict := _conflict()):
+        _warn(f"running on the CPU: {conflict}")
     return [CPU]
 
 
@@ -95,6 +92,12 @@ def physical_cores() -> int | None:
     cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
     quota = _cgroup_cores()
     return len(cores) if quota is None else max(1, min(len(cores), round(quota)))
+
+
+def _warn(message: str) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning(message)
 
 
 def _siblings(cpu: int) -> str:

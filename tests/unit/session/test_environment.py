@@ -39,8 +39,8 @@ def installed(monkeypatch):
 
 
 @pytest.fixture
-def nvidia_driver(monkeypatch):
-    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/usr/bin/{name}")
+def nvidia_driver(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "NVIDIA_DRIVER", tmp_path)
 
 
 def test_auto_takes_cuda_where_it_is(capsys):
