@@ -85,10 +85,14 @@ class Artifact:
 
     @property
     def max_length(self) -> int | None:
-        """Context length in tokens that the files tell of, None where they don't."""
+        """Context length in tokens that the files tell of, None where they don't.
+
+        Raises:
+            ArtifactError: It is no positive integer.
+        """
         if self.entry is not None and self.entry.max_length is not None:
             return self.entry.max_length
-        return self.config.optional("max_position_embeddings", int)
+        return self.config.positive("max_position_embeddings")
 
 
 def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision: str | None) -> Artifact:

@@ -85,6 +85,17 @@ class JsonObject(Mapping[str, Any]):
             self.reject(key, _NAMES[kind])
         return value
 
+    def positive(self, key: str) -> int | None:
+        """The integer of `key`, None where it is missing or null.
+
+        Raises:
+            ArtifactError: The value is of another type, or less than 1.
+        """
+        value = self.optional(key, int)
+        if value is not None and value < 1:
+            self.reject(key, "at least 1")
+        return value
+
     def integers(self, key: str) -> tuple[int, ...]:
         """The integers of `key`, whether it holds one or a list of them; none where it is missing or null.
 

@@ -93,6 +93,6 @@ def _graph_entry(values: JsonObject) -> GraphEntry:
         target=values.required("target", str),
         precision=values.required("precision", str),
         opset=values.optional("opset", int),
-        max_length=values.optional("max_length", int),
+        max_length=values.positive("max_length"),
         sha256=values.optional("sha256", str),
     )

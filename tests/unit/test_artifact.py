@@ -242,6 +242,7 @@ def test_a_huge_file(folder, monkeypatch):
         ({"graphs": [{**GRAPHS[0], "file": 3}]}, "graphs[0]: 'file' must be a string, found 3"),
         ({"graphs": [{"file": "onnx/model.onnx", "target": "ort"}]}, "'precision' must be a string, found nothing"),
         ({"graphs": [{**GRAPHS[0], "max_length": 1.5}]}, "'max_length' must be an integer, found 1.5"),
+        ({"graphs": [{**GRAPHS[0], "max_length": 0}]}, "'max_length' must be at least 1, found 0"),
         ({"default_graph": "onnx/other.onnx"}, "none of its graphs"),
         ({"checkpoint": "x"}, "'checkpoint' must be an object"),
     ],
@@ -267,6 +268,14 @@ def test_a_manifest_of_wrong_types(folder, change, part):
 def test_a_generation_config_of_wrong_types(folder, values, part):
     write(folder, "generation_config.json", values)
     assert part in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [-5, "512", True])
+def test_a_config_with_an_impossible_length(tmp_path, value):
+    write(tmp_path, "config.json", {"max_position_embeddings": value})
+    artifact = Artifact.open(write(tmp_path, "model.onnx"))
+    with pytest.raises(ArtifactError, match="max_position_embeddings"):
+        _ = artifact.max_length
 
 
 def test_a_listed_graph_that_is_missing(folder):
