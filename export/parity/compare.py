@@ -12,7 +12,7 @@ from ..errors import ExportError
 from .case import Case
 from .comparison import measure
 from .graph_file import expert_names, open_session, read_facts, with_outputs
-from .measurement import Measurement
+from .measurement import Flags, Measurement
 from .ort_runner import GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport
@@ -23,6 +23,7 @@ from .tolerance import Tolerance, tolerance_of
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
+    from minimind_edge.runtime.graph_facts import GraphFacts
 
 Progress = Callable[[str, float], None]
 
@@ -51,7 +52,7 @@ def compare(
         precision: Picks the bounds, see `tolerance_of`.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: More prompts, more ways to cut them.
-        progress: Called with a case's name and the share of the cases that are done.
+        progress: Called with a runner's name and the share of the whole that is done.
 
     Returns:
         The report; it is falsy where the graph is out of tolerance.
@@ -62,17 +63,25 @@ def compare(
     tolerance = tolerance_of(precision, model.config.num_hidden_layers)
     if target not in TARGETS:
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
-    runners, max_length = _runners(model, graph, target, precision)
-    suite = Suite(model.config.vocab_size, max_length, thorough)
-    steps = (THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS) if steps is None else steps
+    facts = read_facts(open_session(graph), model.config, target, precision)
+    suite = Suite(model.config.vocab_size, facts.max_length or model.config.max_position_embeddings, thorough)
+    if steps is None:
+        steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
     return compare_runners(
-        model, runners, suite, tolerance, target=target, precision=precision, steps=steps, progress=progress
+        model,
+        _runners(graph, facts, model.config.use_moe),
+        suite,
+        tolerance,
+        target=target,
+        precision=precision,
+        steps=steps,
+        progress=progress,
     )
 
 
 def compare_runners(
     model: MiniMindForCausalLM,
-    runners: Sequence[GraphRunner],
+    runners: Sequence[Callable[[], GraphRunner]],
     suite: Suite,
     tolerance: Tolerance,
     *,
@@ -81,24 +90,37 @@ def compare_runners(
     steps: int,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Compare whatever can run a chunk; see `compare`. The first runner should show its cache and its experts.
+    """Compare whatever can run a chunk; see `compare`.
+
+    Args:
+        model: The reference.
+        runners: Each makes a candidate, one after the other, so that no two are in memory at once. The first one should
+            show its experts: the tokens that took eager's route there are those that the others are compared at.
+        suite: Draws the cases.
+        tolerance: The bounds.
+        target: For the report.
+        precision: For the report.
+        steps: Greedy tokens; with none the report fails.
+        progress: See `compare`.
 
     Raises:
         ExportError: The model is not in float32 on the CPU.
     """
-    started = time.perf_counter()
-    _require_float32(model)
-    tell = progress or (lambda name, done: None)
+    started, tell = time.perf_counter(), progress or (lambda name, done: None)
+    tell("eager", 0.0)
+    references = _references(model, suite, steps)
+    comparable: dict[str, Flags] = {}
     measurements: list[Measurement] = []
-    cases = list(suite.cases())
-    with _evaluating(model):
-        for index, case in enumerate(cases):
-            tell(case.name, index / (len(cases) + 1))
-            measurements += _measure_all(case, reference_of(model, case), runners, tolerance)
-        if steps > 0:
-            tell("greedy", len(cases) / (len(cases) + 1))
-            case, reference = greedy_case(model, suite.greedy_prompt(), suite.greedy_steps(steps))
-            measurements += _measure_all(case, reference, runners, tolerance)
+    for index, make_runner in enumerate(runners):
+        runner = make_runner()
+        tell(runner.name, (1 + index) / (1 + len(runners)))
+        for case, reference in references:
+            if case.positions is None or not runner.last_token_only:
+                one = measure(case, reference, runner, comparable.get(case.name), tolerance.routes_may_differ)
+                measurements.append(one)
+                if one.tokens == case.tokens:
+                    comparable.setdefault(case.name, one.comparable)
+        del runner
     return ParityReport.of(
         measurements,
         tolerance,
@@ -109,37 +131,34 @@ def compare_runners(
     )
 
 
-def _measure_all(
-    case: Case, reference: list[RowReference], runners: Sequence[GraphRunner], tolerance: Tolerance
-) -> Iterator[Measurement]:
-    """One case through all runners that can run it; the first one's routes tell what the others are compared at."""
-    comparable = None
-    for runner in runners:
-        if case.positions is not None and runner.last_token_only:
-            continue
-        one = measure(case, reference, runner, comparable, tolerance.routes_may_differ)
-        if comparable is None and one.defect is None and not runner.last_token_only:
-            comparable = one.comparable
-        yield one
+def _references(model: MiniMindForCausalLM, suite: Suite, steps: int) -> list[tuple[Case, list[RowReference]]]:
+    """Eager's results for every case, the greedy one last."""
+    _require_float32(model)
+    with _evaluating(model):
+        references = [(case, reference_of(model, case)) for case in suite.cases()]
+        if steps > 0:
+            references.append(greedy_case(model, suite.greedy_prompt(), suite.greedy_steps(steps)))
+    return references
 
 
-def _runners(model: MiniMindForCausalLM, path: Path, target: str, precision: str) -> tuple[list[GraphRunner], int]:
-    """All ways to run the graph, and the positions it has."""
-    from minimind_edge.runtime.ort_session import OrtSession
+def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
+    """All ways to run the graph."""
 
-    config, session = model.config, open_session(path)
-    facts = read_facts(session, config, target, precision)
-    max_length = facts.max_length or config.max_position_embeddings
-    runners: list[GraphRunner] = []
-    if config.use_moe:
-        names = expert_names(config.num_hidden_layers)
-        runners.append(GrowingRunner(open_session(with_outputs(path, names), path.parent), facts, names))
-    else:
-        runners.append(GrowingRunner(session, facts))
-    if target == "ort":
-        runners.append(SharedBufferRunner(session, facts))
-    runners.append(SessionRunner(OrtSession.load(path, device="cpu", max_length=max_length)))
-    return runners, max_length
+    def growing() -> GraphRunner:
+        if not has_experts:
+            return GrowingRunner(open_session(path), facts)
+        names = expert_names(facts.num_layers)
+        return GrowingRunner(open_session(with_outputs(path, names), path.parent), facts, names)
+
+    def shared() -> GraphRunner:
+        return SharedBufferRunner(open_session(path), facts)
+
+    def session() -> GraphRunner:
+        from minimind_edge.runtime.ort_session import OrtSession
+
+        return SessionRunner(OrtSession.load(path, device="cpu"))
+
+    return [growing, shared, session] if facts.target == "ort" else [growing, session]
 
 
 def _require_float32(model: MiniMindForCausalLM) -> None:

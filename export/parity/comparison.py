@@ -148,17 +148,17 @@ def _tensor_error(
     found: NDArray[np.floating],
     kept: Sequence[Flags],
 ) -> TensorError:
-    """The largest difference of `found` [B, H_kv, T, D] from each row's expected [H_kv, n, D], at the tokens kept."""
+    """The differences of `found` [B, H_kv, T, D] from each row's expected [H_kv, n, D], at the tokens kept."""
     heads, _, width = expected_of(0).shape
     _require_shape(name, found, (len(case.rows), heads, case.slots, width))
     _require_finite(name, [found])
-    largest = scale = 0.0
+    differences, scale = [], 0.0
     for row in range(len(case.rows)):
         expected = expected_of(row)
         real = found[row][:, case.layout[row] != PADDING].astype(np.float32)
-        largest = max(largest, float(np.abs(real - expected)[:, kept[row]].max(initial=0.0)))
+        differences.append(np.abs(real - expected).max(axis=(0, 2))[kept[row]])
         scale = max(scale, float(np.abs(expected).max(initial=0.0)))
-    return TensorError(largest, scale)
+    return TensorError(np.concatenate(differences).astype(np.float64), scale)
 
 
 def _require_shape(name: str, found: NDArray[np.floating], expected: tuple[int, ...]) -> None:

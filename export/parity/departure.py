@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from .measurement import LayerErrors, Measurement, TensorError
 from .tolerance import Tolerance
@@ -44,41 +47,38 @@ class Departure:
         }[self.part]
 
 
-def first_departure(measurements: Iterable[Measurement], tolerance: Tolerance) -> Departure | None:
-    """The earliest departure of all measurements; None where nothing departs."""
-    found = [departure for one in measurements for departure in _departures(one, tolerance)]
-    return min(found, key=_depth, default=None)
-
-
-def _depth(departure: Departure) -> tuple[float, bool]:
-    """Order in the model: the cache of a layer is made before its experts are chosen, the head comes last."""
-    return (float("inf") if departure.layer is None else departure.layer, departure.part == "experts")
-
-
-def _departures(measurement: Measurement, tolerance: Tolerance) -> Iterator[Departure]:
-    """All of one measurement. A runner that doesn't show its cache can't tell where it departs."""
-    for layer, errors in enumerate(measurement.layers):
-        part = _departing_part(errors, tolerance)
+def first_departure(measurements: Sequence[Measurement], tolerance: Tolerance) -> Departure | None:
+    """The earliest departure in one runner's measurements; None where nothing departs, or the cache is not shown."""
+    shown = [one for one in measurements if one.layers]
+    if not shown:
+        return None
+    for layer in range(len(shown[0].layers)):
+        part = _departing_part([one.layers[layer] for one in shown], tolerance)
         if part is not None:
-            yield Departure(layer, part)
-    if not tolerance.routes_may_differ:
-        yield from (
-            Departure(layer, "experts") for layer, same in enumerate(measurement.same_experts) if not same.all()
-        )
-    if measurement.layers and not _within(measurement.logits, tolerance.logits_abs, tolerance.logits_rel):
-        yield Departure(None, "head")
+            return Departure(layer, part)
+        if any(one.same_experts and not one.same_experts[layer].all() for one in shown) and tolerance.experts == 1.0:
+            return Departure(layer, "experts")
+    return None if within([one.logits for one in shown], tolerance, "logits") else Departure(None, "head")
 
 
-def _departing_part(errors: LayerErrors, tolerance: Tolerance) -> Part | None:
-    key, value = (
-        _within(tensor, tolerance.presents_abs, tolerance.presents_rel) for tensor in (errors.key, errors.value)
-    )
+def earliest(departures: Iterable[Departure | None]) -> Departure | None:
+    """The one that comes first in the model."""
+    found = [departure for departure in departures if departure is not None]
+    return min(found, key=lambda departure: math.inf if departure.layer is None else departure.layer, default=None)
+
+
+def within(errors: Sequence[TensorError], tolerance: Tolerance, kind: Literal["logits", "presents"]) -> bool:
+    """Whether enough tokens are within both bounds."""
+    absolute, relative = getattr(tolerance, f"{kind}_abs"), getattr(tolerance, f"{kind}_rel")
+    inside = [(error.absolute <= absolute) & (error.relative <= relative) for error in errors]
+    return bool(np.count_nonzero(np.concatenate(inside)) >= tolerance.within * sum(map(len, inside)))
+
+
+def _departing_part(layers: Sequence[LayerErrors], tolerance: Tolerance) -> Part | None:
+    key = within([layer.key for layer in layers], tolerance, "presents")
+    value = within([layer.value for layer in layers], tolerance, "presents")
     if key and value:
         return None
     if key:
         return "value"
     return "key" if value else "cache"
-
-
-def _within(error: TensorError, absolute: float, relative: float) -> bool:
-    return error.max_abs <= absolute and error.max_rel <= relative

@@ -18,20 +18,30 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class TensorError:
-    """The largest difference in one cached tensor.
+    """The differences in one tensor, token by token.
 
     Args:
-        max_abs: Over all comparable slots.
-        scale: The largest |number| in eager's tensor.
+        absolute: The largest one of each comparable token, [N] float64.
+        scale: The largest |number| of eager's tensor.
     """
 
-    max_abs: float
+    absolute: NDArray[np.float64]
     scale: float
 
     @property
+    def relative(self) -> NDArray[np.float64]:
+        """The differences over the scale, [N]."""
+        return self.absolute / max(self.scale, TINY)
+
+    @property
+    def max_abs(self) -> float:
+        """The largest difference; 0 where no token is comparable."""
+        return float(self.absolute.max(initial=0.0))
+
+    @property
     def max_rel(self) -> float:
-        """The difference over the scale."""
-        return self.max_abs / max(self.scale, TINY)
+        """The largest difference over the scale."""
+        return float(self.relative.max(initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,10 @@ class Measurement:
 
     @property
     def logits(self) -> TensorError:
-        """The largest difference in the comparable tokens' logits."""
-        largest = self.comparable_errors.max_abs.max(initial=0.0)
-        return TensorError(float(largest), float(self.errors.scale.max(initial=0.0)))
+        """The differences in the logits."""
+        return TensorError(self.comparable_errors.max_abs, float(self.errors.scale.max(initial=0.0)))
+
+    @property
+    def presents(self) -> list[TensorError]:
+        """The cached tensors, key and value of layer 0 first."""
+        return [tensor for layer in self.layers for tensor in (layer.key, layer.value)]

@@ -15,7 +15,7 @@ from .divergence import TokenErrors, joined
 from .measurement import Measurement
 from .suite import SEED
 from .tolerance import Tolerance
-from .verdict import by_runner, greedy_errors, judge, mean_kl, presents_abs, presents_rel
+from .verdict import by_runner, greedy_errors, judge, mean_kl
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -93,8 +93,8 @@ class ParityReport:
     @property
     def presents(self) -> tuple[float, float]:
         """The largest difference in any cached tensor, and over that tensor's largest |number|."""
-        caches = [one for one in self.measurements if one.layers]
-        return max(map(presents_abs, caches), default=0.0), max(map(presents_rel, caches), default=0.0)
+        tensors = [tensor for one in self.measurements for tensor in one.presents]
+        return max((one.max_abs for one in tensors), default=0.0), max((one.max_rel for one in tensors), default=0.0)
 
     @property
     def greedy(self) -> tuple[int, int]:
@@ -204,8 +204,8 @@ def _run_json(one: Measurement) -> dict[str, Any]:
         "max_abs": one.logits.max_abs,
         "max_rel": one.logits.max_rel,
         "mean_kl": mean_kl([one]),
-        "presents_max_abs": presents_abs(one) if one.layers else None,
-        "presents_max_rel": presents_rel(one) if one.layers else None,
+        "presents_max_abs": max((tensor.max_abs for tensor in one.presents), default=None),
+        "presents_max_rel": max((tensor.max_rel for tensor in one.presents), default=None),
     }
 
 

@@ -31,6 +31,7 @@ class Tolerance:
         top1: Share of tokens after which both choose the same next one.
         greedy: The same along eager's greedy text.
         experts: Share of choices, one a token and layer, in which both choose the same experts.
+        within: Share of tokens that the bounds on single numbers, the first four, have to hold for.
     """
 
     logits_abs: float
@@ -41,6 +42,7 @@ class Tolerance:
     top1: float
     greedy: float
     experts: float
+    within: float
 
     @property
     def routes_may_differ(self) -> bool:
@@ -82,6 +84,7 @@ FP32 = Tolerance(
     # The text itself and the route through the experts are eager's, whatever the margin.
     greedy=1.0,
     experts=1.0,
+    within=1.0,
 )
 
 
@@ -107,4 +110,7 @@ def fp16_tolerance(num_hidden_layers: int) -> Tolerance:
         greedy=0.95,
         # Router scores carry errors of 0.5 % as well; with four experts fewer than 1 choice in 100 is as close as that.
         experts=0.98,
+        # Few tokens amplify rounding: where it decides whether a token becomes one that all others attend to, its state
+        # is another one. In SmolLM2-135M, 30 layers, random tokens: errors of 0.11 at some, mean KL 5e-4 over all.
+        within=0.95,
     )

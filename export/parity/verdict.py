@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .departure import Departure, first_departure
+from .departure import Departure, earliest, first_departure
 from .divergence import TokenErrors, joined
-from .measurement import Measurement
+from .measurement import Measurement, TensorError
 from .tolerance import Tolerance
 
-Value = Callable[[Measurement], float]
+Tensors = Callable[[Measurement], list[TensorError]]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,12 @@ def judge(measurements: Sequence[Measurement], tolerance: Tolerance, has_experts
         has_experts: Whether the model is a mixture of experts, so that the experts chosen must have been compared.
     """
     measured = [one for one in measurements if one.defect is None]
-    departure = first_departure(measured, tolerance)
-    lines = [
-        *_defects(measurements),
-        *_gaps(measured, has_experts),
-        *_numbers_out_of_bounds(measured, tolerance, departure),
-        *(line for group in by_runner(measured).values() for line in _shares_out_of_bounds(group, tolerance)),
-    ]
+    lines = [*_defects(measurements), *_gaps(measured, has_experts)]
+    groups = by_runner(measured).values()
+    departure = earliest(first_departure(group, tolerance) for group in groups)
+    for group in groups:
+        lines += _numbers_out_of_bounds(group, tolerance, departure)
+        lines += _shares_out_of_bounds(group, tolerance)
     return Verdict(tuple(lines), departure)
 
 
@@ -92,34 +91,31 @@ def _gaps(measured: Sequence[Measurement], has_experts: bool) -> Iterator[str]:
 
 
 def _numbers_out_of_bounds(
-    measured: Sequence[Measurement], tolerance: Tolerance, departure: Departure | None
+    group: Sequence[Measurement], tolerance: Tolerance, departure: Departure | None
 ) -> Iterator[str]:
-    """Logits and presents: the worst run of each kind, with the number of its likes."""
+    """Logits and presents of one runner: where too many tokens of a tensor are out of bounds, the worst case."""
     hint = departure.hint if departure else "the graph itself is right: look at how it is run"
-    caches = [one for one in measured if one.layers]
 
-    def worst(name: str, runs: Sequence[Measurement], value: Value, bound: float) -> Iterator[str]:
-        # `not <=` instead of `>`: a NaN is out of bounds.
-        out = [one for one in runs if not value(one) <= bound]
-        if out:
-            most = max(out, key=value)
-            where = f"{most.case} ({most.runner}), {len(out)} of {len(runs)} runs out of bounds"
-            yield f"{name} {value(most):.2e}, bound {bound:.2e}, in {where}; {hint}"
+    def check(name: str, tensors: Tensors, attribute: str, bound: float) -> Iterator[str]:
+        cases = [(one, [getattr(tensor, attribute) for tensor in tensors(one)]) for one in group if tensors(one)]
+        # `~ <=` instead of `>`: a NaN is out of bounds.
+        out = [~(np.concatenate(parts) <= bound) for parts in zip(*(found for _, found in cases), strict=True)]
+        share = max((float(flags.mean()) for flags in out if len(flags)), default=0.0)
+        if share > 1 - tolerance.within:
+            value, worst = max((float(np.concatenate(found).max(initial=0.0)), one.case) for one, found in cases)
+            where = f"{worst} ({group[0].runner}), {share:.2%} of tokens out of bounds"
+            yield f"{name} {value:.2e}, bound {bound:.2e}, in {where}; {hint}"
 
-    yield from worst("logits max abs", measured, lambda one: one.logits.max_abs, tolerance.logits_abs)
-    yield from worst("logits max abs / max |logit|", measured, lambda one: one.logits.max_rel, tolerance.logits_rel)
-    yield from worst("presents max abs", caches, presents_abs, tolerance.presents_abs)
-    yield from worst("presents max abs / max |present|", caches, presents_rel, tolerance.presents_rel)
+    def logits(one: Measurement) -> list[TensorError]:
+        return [one.logits]
 
+    def presents(one: Measurement) -> list[TensorError]:
+        return one.presents
 
-def presents_abs(measurement: Measurement) -> float:
-    """The largest difference in any cached tensor."""
-    return max(tensor.max_abs for layer in measurement.layers for tensor in (layer.key, layer.value))
-
-
-def presents_rel(measurement: Measurement) -> float:
-    """The largest difference in any cached tensor, over that tensor's largest |number|."""
-    return max(tensor.max_rel for layer in measurement.layers for tensor in (layer.key, layer.value))
+    yield from check("logits max abs", logits, "absolute", tolerance.logits_abs)
+    yield from check("logits max abs / max |logit|", logits, "relative", tolerance.logits_rel)
+    yield from check("presents max abs", presents, "absolute", tolerance.presents_abs)
+    yield from check("presents max abs / max |present|", presents, "relative", tolerance.presents_rel)
 
 
 def _shares_out_of_bounds(group: Sequence[Measurement], tolerance: Tolerance) -> Iterator[str]:

@@ -110,7 +110,9 @@ def compared(
 ) -> ParityReport:
     suite = suite or Suite(model.config.vocab_size, MAX_LENGTH)
     tolerance = tolerance_of(precision, model.config.num_hidden_layers)
-    return compare_runners(model, [runner], suite, tolerance, target="portable", precision=precision, steps=steps)
+    return compare_runners(
+        model, [lambda: runner], suite, tolerance, target="portable", precision=precision, steps=steps
+    )
 
 
 def place(report: ParityReport) -> object:

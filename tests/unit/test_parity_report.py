@@ -24,14 +24,14 @@ def measurement(**changes: object) -> Measurement:
         expected=np.array([5, 6, 7, 8]),
         found=np.array([5, 6, 7, 8]),
     )
-    exact = TensorError(0.0, 1.0)
+    exact = TensorError(np.zeros(4), 1.0)
     base = Measurement(
         case="by hand",
         runner="graph",
         errors=errors,
         comparable=np.ones(4, np.bool_),
         greedy=np.array([False, False, True, True]),
-        layers=(LayerErrors(exact, exact), LayerErrors(exact, TensorError(2e-6, 4.0))),
+        layers=(LayerErrors(exact, exact), LayerErrors(exact, TensorError(np.array([0.0, 2e-6, 1e-6, 0.0]), 4.0))),
     )
     return dataclasses.replace(base, **changes)
 
@@ -94,7 +94,7 @@ def test_a_greedy_flip_fails_whatever_its_margin() -> None:
 )
 def test_both_bounds_of_the_logits_count(largest: float, scale: float, words: str) -> None:
     result = report(with_errors(max_abs=np.full(4, largest), scale=np.full(4, scale)))
-    assert any(words in line and "by hand (graph), 1 of 1 runs" in line for line in result.failures)
+    assert any(words in line and "by hand (graph), 100.00% of tokens out of bounds" in line for line in result.failures)
     assert result.to_json()["first_departing_layer"] == "head"
 
 
@@ -108,7 +108,7 @@ def test_mean_kl_is_bounded_over_all_cases_of_a_runner() -> None:
 def test_nan_is_out_of_bounds() -> None:
     assert not report(with_errors(max_abs=np.array([0.0, np.nan, 0.0, 0.0])))
     assert not report(with_errors(kl=np.array([0.0, np.nan, 0.0, 0.0])))
-    broken = TensorError(float("nan"), 1.0)
+    broken = TensorError(np.array([0.0, np.nan, 0.0, 0.0]), 1.0)
     assert not report(measurement(layers=(LayerErrors(broken, broken),)))
 
 
@@ -138,6 +138,29 @@ def test_tokens_on_another_route_count_for_the_shares_alone() -> None:
     errors = dataclasses.replace(measurement().errors, max_abs=np.array([1e-6, 9.0, 1e-6, 1e-6]))
     one = measurement(errors=errors, comparable=np.array([True, False, True, True]))
     assert report(one).max_abs == 1e-6
+
+
+def test_few_tokens_may_be_out_of_bounds_in_float16() -> None:
+    bounds = fp16_tolerance(2)
+
+    def outliers(count: int) -> ParityReport:
+        errors = {name: np.zeros(100) for name in ("kl", "margin")}
+        errors |= {"scale": np.ones(100), "max_abs": np.where(np.arange(100) < count, 0.5, 1e-3)}
+        tokens = {name: np.zeros(100, np.int64) for name in ("expected", "found")}
+        every = np.ones(100, np.bool_)
+        exact = TensorError(np.zeros(100), 1.0)
+        return report(
+            measurement(
+                errors=TokenErrors(**errors, **tokens),
+                comparable=every,
+                greedy=every,
+                layers=(LayerErrors(exact, exact),),
+            ),
+            tolerance=bounds,
+        )
+
+    assert outliers(5)
+    assert [line.split(",")[0] for line in outliers(6).failures] == ["logits max abs / max |logit| 5.00e-01"]
 
 
 def test_float16_bound_by_hand() -> None:
