@@ -16,9 +16,6 @@ from .session import Logits, Session, TokenIds
 FinishReason: TypeAlias = Literal["stop", "length"]
 """Why a row ended: at a stop token, or at the limit of tokens or of the cache."""
 
-PREFILL_CHUNK = 512
-"""Most prompt tokens run in one call: bounds the memory of a long prompt's logits, and how long Ctrl-C has to wait."""
-
 
 class Step(NamedTuple):
     """What one step of the loop gave.
@@ -54,8 +51,8 @@ class DecodeTimings:
 class Generation(Iterator[Step]):
     """An iterator over the steps of one generation; see `generate`.
 
-    Whatever ends it (the last step, `close`, an error, Ctrl-C), the session then holds the prompt and a prefix of the
-    tokens that were given out: `session.length` tells how much.
+    Whatever ends it (the last step, `close`, an error, Ctrl-C), the session then holds a prefix of the prompt and the
+    tokens that were given out; `session.length` tells how much.
 
     Attributes:
         timings: filled in as the steps are taken.
@@ -104,7 +101,7 @@ class Generation(Iterator[Step]):
             for history, token in zip(histories, tokens.tolist(), strict=False):
                 history.add(token)
             before_session = perf_counter()
-            logits = self._decode(tokens)
+            logits = session.decode(tokens)
             timings.session_s += perf_counter() - before_session
             tokens = sampler(logits, histories)
             timings.decode_steps += 1
@@ -128,38 +125,12 @@ class Generation(Iterator[Step]):
         return Step(tuple(given), tuple(reasons))
 
     def _prefill(self) -> Logits:
-        """Run what the session doesn't hold yet; an interrupt between two chunks leaves those before it."""
-        session, start = self._session, self._cached_length
-        if start:
-            session.truncate(start)
-        else:
-            session.reset(len(self._prompts))
         input_ids, attention_mask = _pad_left(self._prompts)
-        while True:
-            chunk = slice(start, start + PREFILL_CHUNK)
-            try:
-                logits = session.prefill(
-                    input_ids[:, chunk], None if attention_mask is None else attention_mask[:, chunk]
-                )
-            except BaseException:
-                self._roll_back(start)
-                raise
-            start = chunk.stop
-            if start >= input_ids.shape[1]:
-                return logits
-
-    def _decode(self, tokens: TokenIds) -> Logits:
-        length = self._session.length
-        try:
-            return self._session.decode(tokens)
-        except BaseException:
-            self._roll_back(length)
-            raise
-
-    def _roll_back(self, length: int) -> None:
-        """Undo a call that was interrupted, wherever it was."""
-        if self._session.length > length:
-            self._session.truncate(length)
+        if self._cached_length:
+            self._session.truncate(self._cached_length)
+        else:
+            self._session.reset(len(self._prompts))
+        return self._session.prefill(input_ids[:, self._cached_length :], attention_mask)
 
 
 def generate(

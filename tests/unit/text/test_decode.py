@@ -7,7 +7,6 @@ import pytest
 import torch
 import transformers
 
-from minimind_edge.runtime import decode
 from minimind_edge.runtime.decode import Step, generate
 from minimind_edge.runtime.errors import ContextLengthError, PromptError, UsageError
 from minimind_edge.runtime.sampling import SamplingParams
@@ -54,16 +53,6 @@ def test_the_loop_ends_with_the_last_row(session):
     steps = list(generate(session, prompts, GREEDY, max_new_tokens=30, stop_token_ids=stops))
     assert len(steps) == 3
     assert steps[-1].finish_reasons == ("stop", "stop")
-
-
-def test_long_prompts_run_in_chunks(make_session, monkeypatch):
-    monkeypatch.setattr(decode, "PREFILL_CHUNK", 4)
-    session = make_session()
-    prompts = [list(range(10)), [5, 6]]
-    steps = list(generate(session, prompts, GREEDY, max_new_tokens=2))
-    assert [len(call[1][0]) for call in session.calls if call[0] == "prefill"] == [4, 4, 2]
-    columns = list(zip(*(step.token_ids for step in steps), strict=True))
-    assert [list(column) for column in columns] == [session.expected(prompt, 2) for prompt in prompts]
 
 
 def test_a_full_cache_ends_with_length(make_session):
@@ -143,14 +132,6 @@ def test_ctrl_c_in_a_decode_step_leaves_the_session_consistent(session, call):
         given.extend(step.token_ids[0] for step in generate(session, [[3, 4]], GREEDY, max_new_tokens=20))
     given = session.expected([3, 4], call - 1)
     assert held_is_a_prefix(session, [3, 4], given)
-
-
-def test_ctrl_c_in_prefill_keeps_the_chunks_before(session, monkeypatch):
-    monkeypatch.setattr(decode, "PREFILL_CHUNK", 2)
-    session.fail_in = 2
-    with pytest.raises(KeyboardInterrupt):
-        next(generate(session, [[1, 2, 3, 4, 5]], GREEDY, max_new_tokens=1))
-    assert session.rows == [[1, 2]]
 
 
 def test_repetition_penalty_counts_prompt_and_answer_but_no_padding(make_session):

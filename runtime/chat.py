@@ -1,0 +1,120 @@
+"""A conversation: keeps the history, fits it in the context, and has only its new part run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from .chat_template import Message
+from .completion import Completion, CompletionResult
+from .prompt import Prompt
+from .sampling import SamplingParams
+from .think import CLOSE_TAG, OPEN_TAG
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+ANSWER_SHARE = 4
+"""At most one part in so many of the context is kept free for an answer."""
+
+
+class ChatOptions(TypedDict, total=False):
+    """The options of `Chat`, for the method that passes them on."""
+
+    system: str | None
+    tools: Sequence[Mapping[str, Any]] | None
+    thinking: bool | None
+    params: SamplingParams | None
+    max_new_tokens: int | None
+    stop: Sequence[str]
+    on_drop: Callable[[Sequence[Message]], None] | None
+
+
+class Chat:
+    """A conversation with a model; made by `Engine.chat`.
+
+    Each turn renders the whole history, as templates want it, but only the tokens that differ from what the session
+    holds are run: where the template writes past answers in another way than the model did, those are run again.
+
+    Args:
+        engine: The model.
+        system: A system message; it is never dropped.
+        tools: JSON schemas of the functions that the model may call.
+        thinking: Whether to ask the model to think first; None leaves the choice to its template.
+        params: How tokens are chosen; None for the model's own way.
+        max_new_tokens: Most tokens of an answer; None for the model's own number.
+        stop: Strings that end an answer; not part of it.
+        on_drop: Called with the oldest messages when they are dropped because the context is full.
+
+    Attributes:
+        messages: The history, oldest first, without the system message; may be filled or cleared between two turns.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+        params: SamplingParams | None = None,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        on_drop: Callable[[Sequence[Message]], None] | None = None,
+    ) -> None:
+        self.messages: list[Message] = []
+        self._build = partial(engine.prompts.build, system=system, tools=tools, thinking=thinking)
+        self._stream = partial(engine.stream, params=params, max_new_tokens=max_new_tokens, stop=stop, reuse_cache=True)
+        limit = engine.session.max_length
+        wanted = engine.max_new_tokens if max_new_tokens is None else max_new_tokens
+        self._room = limit - min(wanted, limit // ANSWER_SHARE)
+        self._on_drop = on_drop
+        self._answer: Completion | None = None
+
+    def send(self, text: str) -> Completion:
+        """Say something; iterate over the completion for the answer.
+
+        The turn enters the history when the answer ends, also one that was cut off, but not without any text.
+
+        Raises:
+            ContextLengthError: The message alone, with the system message, is longer than the context.
+            PromptError: The model has no tokenizer or no chat template.
+        """
+        if self._answer is not None:
+            self._answer.close()
+        question = {"role": "user", "content": text}
+        dropped, prompt = self._fit([*self.messages, question])
+
+        def remember(result: CompletionResult) -> None:
+            if result.text or result.finish_reason != "cancelled":
+                answer = {"role": "assistant", "content": _said(prompt, result.text)}
+                self.messages += [question, answer]
+
+        self._answer = self._stream(prompt, on_end=remember)
+        if dropped:
+            del self.messages[: len(dropped)]
+            if self._on_drop is not None:
+                self._on_drop(dropped)
+        return self._answer
+
+    def _fit(self, messages: list[Message]) -> tuple[list[Message], Prompt]:
+        """Drop as many of the oldest turns as it takes to leave room; the last message stays, fit or not."""
+        for start in _turns(messages):
+            prompt = self._build(messages[start:])
+            if len(prompt.token_ids) <= self._room:
+                break
+        return messages[:start], prompt
+
+
+def _turns(messages: Sequence[Message]) -> Iterator[int]:
+    """Where the history may begin: at its first message, or at any later one of the user."""
+    yield 0
+    yield from (index for index, message in enumerate(messages) if index and message.get("role") == "user")
+
+
+def _said(prompt: Prompt, text: str) -> str:
+    """The answer as the history has it: a think block that the prompt opened is a part of it, and always closed."""
+    if not prompt.opens_thinking:
+        return text
+    return f"{OPEN_TAG}\n{text}" if CLOSE_TAG in text else f"{OPEN_TAG}\n{text}\n{CLOSE_TAG}\n\n"

@@ -1,0 +1,173 @@
+"""The text of one generation, piece by piece, and the account of it in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+from .decode import FinishReason, Generation
+from .prompt import Prompt
+from .stop import StopStrings
+from .text_stream import open_text_stream
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class CompletionTimings:
+    """Where the time of a completion went, in seconds.
+
+    Attributes:
+        load_s: Loading the model, once for all its completions.
+        prefill_s: Running the part of the prompt that was not cached.
+        decode_s: Everything behind the first token, the consumer's own time left out.
+        decode_tokens_per_s: Tokens behind the first one by `decode_s`; 0 where there are none.
+        time_to_first_token_s: From the call that asked for the completion to its first token.
+    """
+
+    load_s: float
+    prefill_s: float
+    decode_s: float
+    decode_tokens_per_s: float
+    time_to_first_token_s: float
+
+
+@dataclass(frozen=True)
+class CompletionResult:
+    """A completion as far as it came.
+
+    Attributes:
+        text: All pieces, joined; empty for a model without a tokenizer.
+        token_ids: All tokens, with the one that stopped it, and those of a stop string.
+        prompt_tokens: Length of the prompt, cached or not.
+        completion_tokens: Length of `token_ids`.
+        finish_reason: "stop" at a stop token or a stop string, "length" at the limit of tokens or of the context,
+            "cancelled" where it was not run to its end.
+        timings: Where the time went.
+    """
+
+    text: str
+    token_ids: list[int]
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: Literal["stop", "length", "cancelled"]
+    timings: CompletionTimings
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return asdict(self)
+
+
+class Completion(Iterator[str]):
+    """An iterator over the pieces of text that a model writes, none of them empty; made by `Engine.stream`.
+
+    Args:
+        generation: The steps, of one row.
+        prompt: What it was prompted with.
+        tokenizer: None for a model without one: there are no pieces then, only the result.
+        stop: Strings that end the text; not part of it.
+        load_s: Seconds that loading the model took, for the timings.
+        asked_at: `perf_counter()` of the call that asked for it.
+        on_end: Called once with the result when it has ended, whatever ended it, if it ever began.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        prompt: Prompt,
+        tokenizer: Tokenizer | None,
+        stop: Sequence[str] = (),
+        *,
+        load_s: float = 0.0,
+        asked_at: float | None = None,
+        on_end: Callable[[CompletionResult], None] | None = None,
+    ) -> None:
+        self.prompt = prompt
+        self.token_ids: list[int] = []
+        self._generation = generation
+        self._tokenizer = tokenizer
+        self._stops = StopStrings(stop)
+        self._load_s = load_s
+        self._asked_at = perf_counter() if asked_at is None else asked_at
+        self._first_token_at = self._asked_at
+        self._on_end = on_end
+        self._text: list[str] = []
+        self._finish_reason: FinishReason | None = None
+        self._has_begun = False
+        self._pieces = self._run()
+
+    def __next__(self) -> str:
+        """Wait for the next piece."""
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """End the text here; may be called at any time, and more than once."""
+        self._pieces.close()
+
+    def run(self) -> CompletionResult:
+        """Run to the end."""
+        for _ in self:
+            pass
+        return self.result
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the session has been touched."""
+        return self._has_begun
+
+    @property
+    def result(self) -> CompletionResult:
+        """The account so far; complete when the iteration has ended, and good after Ctrl-C as well."""
+        timings = self._generation.timings
+        return CompletionResult(
+            text="".join(self._text),
+            token_ids=list(self.token_ids),
+            prompt_tokens=len(self.prompt.token_ids),
+            completion_tokens=len(self.token_ids),
+            finish_reason=self._finish_reason or "cancelled",
+            timings=CompletionTimings(
+                load_s=self._load_s,
+                prefill_s=timings.prefill_s,
+                decode_s=timings.decode_s,
+                decode_tokens_per_s=timings.decode_steps / timings.decode_s if timings.decode_steps else 0.0,
+                time_to_first_token_s=self._first_token_at - self._asked_at,
+            ),
+        )
+
+    def _run(self) -> Generator[str, None, None]:
+        self._has_begun = True
+        try:
+            for piece in self._stopped_pieces():
+                if piece:
+                    self._text.append(piece)
+                    yield piece
+        finally:
+            self._generation.close()
+            if self._on_end is not None:
+                self._on_end(self.result)
+
+    def _stopped_pieces(self) -> Iterator[str]:
+        """Pieces, possibly empty, up to a stop string."""
+        for piece in self._decoded_pieces():
+            certain = self._stops.push(piece)
+            if self._stops.hit is not None:
+                self._finish_reason = "stop"
+                yield certain
+                return
+            yield certain
+        yield self._stops.finish()
+
+    def _decoded_pieces(self) -> Iterator[str]:
+        """The text of each token, possibly empty, and what is left over in the end."""
+        stream = None if self._tokenizer is None else open_text_stream(self._tokenizer)
+        for step in self._generation:
+            token_id, self._finish_reason = step.token_ids[0], step.finish_reasons[0]
+            assert token_id is not None  # the generation ends with its only row
+            if not self.token_ids:
+                self._first_token_at = perf_counter()
+            self.token_ids.append(token_id)
+            if stream is not None and self._finish_reason != "stop":
+                yield stream.push(token_id)
+        if stream is not None:
+            yield stream.finish()

@@ -1,0 +1,126 @@
+"""What a user gives (text, messages or token ids), made into the token ids that a model is prompted with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from .chat_template import ChatTemplate, Message
+from .errors import PromptError, UsageError
+from .think import opens_thinking
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt that is ready to run.
+
+    Attributes:
+        token_ids: At least one.
+        opens_thinking: Whether it ends inside a think block, so that the model's text begins there.
+    """
+
+    token_ids: tuple[int, ...]
+    opens_thinking: bool = False
+
+
+PromptLike: TypeAlias = "str | Sequence[Message] | Sequence[int] | Prompt"
+"""A text, a conversation, token ids, or a prompt that is ready."""
+
+
+class PromptBuilder:
+    """Makes prompts for one model.
+
+    Args:
+        tokenizer: None for a model without one: it takes token ids alone.
+        template: The chat template, None for a model without one: it takes no messages, and text as it is.
+        bos_token_id: What a raw text begins with, None for nothing.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer | None, template: ChatTemplate | None = None, bos_token_id: int | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self._bos = () if bos_token_id is None else (bos_token_id,)
+
+    def build(
+        self,
+        prompt: PromptLike,
+        *,
+        raw: bool = False,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
+    ) -> Prompt:
+        """Make a prompt.
+
+        Args:
+            prompt: Text becomes a user's message where there is a template; messages are rendered; token ids, and a
+                prompt that is ready, stay as they are.
+            raw: Take text as it is, behind the token that begins a text: how a model that is pretrained only is asked.
+            system: A system message before all others.
+            tools: JSON schemas of the functions that the model may call.
+            thinking: Whether to ask the model to think first, where its template knows of it; None leaves the choice
+                to the template.
+
+        Raises:
+            PromptError: There is nothing to run, or the model lacks the tokenizer or the template for it.
+            UsageError: `system` or `tools` have no place in a prompt of this kind.
+        """
+        if self._is_chat(prompt, raw):
+            return self._render(_messages(prompt, system), tools, thinking)
+        if system is not None or tools is not None:
+            raise UsageError("a system message and tools need a chat template: they have no place in a raw prompt")
+        if isinstance(prompt, str):
+            return self._raw(prompt)
+        return prompt if isinstance(prompt, Prompt) else _ids(prompt)
+
+    def _is_chat(self, prompt: PromptLike, raw: bool) -> bool:
+        """Whether the prompt is to be rendered by the chat template."""
+        if isinstance(prompt, str):
+            return self.template is not None and not raw
+        return not isinstance(prompt, Prompt) and any(isinstance(item, Mapping) for item in prompt)
+
+    def _raw(self, text: str) -> Prompt:
+        token_ids = (*self._bos, *self._require_tokenizer().encode(text, add_special_tokens=False))
+        if not token_ids:
+            raise PromptError("the prompt is empty, and this model has no token that begins a text: expected some text")
+        return Prompt(token_ids, opens_thinking(text))
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, thinking: bool | None
+    ) -> Prompt:
+        tokenizer = self._require_tokenizer()
+        if self.template is None:
+            raise PromptError("this model has no chat template: it takes raw text or token ids, no messages")
+        # MiniMind2's template, like Qwen3's, reads the first name, MiniMind-3's the second.
+        variables: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking, "open_thinking": thinking}
+        text = self.template.render(messages, tools=tools, add_generation_prompt=True, **variables)
+        token_ids = tokenizer.encode(text, add_special_tokens=False)
+        if not token_ids:
+            raise PromptError("the chat template makes an empty prompt of these messages")
+        return Prompt(tuple(token_ids), opens_thinking(text))
+
+    def _require_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise PromptError("this model came without a tokenizer: give token ids (--ids), or export it with one")
+        return self.tokenizer
+
+
+def _messages(prompt: PromptLike, system: str | None) -> list[Message]:
+    first = [] if system is None else [{"role": "system", "content": system}]
+    if isinstance(prompt, str):
+        return [*first, {"role": "user", "content": prompt}]
+    return [*first, *cast("Sequence[Message]", prompt)]
+
+
+def _ids(prompt: Sequence[Any]) -> Prompt:
+    if len(prompt) == 0:
+        raise PromptError("the prompt is empty: expected text, messages or token ids")
+    try:
+        return Prompt(tuple(map(operator.index, prompt)))
+    except TypeError as error:
+        raise PromptError("expected a prompt of text, of messages or of whole numbers (token ids)") from error

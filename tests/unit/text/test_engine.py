@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from minimind_edge.runtime import Engine
+from minimind_edge.runtime.chat_template import ChatTemplate
+from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
+from minimind_edge.runtime.generation_config import GenerationConfig
+from minimind_edge.runtime.sampling import SamplingParams
+
+GREEDY = SamplingParams(greedy=True)
+
+
+@pytest.fixture
+def session(make_session, tokenizer):
+    return make_session(vocab_size=tokenizer.vocab_size, max_length=300)
+
+
+@pytest.fixture
+def engine(session, tokenizer):
+    template = ChatTemplate({"default": "{{ messages[-1].content }}"})
+    return Engine(session, tokenizer, template, GenerationConfig(eos_token_ids=(7,), max_new_tokens=20))
+
+
+def test_stream_yields_the_text_of_the_models_tokens(engine, session, tokenizer):
+    prompt = tokenizer.encode("The quick fox")
+    expected = session.expected(prompt, 20)
+    assert 7 not in expected
+    completion = engine.stream("The quick fox", params=GREEDY)
+    assert "".join(completion) == tokenizer.decode(expected)
+    assert completion.result.token_ids == expected
+    assert completion.result.finish_reason == "length"
+    assert completion.result.prompt_tokens == len(prompt)
+    assert engine.generate("The quick fox", params=GREEDY).token_ids == expected
+    assert engine.generate(prompt, params=GREEDY).token_ids == expected
+
+
+def test_stop_tokens_and_ignore_eos(session, tokenizer):
+    expected = session.expected([3, 4], 20)
+    stop_at = next(index for index in range(2, 20) if expected[index] not in expected[:index])
+    engine = Engine(session, tokenizer, None, GenerationConfig(eos_token_ids=(expected[stop_at],)))
+    result = engine.generate([3, 4], params=GREEDY, max_new_tokens=20)
+    assert result.token_ids == expected[: stop_at + 1]
+    assert result.finish_reason == "stop"
+    assert engine.generate([3, 4], params=GREEDY, max_new_tokens=20, ignore_eos=True).token_ids == expected
+
+
+def test_without_a_config_the_tokenizer_tells_the_stop_token(session, tokenizer):
+    assert Engine(session, tokenizer).stop_token_ids == (2,)
+    assert Engine(session).stop_token_ids == ()
+
+
+def test_raw_text_begins_with_bos(engine, session, tokenizer):
+    engine.generate("Hi", raw=True, max_new_tokens=1)
+    assert session.rows[0][0] == tokenizer.bos_token_id
+    engine = Engine(session, tokenizer, None, GenerationConfig(bos_token_id=5))
+    engine.generate("Hi", max_new_tokens=1)
+    assert session.rows[0][0] == tokenizer.bos_token_id
+
+
+def test_nothing_runs_before_the_first_piece(engine, session):
+    session.calls.clear()
+    engine.stream("Hello")
+    assert session.calls == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "error"),
+    [
+        ([], {}, PromptError),
+        ([10**6], {}, PromptError),
+        ([1] * 301, {}, ContextLengthError),
+        ("Hi", {"max_new_tokens": 0}, UsageError),
+        ("Hi", {"stop": [""]}, UsageError),
+        ("caf\udce9", {}, PromptError),
+    ],
+    ids=str,
+)
+def test_errors_come_at_the_call(engine, prompt, options, error):
+    with pytest.raises(error):
+        engine.stream(prompt, **options)
+
+
+def test_stop_strings_need_a_tokenizer(session):
+    with pytest.raises(UsageError, match="stop strings need a tokenizer"):
+        Engine(session).stream([1], stop=["x"])
+
+
+def test_a_new_stream_ends_the_one_before(engine, session):
+    first = engine.stream([3, 4], params=GREEDY)
+    next(first)
+    second = engine.stream([5, 6], params=GREEDY)
+    assert list(first) == []
+    assert first.result.finish_reason == "cancelled"
+    assert second.run().token_ids == session.expected([5, 6], 20)
+
+
+def prefills(session):
+    return [call for call in session.calls if call[0] in ("reset", "truncate", "prefill")]
+
+
+def test_reuse_cache_runs_the_new_part_only(engine, session):
+    first = engine.generate([3, 4, 5], params=GREEDY, max_new_tokens=4)
+    session.calls.clear()
+    prompt = [3, 4, 5, *first.token_ids[:2], 99, 98]
+    result = engine.generate(prompt, params=GREEDY, max_new_tokens=4)
+    assert prefills(session) == [("reset", 1), ("prefill", [prompt])]
+    session.calls.clear()
+    longer = [*prompt, *result.token_ids, 50]
+    result = engine.stream(longer, params=GREEDY, max_new_tokens=4, reuse_cache=True).run()
+    # the last token that was sampled was never run
+    assert prefills(session) == [("truncate", len(longer) - 2), ("prefill", [longer[-2:]])]
+    assert result.token_ids == session.expected(longer, 4)
+
+
+def test_reuse_cache_runs_at_least_one_token(engine, session):
+    engine.generate([3, 4, 5], params=GREEDY, max_new_tokens=4)
+    session.calls.clear()
+    result = engine.stream([3, 4, 5], params=GREEDY, max_new_tokens=4, reuse_cache=True).run()
+    assert prefills(session) == [("truncate", 2), ("prefill", [[5]])]
+    assert result.token_ids == session.expected([3, 4, 5], 4)
+
+
+def test_reuse_cache_after_an_interrupt(engine, session):
+    session.fail_in = 3
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate([3, 4, 5], params=GREEDY)
+    said = session.expected([3, 4, 5], 2)
+    result = engine.stream([3, 4, 5, *said, 8], params=GREEDY, max_new_tokens=4, reuse_cache=True).run()
+    assert result.token_ids == session.expected([3, 4, 5, *said, 8], 4)
+
+
+def test_reuse_cache_after_a_stream_that_never_began(engine, session):
+    engine.generate([3, 4, 5], params=GREEDY, max_new_tokens=2)
+    engine.stream([9, 9, 9, 9])
+    session.calls.clear()
+    engine.stream([3, 4, 6], params=GREEDY, max_new_tokens=2, reuse_cache=True).run()
+    assert prefills(session) == [("truncate", 2), ("prefill", [[6]])]
+
+
+def test_defaults_come_from_the_artifact(session):
+    engine = Engine(session, config=GenerationConfig(do_sample=True, temperature=0.7, top_k=20, max_new_tokens=9))
+    assert engine.default_params == SamplingParams(temperature=0.7, top_k=20)
+    assert engine.max_new_tokens == 9
+    assert engine.sampling_params(top_p=0.5, seed=3) == SamplingParams(temperature=0.7, top_k=20, top_p=0.5, seed=3)
+    assert engine.sampling_params(greedy=True) == SamplingParams(temperature=0.7, top_k=20, greedy=True)
+    assert Engine(session).default_params == SamplingParams()
+
+
+@pytest.mark.parametrize(
+    ("given", "greedy"),
+    [
+        ({}, True),
+        ({"seed": 1}, True),
+        ({"repetition_penalty": 1.2}, True),
+        ({"temperature": 0.5}, False),
+        ({"top_k": 0}, False),
+        ({"temperature": 0.5, "greedy": True}, True),
+        ({"greedy": False}, False),
+    ],
+    ids=str,
+)
+def test_a_greedy_model_samples_when_it_is_told_how(session, given, greedy):
+    engine = Engine(session, config=GenerationConfig(do_sample=False))
+    assert engine.sampling_params(**given) == SamplingParams(**{**given, "greedy": greedy})
+
+
+def test_defaults_out_of_range_are_the_artifacts_fault(session):
+    with pytest.raises(ArtifactError, match=r"generation_config.json: top_p is 3.0: it must be a number from 0 to 1"):
+        Engine(session, config=GenerationConfig(top_p=3.0))
+
+
+def test_importing_the_package_costs_nothing():
+    code = (
+        "import sys; import minimind_edge.runtime as runtime;"
+        "heavy = {'numpy', 'onnxruntime', 'tokenizers', 'jinja2'}; assert not heavy & sys.modules.keys();"
+        "runtime.Engine, runtime.SamplingParams, runtime.EdgeError;"
+        "assert not {'onnxruntime', 'jinja2', 'torch', 'transformers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_exported_name_is_there():
+    import minimind_edge.runtime as runtime
+
+    assert sorted(runtime.__all__) == dir(runtime)
+    assert all(getattr(runtime, name).__name__ == name for name in runtime.__all__)
+    with pytest.raises(AttributeError, match="nonesuch"):
+        _ = runtime.nonesuch
