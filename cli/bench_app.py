@@ -28,7 +28,7 @@ def bench(
     new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens generated behind each prompt.")] = 128,
     batch: Annotated[int, typer.Option(metavar="N", help="Prompts at once.")] = 1,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.  [default: the physical cores]", show_default=False)
+        int | None, typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", show_default=False)
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the graph runs.")] = Device.AUTO,
     runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each row.")] = 5,

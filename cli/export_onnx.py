@@ -30,7 +30,9 @@ def onnx(
     *,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The artifact folder.  [default: named after the checkpoint]"),
+        typer.Option(
+            "--output", "-o", help="The artifact folder.  (default: named after the checkpoint)", show_default=False
+        ),
     ] = None,
     moe: Annotated[
         bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
@@ -40,7 +42,7 @@ def onnx(
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="tokenizer.json or its folder.  [default: found beside the checkpoint]", show_default=False),
+        typer.Option(help="tokenizer.json or its folder.  (default: found beside the checkpoint)", show_default=False),
     ] = None,
     config: Annotated[
         Path | None,

@@ -21,7 +21,7 @@ def verify(
     *,
     against: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint.  [default: the one the manifest names, or the bundled demo]"),
+        typer.Option(help="The checkpoint.  (default: the one the manifest names, or the bundled demo)"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:

@@ -1,0 +1,160 @@
+"""`minimind-run`: text from an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from .choices import Device, Precision, ThinkDisplay
+from .entry import run
+from .version import VersionOption
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+PROMPT, SAMPLING, OUTPUT, MACHINE = "Prompt", "Sampling (by default as the model's author would)", "Output", "Machine"
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="What to say; left out, or -, it is read from stdin.", show_default=False),
+    ] = None,
+    *,
+    engine: Annotated[
+        Path,
+        typer.Option(
+            "--engine", "-e", metavar="PATH", help="An artifact folder, an .onnx graph or a .plan.", show_default=False
+        ),
+    ],
+    chat: Annotated[bool, typer.Option("--chat", help="Talk, turn by turn.")] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", "-n", metavar="N", help="Most tokens of an answer.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text; repeatable.")
+    ] = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on behind the end of a text.")] = False,
+    version: VersionOption = False,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A system message before all others.", rich_help_panel=PROMPT)
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the text as it is: no chat template.", rich_help_panel=PROMPT)
+    ] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="PROMPT is token ids, such as 1,2,3.", rich_help_panel=PROMPT)
+    ] = False,
+    thinking: Annotated[
+        bool | None,
+        typer.Option("--thinking/--no-thinking", help="Ask the model to think first.", rich_help_panel=PROMPT),
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always take the likeliest token.", rich_help_panel=SAMPLING)
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="X", help="Divides the logits; 0 is greedy.", rich_help_panel=SAMPLING)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", help="Keep the N likeliest tokens.", rich_help_panel=SAMPLING)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Keep the likeliest that reach X together.", rich_help_panel=SAMPLING),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Keep those at least X times as likely as the best.", rich_help_panel=SAMPLING),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(metavar="X", help="Above 1: repeat less.", rich_help_panel=SAMPLING)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The same seed gives the same text.", rich_help_panel=SAMPLING)
+    ] = None,
+    think: Annotated[
+        ThinkDisplay | None,
+        typer.Option(help="What to do with thinking.  (default: dim; in a pipe show)", rich_help_panel=OUTPUT),
+    ] = None,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the answer when it is complete.", rich_help_panel=OUTPUT)
+    ] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Tell the speed on stderr.", rich_help_panel=OUTPUT)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: text, ids, timings.", rich_help_panel=OUTPUT)
+    ] = False,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Which of the artifact's graphs.", rich_help_panel=MACHINE)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the graph runs.", rich_help_panel=MACHINE)] = Device.AUTO,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", rich_help_panel=MACHINE),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most tokens of prompt and answer together.", rich_help_panel=MACHINE),
+    ] = None,
+) -> int:
+    """Generate text from an artifact, with numpy, onnxruntime and tokenizers alone.
+
+    Ctrl-C ends an answer; what was said so far stays.
+
+    \b
+    Examples:
+      minimind-run --engine minimind-demo "What is the capital of France?"
+      minimind-run --engine minimind-demo --chat
+      echo "Why is the sky blue?" | minimind-run --engine minimind-demo --json
+    """
+    from minimind_edge.runtime import Engine
+
+    from .answer_printer import default_think_display
+    from .prompt_input import parse_token_ids, read_prompt
+    from .run_request import RunRequest
+
+    request = RunRequest(
+        chat=chat,
+        ids=ids,
+        raw=raw,
+        system=system,
+        thinking=thinking,
+        max_new_tokens=max_new_tokens,
+        stop=tuple(stop or ()),
+        ignore_eos=ignore_eos,
+        sampling={
+            "greedy": greedy or None,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+        },
+        think=think or default_think_display(),
+        stream=not no_stream,
+        stats=stats,
+        as_json=as_json,
+    )
+    text = None if chat else read_prompt(prompt)
+    ready = parse_token_ids(text) if ids and text is not None else text
+    model = Engine.load(
+        engine,
+        device=device.value,
+        threads=threads,
+        max_length=max_length,
+        precision=precision.value if precision else None,
+    )
+    if ready is None:
+        from .run_chat import Conversation
+
+        return Conversation(model, request).run(prompt)
+    from .run_complete import complete
+
+    return complete(model, ready, request)
+
+
+def main() -> NoReturn:
+    """Run `minimind-run`."""
+    run(app, "minimind-run")

@@ -1,0 +1,137 @@
+"""`minimind-run --chat`: a conversation at the terminal, or line by line from a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from minimind_edge.runtime.errors import InputError
+
+from .entry import INTERRUPTED
+from .prompt_input import decode
+from .run_complete import show
+
+if TYPE_CHECKING:
+    from minimind_edge.runtime import Chat, Engine
+
+    from .run_request import RunRequest
+
+HELP = """\
+/reset         forget the conversation
+/system TEXT   forget the conversation, and begin the next one with another system message
+/help          this list
+/exit          leave (or Ctrl-D)
+Ctrl-C ends an answer; at the prompt it leaves."""
+
+
+class Conversation:
+    """One person talking with one model.
+
+    Args:
+        engine: the model.
+        request: how to generate, and how to show it.
+    """
+
+    def __init__(self, engine: Engine, request: RunRequest) -> None:
+        self._engine = engine
+        self._request = request
+        self._chat = self._begin(request.system)
+        self._is_interactive = sys.stdin is not None and sys.stdin.isatty()
+
+    def run(self, opening: str | None = None) -> int:
+        """Talk until there is nothing more to say.
+
+        Args:
+            opening: what to say first; None waits for a line.
+
+        Returns:
+            The exit code: 0, or that of an interrupt between the lines of a pipe.
+        """
+        if self._is_interactive:
+            tell("/help lists the commands, Ctrl-D leaves")
+        try:
+            for line in self._lines(opening):
+                if line == "/exit":
+                    break
+                self._answer(line)
+        except KeyboardInterrupt:
+            tell("")
+            return 0 if self._is_interactive else INTERRUPTED
+        return 0
+
+    def _begin(self, system: str | None) -> Chat:
+        request = self._request
+        return self._engine.chat(
+            system=system,
+            thinking=request.thinking,
+            params=request.params(self._engine),
+            max_new_tokens=request.max_new_tokens,
+            stop=request.stop,
+            on_drop=tell_dropped,
+        )
+
+    def _lines(self, opening: str | None) -> Iterator[str]:
+        """What is said, empty lines left out."""
+        lines = typed_lines() if self._is_interactive else piped_lines()
+        if opening is not None:
+            yield opening
+        yield from (line for line in lines if line and not line.isspace())
+
+    def _answer(self, line: str) -> None:
+        """Carry out a command, or say the line to the model and show its answer."""
+        command, _, rest = line.partition(" ")
+        if command == "/help":
+            tell(HELP)
+        elif command == "/reset":
+            self._chat.messages.clear()
+        elif command == "/system":
+            self._chat = self._begin(rest.strip() or None)
+        elif command.startswith("/"):
+            tell(f"there is no command {command}; /help lists them")
+        else:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        try:
+            completion = self._chat.send(line)
+            show(completion, self._request.printer(thinking=completion.prompt.opens_thinking))
+        except InputError as error:
+            if not self._is_interactive:
+                raise
+            tell(f"error: {error}")
+        else:
+            self._request.tell_stats(completion.result)
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines from a person, with history and editing where the system has them."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - importing it gives input() its editing
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            tell("")
+            return
+
+
+def piped_lines() -> Iterator[str]:
+    """Lines from a pipe or a file.
+
+    Raises:
+        PromptError: a line is not UTF-8.
+    """
+    while sys.stdin is not None and (raw := sys.stdin.buffer.readline()):
+        yield decode(raw).rstrip("\r\n")
+
+
+def tell(text: str) -> None:
+    """Say something that is not the model's, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def tell_dropped(messages: Sequence[Any]) -> None:
+    """Say that the oldest messages were dropped."""
+    tell(f"(the context is full: the oldest {len(messages)} messages were forgotten)")

@@ -1,0 +1,72 @@
+"""`minimind-run PROMPT`: one completion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .entry import INTERRUPTED
+
+if TYPE_CHECKING:
+    from minimind_edge.runtime import Completion, Engine
+    from minimind_edge.runtime.prompt import PromptLike
+
+    from .answer_printer import AnswerPrinter
+    from .run_request import RunRequest
+
+
+def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
+    """Generate behind a prompt and show it; Ctrl-C ends the text where it is.
+
+    Args:
+        engine: the model.
+        prompt: text or token ids.
+        request: how to generate, and how to show it.
+
+    Returns:
+        The exit code: 0, or that of an interrupt.
+
+    Raises:
+        EdgeError: the prompt or an option does not suit the model.
+    """
+    completion = engine.stream(
+        prompt,
+        params=request.params(engine),
+        max_new_tokens=request.max_new_tokens,
+        stop=request.stop,
+        ignore_eos=request.ignore_eos,
+        raw=request.raw,
+        system=request.system,
+        thinking=request.thinking,
+    )
+    is_silent = request.as_json or engine.tokenizer is None
+    printer = None if is_silent else request.printer(thinking=completion.prompt.opens_thinking)
+    finished = show(completion, printer)
+    result = completion.result
+    if request.as_json:
+        from .json_output import print_json
+
+        print_json(result.to_json())
+    elif printer is None:
+        print(",".join(map(str, result.token_ids)))
+    request.tell_stats(result)
+    return 0 if finished else INTERRUPTED
+
+
+def show(pieces: Completion, printer: AnswerPrinter | None) -> bool:
+    """Print the pieces as they come; return whether they came to their end before Ctrl-C.
+
+    Args:
+        pieces: the text.
+        printer: None prints nothing.
+    """
+    finished = True
+    try:
+        for piece in pieces:
+            if printer is not None:
+                printer.push(piece)
+    except KeyboardInterrupt:
+        pieces.close()
+        finished = False
+    if printer is not None:
+        printer.finish()
+    return finished
