@@ -13,7 +13,7 @@ import mirror
 def main() -> int:
     """Return mypy's exit status, or 1 when it checked another number of files than there are."""
     files = mirror.build()
-    command = [sys.executable, "-m", "mypy", "-p", "minimind_edge"]
+    command = [sys.executable, "-m", "mypy", "--explicit-package-bases", str(mirror.MIRROR / "minimind_edge")]
     environment = os.environ | {"MYPYPATH": str(mirror.MIRROR)}
     result = subprocess.run(command, cwd=mirror.ROOT, env=environment, capture_output=True, text=True, check=False)
     sys.stderr.write(result.stderr)
