@@ -72,3 +72,8 @@ def _count_feed_forward(config: MiniMindConfig, routed_experts: int) -> int:
     router = config.n_routed_experts * config.hidden_size
     expert = 3 * config.hidden_size * config.moe_intermediate_size
     return router + (routed_experts + config.n_shared_experts) * expert
+
+
+def kv_values_per_token(config: MiniMindConfig) -> int:
+    """Count the values that one token leaves in the KV cache: a key and a value in each block."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim

@@ -37,7 +37,8 @@ def rope_frequencies(
     if end <= yarn["original_max_position_embeddings"]:
         return frequencies
     ramp = _interpolation_ramp(dim, rope_base, yarn)
-    return frequencies * (1 - ramp + ramp / yarn["factor"])
+    stretched: torch.Tensor = frequencies * (1 - ramp + ramp / yarn["factor"])
+    return stretched
 
 
 def _interpolation_ramp(dim: int, rope_base: float, yarn: dict[str, Any]) -> torch.Tensor:

@@ -1,0 +1,46 @@
+"""`inspect`: what a path is, whatever it is."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from minimind_edge.runtime.errors import ArtifactError, MissingError
+
+from .inspection_table import Inspection, Section
+
+__all__ = ["Inspection", "Section", "inspect_path"]
+
+
+def inspect_path(path: str | PathLike[str]) -> Inspection:
+    """Say what a checkpoint, a graph or an artifact folder is.
+
+    Args:
+        path: A checkpoint of any form, an `.onnx` graph, or a folder of an artifact or of Hugging Face's layout.
+
+    Raises:
+        ArtifactError: A graph or folder is broken, missing or unsafe.
+        MissingError: It is a TensorRT engine.
+        MiniMindError: What is taken for a checkpoint is none.
+    """
+    path = Path(path)
+    if path.suffix == ".plan":
+        raise MissingError(f"{path} is a TensorRT engine, which this version cannot inspect; inspect its .onnx graph")
+    try:
+        return _read(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+
+
+def _read(path: Path) -> Inspection:
+    from .artifact_inspection import ArtifactInspection, has_graphs
+
+    if path.is_dir() and has_graphs(path):
+        return ArtifactInspection.read(path)
+    if path.suffix == ".onnx":
+        from .graph_inspection import GraphInspection
+
+        return GraphInspection.read(path)
+    from .checkpoint_inspection import CheckpointInspection
+
+    return CheckpointInspection.read(path)

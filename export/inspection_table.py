@@ -1,0 +1,73 @@
+"""What every inspection can do: give itself as JSON, and as a table for people."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a table; each row is a label and a value."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+class Inspection(ABC):
+    """What a checkpoint, a graph or an artifact folder is."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All that was found, in values that JSON holds; `kind` is `checkpoint`, `graph` or `artifact`."""
+
+    @abstractmethod
+    def sections(self) -> tuple[Section, ...]:
+        """What matters of it, for people."""
+
+    def lines(self) -> Iterator[str]:
+        """The sections as text: a title, then its rows in two columns."""
+        for index, section in enumerate(self.sections()):
+            if index:
+                yield ""
+            yield section.title
+            width = max((len(label) for label, _ in section.rows), default=0)
+            for label, value in section.rows:
+                yield f"  {label:<{width}}  {value}"
+
+
+def architecture_section(architecture: Mapping[str, Any]) -> Section:
+    """The section of an architecture, as `describe_architecture` gives it; keys that are missing are left out."""
+    rows = [(name.replace("_", " "), _shown(value)) for name, value in architecture.items() if _is_plain(value)]
+    rope, moe, parameters = (architecture.get(name) or {} for name in ("rope", "moe", "parameters"))
+    if rope:
+        rows.append(("rope", f"theta {rope.get('theta')}, {_shown_yarn(rope.get('yarn'))}"))
+    rows.extend((f"moe {name.replace('_', ' ')}", _shown(value)) for name, value in moe.items())
+    rows.extend((f"parameters {name}", f"{count:,}") for name, count in parameters.items())
+    return Section("architecture", tuple(rows))
+
+
+def byte_count(count: int) -> str:
+    """A number of bytes for people, in decimal units."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit} ({count:,} bytes)"
+    return f"{count} bytes"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _shown_yarn(yarn: Mapping[str, Any] | None) -> str:
+    if not yarn:
+        return "no scaling"
+    return f"YaRN factor {yarn.get('factor')} from {yarn.get('original_max_position_embeddings')} tokens"
