@@ -117,5 +117,5 @@ class Attention(nn.Module):
         scores = (stacked * (1 / math.sqrt(self.head_dim))) @ k.transpose(2, 3)
         grouped = scores.unflatten(2, (self.n_rep, length)) + bias[:, :, None]
         weights = self.attn_dropout(softmax(grouped.float(), dim=-1).type_as(q))
-        mixed: torch.Tensor = weights.flatten(2, 3) @ v
-        return mixed.unflatten(2, (self.n_rep, length)).flatten(1, 2)
+        mixed: torch.Tensor = (weights.flatten(2, 3) @ v).unflatten(2, (self.n_rep, length)).flatten(1, 2)
+        return mixed
