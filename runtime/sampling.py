@@ -101,7 +101,8 @@ class Sampler:
 
     def __init__(self, params: SamplingParams) -> None:
         self._params = params
-        self._random = np.random.default_rng(params.seed)
+        # Greedy decoding starts faster without numpy's generators.
+        self._random = None if params.is_greedy else np.random.default_rng(params.seed)
         self._penalizes = params.repetition_penalty != 1.0
         self._all_ids = np.arange(0)
 
@@ -123,7 +124,7 @@ class Sampler:
         Raises:
             ArtifactError: a row has a NaN or no finite logit at all.
         """
-        if self._params.is_greedy:
+        if self._random is None:
             return self._argmax(self._penalized(logits, histories))
         tokens = np.empty(len(logits), dtype=np.int64)
         # All rows draw, finished ones too: what a row gets doesn't depend on when another one ended.
