@@ -21,8 +21,8 @@ class Step(NamedTuple):
     """What one step of the loop gave.
 
     Attributes:
-        token_ids: one a row, a stop token included; None for a row that had ended before.
-        finish_reasons: one a row; None while it goes on, and the same from the step on that ended it.
+        token_ids: One a row, a stop token included; None for a row that had ended before.
+        finish_reasons: One a row; None while it goes on, and the same from the step on that ended it.
     """
 
     token_ids: tuple[int | None, ...]
@@ -34,11 +34,11 @@ class DecodeTimings:
     """Wall-clock seconds of one generation; what the consumer does between two steps is not counted.
 
     Attributes:
-        prefill_s: running the prompt.
-        decode_s: everything behind the first token.
-        session_s: the part of `decode_s` spent inside the session; the rest is this loop's own cost.
-        time_to_first_token_s: from the first call of `next` to the first token.
-        decode_steps: tokens a row behind the first one.
+        prefill_s: Running the prompt.
+        decode_s: Everything behind the first token.
+        session_s: The part of `decode_s` spent inside the session; the rest is this loop's own cost.
+        time_to_first_token_s: From the first call of `next` to the first token.
+        decode_steps: Tokens a row behind the first one.
     """
 
     prefill_s: float = 0.0
@@ -55,7 +55,7 @@ class Generation(Iterator[Step]):
     tokens that were given out; `session.length` tells how much.
 
     Attributes:
-        timings: filled in as the steps are taken.
+        timings: Filled in as the steps are taken.
     """
 
     def __init__(
@@ -148,12 +148,12 @@ def generate(
     cache ends all rows with "length".
 
     Args:
-        session: the model; it is reset, unless `cached_length` is given.
-        prompt_ids: one row of token ids a prompt, at least one token each.
-        params: how tokens are chosen.
-        max_new_tokens: most tokens a row gets, at least 1.
-        stop_token_ids: a row ends with the first of these; it is given out as the row's last token.
-        cached_length: for a single prompt: so many of its tokens, less than all, are in the session already. What the
+        session: The model; it is reset, unless `cached_length` is given.
+        prompt_ids: One row of token ids a prompt, at least one token each.
+        params: How tokens are chosen.
+        max_new_tokens: Most tokens a row gets, at least 1.
+        stop_token_ids: A row ends with the first of these; it is given out as the row's last token.
+        cached_length: For a single prompt: so many of its tokens, less than all, are in the session already. What the
             session holds behind them is forgotten.
 
     Raises:

@@ -21,13 +21,13 @@ class SamplingParams:
     """How the next token is chosen; the defaults sample from the model's own distribution.
 
     Args:
-        temperature: divides the logits; at least 0, where 0 means greedy.
-        top_k: keep the k likeliest tokens; at least 0, where 0 means all.
-        top_p: keep the likeliest tokens that together reach this probability; 0 to 1.
-        min_p: keep tokens at least this fraction as likely as the likeliest; 0 to 1.
-        repetition_penalty: over 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
-        seed: of the random generator, at least 0; None draws a fresh one.
-        greedy: always take the likeliest token; only the repetition penalty is applied before.
+        temperature: Divides the logits; at least 0, where 0 means greedy.
+        top_k: Keep the k likeliest tokens; at least 0, where 0 means all.
+        top_p: Keep the likeliest tokens that together reach this probability; 0 to 1.
+        min_p: Keep tokens at least this fraction as likely as the likeliest; 0 to 1.
+        repetition_penalty: Over 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
+        seed: Of the random generator, at least 0; None draws a fresh one.
+        greedy: Always take the likeliest token; only the repetition penalty is applied before.
 
     Raises:
         UsageError: a value is out of its range.
@@ -67,7 +67,7 @@ class TokenHistory:
     """The distinct token ids that one row of a batch has seen, for the repetition penalty.
 
     Args:
-        vocab_size: ids are 0 to `vocab_size - 1`.
+        vocab_size: Ids are 0 to `vocab_size - 1`.
         token_ids: `[S]` integers, the row's prompt without padding.
     """
 
@@ -116,7 +116,7 @@ class Sampler:
 
         Args:
             logits: `[B, V]` float32.
-            histories: one a row; may be left out where `needs_history` is false.
+            histories: One a row; may be left out where `needs_history` is false.
 
         Returns:
             `[B]` int64.
@@ -142,7 +142,7 @@ class Sampler:
 
         Args:
             logits: `[V]` float32.
-            history: the row's history; needed where `needs_history` is true.
+            history: The row's history; needed where `needs_history` is true.
 
         Returns:
             The tokens that survive all filters, `[N]` int64 ascending, and their probabilities, `[N]` float32.
