@@ -30,7 +30,7 @@ class InspectedGraph:
         logits, greedy = (_object(self.parity.get(name)) for name in ("logits", "greedy"))
         passed = "passed" if self.parity.get("passed") is True else "FAILED"
         return (
-            f"{passed}: logits max abs {logits.get('max_abs')}, mean KL {logits.get('mean_kl')}, "
+            f"{passed}: logits max abs {_shown(logits.get('max_abs'))}, mean KL {_shown(logits.get('mean_kl'))} nats, "
             f"greedy {greedy.get('equal')}/{greedy.get('total')}"
         )
 
@@ -131,3 +131,7 @@ def _graph_section(inspected: InspectedGraph) -> Section:
 
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2e}" if isinstance(value, float) else str(value)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 METADATA = "minimind_edge."
 """What the names of this project's metadata start with."""
 
+PRECISION = f"{METADATA}precision"
+
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -98,7 +100,7 @@ class GraphInspection(Inspection):
     @property
     def precision(self) -> str | None:
         """Of the weights: what the metadata says, else the dtype of most of them."""
-        if (told := self.metadata.get(f"{METADATA}precision")) is not None or not self.weights:
+        if (told := self.metadata.get(PRECISION)) is not None or not self.weights:
             return told
         return PRECISIONS.get(most := max(self.weights, key=self.weights.__getitem__), most)
 
@@ -149,7 +151,7 @@ class GraphInspection(Inspection):
             ("kv cache", f"{self.kv_bytes_per_token:,} bytes per token" if self.kv_bytes_per_token else "none"),
             ("producer", self.producer or "unknown"),
             ("opsets", ", ".join(f"{domain} {version}" for domain, version in self.opsets.items())),
-            *((key.removeprefix(METADATA), value) for key, value in self.metadata.items()),
+            *((key.removeprefix(METADATA), value) for key, value in self.metadata.items() if key != PRECISION),
         ]
         return (
             Section("graph", tuple(summary)),

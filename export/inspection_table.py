@@ -44,7 +44,7 @@ def architecture_section(architecture: Mapping[str, Any]) -> Section:
     rope, moe, parameters = (architecture.get(name) or {} for name in ("rope", "moe", "parameters"))
     if rope:
         rows.append(("rope", f"theta {rope.get('theta')}, {_shown_yarn(rope.get('yarn'))}"))
-    rows.extend((f"moe {name.replace('_', ' ')}", _shown(value)) for name, value in moe.items())
+    rows.extend((f"moe {name.removeprefix('moe_').replace('_', ' ')}", _shown(value)) for name, value in moe.items())
     rows.extend((f"parameters {name}", f"{count:,}") for name, count in parameters.items())
     return Section("architecture", tuple(rows))
 

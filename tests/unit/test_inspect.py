@@ -231,7 +231,7 @@ def test_artifact(tmp_path):
     assert found["graphs"][0]["parity"] == PARITY
     assert found["graphs"][0]["kv_bytes_per_token"] == 192
     text = text_of(inspection)
-    assert "passed: logits max abs 1e-05, mean KL 1e-09, greedy 200/200" in text
+    assert "passed: logits max abs 1.00e-05, mean KL 1.00e-09 nats, greedy 200/200" in text
     assert "parameters active" in text
 
 
