@@ -14,6 +14,7 @@ With `MINIMIND_EDGE_DEBUG=1` the traceback comes too.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 BUG, BAD_INPUT, ENVIRONMENT = 1, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
+
+ADVICE = {
+    errno.ENOSPC: " (free some, or write elsewhere)",
+    errno.EROFS: " (write elsewhere)",
+}
+"""What to do about some errors of the operating system, by number."""
 
 EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir"})
 """Modules that the extra `export` brings; without it the commands of `minimind-export` have to say so."""
@@ -121,7 +128,7 @@ def explain_missing_module(error: ModuleNotFoundError) -> str:
 
 def explain_os_error(error: OSError) -> tuple[str, int]:
     """Word what the operating system said; a missing path is the input's fault, the rest is the environment's."""
-    reason = error.strerror or str(error)
+    reason = f"{error.strerror or error}{ADVICE.get(error.errno or 0, '')}"
     where = f": {error.filename}" if error.filename is not None else ""
     code = BAD_INPUT if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) else ENVIRONMENT
     return f"{reason[:1].lower()}{reason[1:]}{where}", code

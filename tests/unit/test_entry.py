@@ -28,7 +28,11 @@ def raising(error: BaseException):
     [
         (ArtifactError("no graph\nin it"), 3, "error: no graph in it\n"),
         (MissingError("no GPU"), 4, "error: no GPU\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 4, "error: no space left on device: /x/y\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            4,
+            "error: no space left on device (free some, or write elsewhere): /x/y\n",
+        ),
         (OSError(errno.EACCES, "Permission denied", "/x/y"), 4, "error: permission denied: /x/y\n"),
         (OSError(errno.ENOENT, "No such file or directory", "/x/y"), 3, "error: no such file or directory: /x/y\n"),
         (
@@ -107,7 +111,7 @@ def test_a_full_disk_behind_stdout_is_exit_code_4():
     with FULL_DISK.open("w") as full:
         result = program("hi", stdout=full)
     assert result.returncode == 4
-    assert result.stderr == "error: no space left on device\n"
+    assert result.stderr == "error: no space left on device (free some, or write elsewhere)\n"
 
 
 def test_a_reader_that_went_away_is_quiet():

@@ -1,0 +1,84 @@
+"""What every command answers at once: its help, its version, and that it has nothing heavy to load for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2")
+MODULE = {"minimind-export": "export_app", "minimind-run": "run_app", "minimind-bench": "bench_app"}
+HELP_SECONDS = 0.6
+"""Twice what help takes on an idle machine at most: this one may be busy."""
+
+
+@pytest.mark.parametrize("name", MODULE)
+def test_version(command, name):
+    result = command(name, "--version")
+    assert (result.returncode, result.stdout) == (0, f"minimind-edge {version('minimind-edge')}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("minimind-export",),
+        ("minimind-export", "onnx"),
+        ("minimind-export", "verify"),
+        ("minimind-export", "inspect"),
+        ("minimind-run",),
+        ("minimind-bench",),
+    ],
+    ids=" ".join,
+)
+def test_help_has_examples_and_comes_at_once(command, words):
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        result = command(*words, "--help")
+        seconds.append(time.perf_counter() - started)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert words == ("minimind-export",) or f"  {words[0]} " in result.stdout.partition("Examples:")[2]
+    assert min(seconds) < HELP_SECONDS
+
+
+@pytest.mark.parametrize("module", MODULE.values())
+def test_nothing_heavy_is_imported_before_a_command_runs(module):
+    program = f"import sys, minimind_edge.cli.{module}; print([m for m in {HEAVY} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_text_is_generated_without_torch(artifact):
+    program = f"""
+import sys
+from minimind_edge.cli.run_app import main
+sys.argv = ["minimind-run", "--engine", {str(artifact)!r}, "hello", "-n", "2"]
+try:
+    main()
+finally:
+    print([m for m in ("torch", "transformers", "onnx", "rich") if m in sys.modules], file=sys.stderr)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("minimind-export",),
+        ("minimind-export", "onyx"),
+        ("minimind-export", "onnx", "--precision", "fp8"),
+        ("minimind-export", "onnx", "--max-length", "0"),
+        ("minimind-run", "hello"),
+        ("minimind-run", "--engine", "x", "a", "b"),
+        ("minimind-bench",),
+        ("minimind-bench", "x", "--prompt-tokens", "1;2"),
+        ("minimind-bench", "x", "--runs", "0"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(refused, words):
+    refused(2, *words)

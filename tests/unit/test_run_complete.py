@@ -1,0 +1,108 @@
+"""How minimind-run shows a completion and ends on Ctrl-C (cli/run_complete.py), with an engine made up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minimind_edge.cli.run_complete import complete
+from minimind_edge.cli.run_request import RunRequest
+from minimind_edge.runtime.completion import CompletionResult, CompletionTimings
+from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.prompt import Prompt
+from minimind_edge.runtime.sampling import SamplingParams
+
+TIMINGS = CompletionTimings(
+    load_s=0.5, prefill_s=0.1, decode_s=0.2, decode_tokens_per_s=10, time_to_first_token_s=0.125
+)
+
+
+class FakeCompletion:
+    prompt = Prompt((1, 2, 3))
+
+    def __init__(self, pieces, interrupted):
+        self._pieces, self._interrupted, self.closed = list(pieces), interrupted, False
+
+    def __iter__(self):
+        yield from self._pieces
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def close(self):
+        self.closed = True
+
+    @property
+    def result(self):
+        reason = "cancelled" if self.closed else "stop"
+        return CompletionResult("".join(self._pieces), [4, 5], 3, 2, reason, TIMINGS)
+
+
+class FakeEngine:
+    def __init__(self, interrupted=False, tokenizer="a tokenizer"):
+        self.tokenizer = tokenizer
+        self._interrupted = interrupted
+
+    def sampling_params(self, **given):
+        return SamplingParams(**{name: value for name, value in given.items() if value is not None})
+
+    def stream(self, prompt, **options):
+        self.asked = (prompt, options)
+        return FakeCompletion(["Hel", "lo"], self._interrupted)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("interrupted", "code"), [(False, 0), (True, 130)])
+def test_text_stays_also_where_it_was_broken_off(capsys, stream, interrupted, code):
+    assert complete(FakeEngine(interrupted), "hi", RunRequest(stream=stream)) == code
+    assert capsys.readouterr() == ("Hello\n", "")
+
+
+@pytest.mark.parametrize(("interrupted", "code", "reason"), [(False, 0, "stop"), (True, 130, "cancelled")])
+def test_json_is_printed_also_where_it_was_broken_off(capsys, interrupted, code, reason):
+    assert complete(FakeEngine(interrupted), "hi", RunRequest(as_json=True)) == code
+    told = capsys.readouterr()
+    assert json.loads(told.out)["finish_reason"] == reason
+    assert told.err == ""
+
+
+def test_without_a_tokenizer_the_ids_are_printed(capsys):
+    complete(FakeEngine(tokenizer=None), [1], RunRequest(ids=True))
+    assert capsys.readouterr().out == "4,5\n"
+
+
+def test_stats_are_one_line_on_stderr(capsys):
+    complete(FakeEngine(), "hi", RunRequest(stats=True))
+    told = capsys.readouterr().err
+    assert told == ("[3 prompt tokens, 2 new (stop); 10 tokens/s, first token after 125 ms, loaded in 500 ms]\n")
+
+
+def test_every_option_reaches_the_engine():
+    engine = FakeEngine()
+    request = RunRequest(
+        system="Be brief.",
+        thinking=True,
+        max_new_tokens=9,
+        stop=("x",),
+        ignore_eos=True,
+        sampling={"top_k": 5, "seed": None},
+    )
+    complete(engine, "hi", request)
+    assert engine.asked == (
+        "hi",
+        {
+            "params": SamplingParams(top_k=5),
+            "max_new_tokens": 9,
+            "stop": ("x",),
+            "ignore_eos": True,
+            "raw": False,
+            "system": "Be brief.",
+            "thinking": True,
+        },
+    )
+
+
+@pytest.mark.parametrize("options", [{"ids": True}, {"raw": True}, {"as_json": True}, {"ignore_eos": True}])
+def test_options_that_have_no_place_in_a_chat_are_refused(options):
+    with pytest.raises(UsageError, match="--chat and --"):
+        RunRequest(chat=True, **options)
