@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -171,6 +173,66 @@ def test_a_greedy_model_samples_when_it_is_told_how(session, given, greedy):
 def test_defaults_out_of_range_are_the_artifacts_fault(session):
     with pytest.raises(ArtifactError, match=r"generation_config.json: top_p is 3.0: it must be a number from 0 to 1"):
         Engine(session, config=GenerationConfig(top_p=3.0))
+
+
+@pytest.fixture
+def artifact(tmp_path, tokenizer_folder, make_session, monkeypatch):
+    """A folder in the artifact's layout, whose graph is never read, and what the session was asked for."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tokenizer_folder / name).read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 123}))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.85, "do_sample": True}))
+    for name in ("model.onnx", "model_fp16.onnx"):
+        (tmp_path / "onnx").mkdir(exist_ok=True)
+        (tmp_path / "onnx" / name).write_bytes(b"")
+    asked = {}
+
+    def load(path, **options):
+        asked.update(options, path=path)
+        session = make_session(vocab_size=500, max_length=options["max_length"])
+        session.facts = types.SimpleNamespace(eos_token_ids=(9,))
+        return session
+
+    monkeypatch.setattr("minimind_edge.runtime.ort_session.OrtSession.load", load)
+    return tmp_path, asked
+
+
+def test_load_reads_the_folder(artifact):
+    folder, asked = artifact
+    engine = Engine.load(folder)
+    assert asked == {
+        "path": folder / "onnx" / "model.onnx",
+        "device": "auto",
+        "threads": None,
+        "max_length": 123,
+    }
+    assert engine.default_params == SamplingParams(temperature=0.85)
+    assert engine.stop_token_ids == (9,)
+    assert engine.load_s > 0
+    result = engine.generate("Hi", max_new_tokens=2)
+    assert result.timings.load_s == engine.load_s
+    assert engine.tokenizer.decode(engine.session.rows[0], False).startswith("<|im_start|>user\nHi<|im_end|>\n")
+
+
+def test_load_passes_its_options_on(artifact):
+    folder, asked = artifact
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 4]}))
+    (folder / "chat_template.jinja").write_text("the file's {{ messages[0].content }}")
+    engine = Engine.load(folder, device="cpu", threads=3, max_length=50, precision="fp16")
+    assert asked == {"path": folder / "onnx" / "model_fp16.onnx", "device": "cpu", "threads": 3, "max_length": 50}
+    assert engine.stop_token_ids == (3, 4)
+    engine.generate("Hi", max_new_tokens=1)
+    assert engine.tokenizer.decode(engine.session.rows[0], False).startswith("the file's Hi")
+
+
+def test_load_without_a_tokenizer(artifact):
+    folder, _ = artifact
+    (folder / "tokenizer.json").unlink()
+    engine = Engine.load(folder / "onnx" / "model.onnx")
+    assert engine.tokenizer is None
+    assert engine.generate([1, 2], max_new_tokens=3, params=GREEDY).token_ids == engine.session.expected([1, 2], 3)
+    with pytest.raises(PromptError, match="without a tokenizer"):
+        engine.stream("Hi")
 
 
 def test_importing_the_package_costs_nothing():
