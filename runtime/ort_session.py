@@ -139,8 +139,9 @@ class OrtSession:
         cache = SharedCache if self.facts.target == "ort" else GrowingCache
         self._cache: KVCache = cache(self.facts, self._binding, self._memory, batch_size, self._max_length)
         self._slots = SlotMask(self._host.put, batch_size, self._max_length)
-        self._step_ids: TokenIds = np.zeros((batch_size, 1), np.int64)
-        self._step_positions: TokenIds = np.zeros((batch_size, 1), np.int64)
+        # Views, because writing an integer into one is many times faster than into an array.
+        self._step_ids = np.zeros(batch_size, np.int64).data
+        self._step_positions = np.zeros(batch_size, np.int64).data
         self._logits: Logits = np.zeros((batch_size, 1, self.vocab_size), np.float32)
         self._step_logits = self._logits[:, 0]
         self._step_is_bound = False
@@ -170,14 +171,14 @@ class OrtSession:
 
     def decode(self, tokens: TokenIds) -> Logits:
         """See `Session.decode`."""
-        length = self._length
-        if tokens.shape != (self._batch_size,) or tokens.dtype.kind not in "iu":
+        length, ids = self._length, tokens.tolist()
+        if tokens.ndim != 1 or len(ids) != self._batch_size or tokens.dtype.kind not in "iu":
             raise PromptError(f"expected {self._batch_size} token ids, found {tokens.dtype} {tokens.shape}")
-        ids = tokens.tolist()
         self._check_ids(min(ids), max(ids))
         if length >= self._max_length:
             self._check_room(1)
-        self._step_ids[:, 0] = tokens
+        for row, token in enumerate(ids):
+            self._step_ids[row] = token
         self._slots.step(length, self._step_positions)
         if not self._step_is_bound:
             self._bind_step()
@@ -185,7 +186,8 @@ class OrtSession:
         return self._step_logits
 
     def _bind_step(self) -> None:
-        self._bind_tokens(self._step_ids, self._step_positions, self._logits)
+        ids, positions = (np.asarray(view)[:, None] for view in (self._step_ids, self._step_positions))
+        self._bind_tokens(ids, positions, self._logits)
         # Input for another device is copied when it is bound, so that there it must be bound for each run.
         self._step_is_bound = self.device == "cpu"
 

@@ -63,20 +63,23 @@ class SlotMask:
         positions: TokenIds = np.maximum(before[:, None] + mask.cumsum(1) - 1, 0)
         return positions
 
-    def step(self, length: int, positions: TokenIds) -> None:
+    def step(self, length: int, positions: memoryview[int]) -> None:
         """Put one real token a row behind `length` slots.
 
         Args:
             length: Slots in use.
-            positions: `[B, 1]` int64: is filled with the tokens' position ids.
+            positions: `[B]` int64: is filled with the tokens' position ids.
         """
-        self._reserve(length + 1)
+        if length >= self._capacity:
+            self._reserve(length + 1)
         if self._real is None:
-            positions.fill(length)
+            for row in range(self._batch_size):
+                positions[row] = length
             return
         self._real[:, length] = 1
         counts = self._count(length)
-        positions[:, 0] = counts
+        for row, count in enumerate(counts.tolist()):
+            positions[row] = count
         counts += 1
         self._counted = length + 1
 

@@ -14,9 +14,9 @@ def slots():
 
 
 def step(slots: SlotMask, length: int) -> list[int]:
-    positions = np.zeros((2, 1), np.int64)
+    positions = np.zeros(2, np.int64).data
     slots.step(length, positions)
-    return positions[:, 0].tolist()
+    return positions.tolist()
 
 
 def chunk(slots: SlotMask, length: int, mask: list[list[int]]) -> list[list[int]]:
