@@ -201,10 +201,11 @@ class OrtSession:
         return logits
 
     def _bind_tokens(self, input_ids: TokenIds, positions: TokenIds, logits: Logits) -> None:
-        binding, put = self._binding, self._host.put
-        binding.bind_ortvalue_input("input_ids", put(input_ids))
-        binding.bind_ortvalue_input("position_ids", put(positions))
-        binding.bind_ortvalue_output("logits", put(logits))
+        # Kept, because a binding need not keep the arrays behind its values alive.
+        self._bound = [self._host.put(array) for array in (input_ids, positions, logits)]
+        self._binding.bind_ortvalue_input("input_ids", self._bound[0])
+        self._binding.bind_ortvalue_input("position_ids", self._bound[1])
+        self._binding.bind_ortvalue_output("logits", self._bound[2])
 
     def _run(self, total: int) -> None:
         """Run what is bound; where that fails, the session is as it was."""
