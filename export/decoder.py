@@ -1,0 +1,102 @@
+"""The graph of a decoder with a cache: the model's own structure, in the dialect of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+import onnx_ir as ir
+
+from minimind_edge.minimind import MOEFeedForward
+
+from .dialect import BATCH, FLOAT, SEQUENCE, Dialect, KeyValue
+from .graph_writer import GraphWriter
+from .layers import feed_forward, linear, total
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind import Attention, FeedForward, MiniMindBlock, MiniMindForCausalLM
+
+
+class DecoderGraph:
+    """Writes embedding, blocks, final norm and head, as `MiniMindModel` and `MiniMindForCausalLM` compute them.
+
+    Args:
+        writer: Of the graph.
+        model: The model.
+        dialect: Of the target.
+    """
+
+    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, dialect: Dialect) -> None:
+        self.writer = writer
+        self.model = model
+        self.dialect = dialect
+
+    def write(self, layer_done: Callable[[int], None]) -> list[ir.Value]:
+        """Write everything.
+
+        Args:
+            layer_done: Called with the index of each block that has been written.
+
+        Returns:
+            The outputs: logits [B, S, V] float32, then each block's present key and value.
+        """
+        decoder = self.model.model
+        with self.writer.scope("embed_tokens"):
+            table = self.writer.weight(decoder.embed_tokens.weight)
+            x = self.writer.op("Gather", table, self.dialect.step.input_ids)
+        presents: list[ir.Value] = []
+        for index, block in enumerate(cast("Iterable[MiniMindBlock]", decoder.layers)):
+            with self.writer.scope("layers", index):
+                x, present = self._block(block, index, x)
+            presents += present
+            layer_done(index)
+        with self.writer.scope("norm"):
+            x = self.dialect.rms_norm(x, decoder.norm)
+        with self.writer.scope("lm_head"):
+            return [self._logits(x), *presents]
+
+    def _block(self, block: MiniMindBlock, index: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
+        with self.writer.scope("input_layernorm"):
+            normalized = self.dialect.rms_norm(x, block.input_layernorm)
+        with self.writer.scope("self_attn"):
+            attended, present = self._attention(block.self_attn, index, normalized)
+        x = self.writer.op("Add", x, attended)
+        with self.writer.scope("post_attention_layernorm"):
+            normalized = self.dialect.rms_norm(x, block.post_attention_layernorm)
+        with self.writer.scope("mlp"):
+            return self.writer.op("Add", x, self._mlp(block, index, normalized)), present
+
+    def _attention(self, attention: Attention, index: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
+        projected = []
+        for name in ("q_proj", "k_proj", "v_proj"):
+            with self.writer.scope(name):
+                projected.append(linear(self.writer, x, getattr(attention, name)))
+        mixed, present = self.dialect.attend(attention, index, *projected)
+        with self.writer.scope("o_proj"):
+            return linear(self.writer, mixed, attention.o_proj), present
+
+    def _mlp(self, block: MiniMindBlock, index: int, x: ir.Value) -> ir.Value:
+        if isinstance(block.mlp, MOEFeedForward):
+            return self._mixture(block.mlp, index, x)
+        return feed_forward(self.writer, x, block.mlp, self.model.config.hidden_act)
+
+    def _mixture(self, moe: MOEFeedForward, index: int, x: ir.Value) -> ir.Value:
+        outputs = [self.dialect.experts(moe, index, x)]
+        shared: Iterable[FeedForward] = getattr(moe, "shared_experts", ())
+        for number, expert in enumerate(shared):
+            with self.writer.scope("shared_experts", number):
+                outputs.append(feed_forward(self.writer, x, expert, self.model.config.hidden_act))
+        return total(self.writer, outputs)
+
+    def _logits(self, x: ir.Value) -> ir.Value:
+        """By the head's weight, or by the embedding's where they are one: what is tied is stored once."""
+        head, embedding = self.model.lm_head.weight, self.model.model.embed_tokens.weight
+        if head is embedding:
+            weight = self.writer.op("Transpose", self.writer.weight(embedding), perm=[1, 0])
+        else:
+            weight = self.writer.weight(head, transposed=True)
+        shape = (BATCH, SEQUENCE, self.model.config.vocab_size)
+        if self.writer.dtype == FLOAT:
+            return self.writer.op("MatMul", x, weight, name="logits", shape=shape)
+        product = self.writer.op("MatMul", x, weight)
+        return self.writer.op("Cast", product, name="logits", dtype=FLOAT, shape=shape, to=FLOAT.value)

@@ -1,0 +1,142 @@
+"""What a target decides for itself; the rest of a decoder's graph is the same for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx_ir as ir
+from torch import nn
+
+from minimind_edge.minimind import RMSNorm
+
+from .graph_writer import GraphWriter, graph_input
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward
+
+FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
+INT32, INT64, BOOL = ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL
+
+BATCH, SEQUENCE = "batch_size", "sequence_length"
+PAST, TOTAL = "past_sequence_length", "total_sequence_length"
+
+HIDDEN = -1.0e30
+"""Added to the float32 score of a key that a query may not see. Softmax makes it 0; finite, so that a row whose every
+key is hidden gives numbers, meaningless ones, and no NaN."""
+
+KeyValue = tuple[ir.Value, ir.Value]
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """The inputs of a graph with a cache.
+
+    Attributes:
+        input_ids: [B, S] int64.
+        attention_mask: [B, P+S] int64, 1 for real tokens and 0 for padding.
+        position_ids: [B, S] int64.
+        past: A (key, value) per block, each [B, H_kv, P, D].
+    """
+
+    input_ids: ir.Value
+    attention_mask: ir.Value
+    position_ids: ir.Value
+    past: tuple[KeyValue, ...]
+
+    @classmethod
+    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StepInputs:
+        """The inputs for an architecture, the cache in this dtype."""
+        shape = (BATCH, config.num_key_value_heads, PAST, config.head_dim)
+        return cls(
+            graph_input("input_ids", INT64, (BATCH, SEQUENCE)),
+            graph_input("attention_mask", INT64, (BATCH, TOTAL)),
+            graph_input("position_ids", INT64, (BATCH, SEQUENCE)),
+            tuple(
+                (
+                    graph_input(f"past_key_values.{layer}.key", dtype, shape),
+                    graph_input(f"past_key_values.{layer}.value", dtype, shape),
+                )
+                for layer in range(config.num_hidden_layers)
+            ),
+        )
+
+    def values(self) -> list[ir.Value]:
+        """All of them, in the graph's order."""
+        return [
+            self.input_ids,
+            self.attention_mask,
+            self.position_ids,
+            *(value for pair in self.past for value in pair),
+        ]
+
+
+class Dialect(ABC):
+    """How one target writes norms, attention and experts; an object serves one graph.
+
+    Args:
+        writer: Of the graph.
+        model: The model that becomes the graph.
+        step: Inputs of the graph.
+        max_length: Most positions that the graph must know, in tokens.
+
+    Attributes:
+        opset: Version of the standard operators that the target's graphs use.
+
+    Raises:
+        ExportError: The target cannot hold this model.
+    """
+
+    opset: ClassVar[int]
+
+    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: StepInputs, max_length: int) -> None:
+        self.writer = writer
+        self.config = model.config
+        self.step = step
+
+    @abstractmethod
+    def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
+        """Normalise the last axis; float32 inside."""
+
+    @abstractmethod
+    def attend(
+        self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
+    ) -> tuple[ir.Value, KeyValue]:
+        """Normalise (where the model does) and rotate queries and keys, and attend to the past and to themselves.
+
+        Args:
+            attention: Its norms are used, not its projections.
+            layer: Index of the block.
+            q: Projected queries, [B, S, H_q * D].
+            k: Projected keys, [B, S, H_kv * D].
+            v: Projected values, [B, S, H_kv * D].
+
+        Returns:
+            The mixed values [B, S, H_q * D]; the present key and value, each [B, H_kv, P+S, D].
+        """
+
+    @abstractmethod
+    def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
+        """The weighted sum of the routed experts' outputs, [B, S, H].
+
+        The chosen experts, [B, S, k] int64, get the name of `topk_indices_name`.
+        """
+
+    def present(self, layer: int) -> tuple[str, str]:
+        """Names of a block's present key and value."""
+        return f"present.{layer}.key", f"present.{layer}.value"
+
+    def present_shape(self) -> tuple[str, int, str, int]:
+        """Shape of each present key and value."""
+        return BATCH, self.config.num_key_value_heads, TOTAL, self.config.head_dim
+
+    def split_heads(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
+        """A projection as heads, [B, S, heads, D]; normalised where `norm` is a norm."""
+        split = self.writer.op("Reshape", x, [0, 0, heads, self.config.head_dim])
+        return self.rms_norm(split, norm) if isinstance(norm, RMSNorm) else split
+
+
+def topk_indices_name(layer: int) -> str:
+    """Name of the value that holds a block's chosen experts, so that a comparison can find it."""
+    return f"layers.{layer}.moe.topk_indices"

@@ -1,0 +1,102 @@
+"""From a model to an ONNX graph."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import onnx_ir as ir
+
+from .decoder import DecoderGraph
+from .dialect import Dialect, StepInputs
+from .errors import ExportError
+from .graph_writer import GraphWriter
+from .layers import check_activation
+from .onnx_file import save_graph
+from .ort_dialect import OrtDialect
+from .passes import finishing_passes
+from .portable import PortableDialect
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+
+__all__ = ["build_graph", "save_graph"]
+
+Choice = TypeVar("Choice")
+Progress = Callable[[str, float], None]
+
+DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect}
+DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+IR_VERSIONS = {21: 10, 23: 11}
+"""Version of the file format that came with an opset, for runtimes as old as the opset."""
+
+WRITTEN = 0.9
+"""Share of the time after which the nodes are there."""
+
+
+def build_graph(
+    model: MiniMindForCausalLM,
+    target: str,
+    precision: str,
+    max_length: int,
+    progress: Progress | None = None,
+) -> ir.Model:
+    """Write a model as an ONNX graph with a cache; its weights are read when the graph is saved.
+
+    Args:
+        model: In eval mode; it must not change before the graph is saved.
+        target: `portable` or `ort`.
+        precision: Of weights, activations and cache, `fp32` or `fp16`; logits are float32 always.
+        max_length: Most positions, in tokens, that the graph is to hold.
+        progress: Called with a stage's name and the share of this work that is done, 0 to 1.
+
+    Raises:
+        ExportError: A target or a precision that there is not, or a model that the target cannot hold.
+    """
+    tell = progress or (lambda stage, done: None)
+    dialect_type = _choose("target", target, DIALECTS)
+    dtype = _choose("precision", precision, DTYPES)
+    if max_length < 1:
+        raise ExportError(f"max_length must be at least 1, found {max_length}")
+    check_activation(model.config.hidden_act)
+    tell("writing the graph's nodes", 0.0)
+    writer = GraphWriter(dict(model.named_parameters()), dtype)
+    step = StepInputs.of(model.config, dtype)
+    dialect = dialect_type(writer, model, step, max_length)
+    layers = model.config.num_hidden_layers
+    outputs = DecoderGraph(writer, model, dialect).write(
+        lambda index: tell(f"layer {index + 1} of {layers}", WRITTEN * (index + 1) / layers)
+    )
+    graph = writer.finish("minimind", step.values(), outputs, dialect.opset)
+    graph.doc_string = f"{model.config.generation} decoder with a key-value cache, target {target}, {precision}"
+    result = ir.Model(
+        graph,
+        ir_version=IR_VERSIONS[dialect.opset],
+        producer_name="minimind-edge",
+        producer_version=importlib.metadata.version("minimind-edge"),
+        metadata_props=_metadata(model.config, target, precision, max_length),
+    )
+    tell("finishing the graph", WRITTEN)
+    finishing_passes(target)(result)
+    tell("graph", 1.0)
+    return result
+
+
+def _choose(kind: str, name: str, known: dict[str, Choice]) -> Choice:
+    if name not in known:
+        raise ExportError(f"{kind} {name!r} cannot be exported; choose {' or '.join(known)}")
+    return known[name]
+
+
+def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:
+    """What a runtime must know that has the graph and no folder around it."""
+    stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    properties = {
+        "target": target,
+        "precision": precision,
+        "max_length": str(max_length),
+        "generation": config.generation,
+        "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
+    }
+    return {f"minimind_edge.{key}": value for key, value in properties.items()}

@@ -1,0 +1,195 @@
+"""Writes a graph node by node, under names that tell where in the model a node comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from .weight import lazy_weight
+
+Operand = ir.Value | int | float | Sequence[int] | None
+"""What a node reads: a value, a constant that is made on the way, or None for an optional input left out."""
+
+Shape = Sequence[int | str]
+"""Sizes of the axes; a string names one that varies."""
+
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an output of a node is, where it is not the default.
+
+    Attributes:
+        name: Of the value; None for the node's own.
+        dtype: None for the first operand's.
+        shape: None where shape inference finds it out.
+    """
+
+    name: str | None = None
+    dtype: ir.DataType | None = None
+    shape: Shape | None = None
+
+
+class GraphWriter:
+    """An ONNX graph in the making.
+
+    Args:
+        parameters: What may become weights, by its name in the state dict.
+        dtype: Of the weights and activations: FLOAT or FLOAT16.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], dtype: ir.DataType) -> None:
+        self.dtype = dtype
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._nodes: list[ir.Node] = []
+        self._initializers: dict[Any, ir.Value] = {}
+        self._scopes: list[str] = []
+        self._uses: Counter[str] = Counter()
+
+    @contextmanager
+    def scope(self, *path: str | int) -> Iterator[None]:
+        """Write the nodes within under this module path, behind that of the scope around."""
+        names = [str(name) for name in path]
+        self._scopes += names
+        try:
+            yield
+        finally:
+            del self._scopes[-len(names) :]
+
+    def op(
+        self,
+        op_type: str,
+        *operands: Operand,
+        name: str | None = None,
+        dtype: ir.DataType | None = None,
+        shape: Shape | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> ir.Value:
+        """Write a node with one output.
+
+        Args:
+            op_type: The operator.
+            operands: Its inputs; integers become int64 constants, floats constants of the output's dtype.
+            name: Of the output.
+            dtype: Of the output; None for the first operand's.
+            shape: Of the output; None where shape inference finds it out.
+            domain: Of the operator.
+            attributes: Of the node.
+        """
+        (value,) = self.ops(op_type, *operands, results=[Result(name, dtype, shape)], domain=domain, **attributes)
+        return value
+
+    def ops(
+        self, op_type: str, *operands: Operand, results: Sequence[Result], domain: str = "", **attributes: Any
+    ) -> tuple[ir.Value, ...]:
+        """Write a node with several outputs; see `op`."""
+        first = next(operand for operand in operands if isinstance(operand, ir.Value))
+        name = self._unique(".".join([*self._scopes, op_type]))
+        number = results[0].dtype or dtype_of(first)
+        inputs = [self._value(operand, number) for operand in operands]
+        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=len(results), name=name)
+        for index, (value, result) in enumerate(zip(node.outputs, results, strict=True)):
+            value.name = result.name or (name if len(results) == 1 else f"{name}.{index}")
+            value.type = ir.TensorType(result.dtype or dtype_of(first))
+            value.shape = None if result.shape is None else ir.Shape(result.shape)
+        self._nodes.append(node)
+        return tuple(node.outputs)
+
+    def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """The value in another dtype; itself where it has that one already."""
+        if dtype_of(value) == dtype:
+            return value
+        return self.op("Cast", value, dtype=dtype, to=dtype.value)
+
+    def weight(
+        self, parameter: torch.Tensor, *, transposed: bool = False, dtype: ir.DataType | None = None
+    ) -> ir.Value:
+        """A parameter as an initializer, stored once however often it is used.
+
+        Args:
+            parameter: One of the model's.
+            transposed: Store it as [in, out], as `MatMul` takes it.
+            dtype: None for the graph's.
+        """
+        name = self._names[id(parameter)]
+        if not transposed:
+            return self.stored(name, lambda: parameter, tuple(parameter.shape), dtype)
+        return self.stored(f"{name}.T", lambda: parameter.T, tuple(parameter.T.shape), dtype)
+
+    def stored(
+        self, name: str, make: Callable[[], torch.Tensor], shape: tuple[int, ...], dtype: ir.DataType | None = None
+    ) -> ir.Value:
+        """An initializer whose numbers are made when the file is written, so that they take no memory before.
+
+        Args:
+            name: Under which it is stored once.
+            make: Gives the numbers, in any float dtype.
+            shape: Of what it gives.
+            dtype: To store it in; None for the graph's.
+        """
+        key = (name, dtype or self.dtype)
+        if key not in self._initializers:
+            self._initializers[key] = _initializer(lazy_weight(name, make, shape, dtype or self.dtype))
+        return self._initializers[key]
+
+    def finish(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], opset: int) -> ir.Graph:
+        """The graph of all that was written.
+
+        Args:
+            name: Of the graph.
+            inputs: Its inputs.
+            outputs: Its outputs.
+            opset: Version of the standard operators.
+        """
+        opsets = {"": opset} | {node.domain: 1 for node in self._nodes if node.domain}
+        return ir.Graph(
+            inputs,
+            outputs,
+            nodes=self._nodes,
+            initializers=tuple(self._initializers.values()),
+            opset_imports=opsets,
+            name=name,
+        )
+
+    def _value(self, operand: Operand, number: ir.DataType) -> ir.Value | None:
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        dtype = number if isinstance(operand, float) else ir.DataType.INT64
+        return self._constant(np.asarray(operand, dtype.numpy()))
+
+    def _constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
+        key = (array.dtype, array.shape, array.tobytes())
+        if key not in self._initializers:
+            self._initializers[key] = _initializer(ir.tensor(array, name=self._unique("constant")))
+        return self._initializers[key]
+
+    def _unique(self, name: str) -> str:
+        self._uses[name] += 1
+        return name if self._uses[name] == 1 else f"{name}_{self._uses[name]}"
+
+
+def _initializer(tensor: ir.TensorProtocol) -> ir.Value:
+    return ir.Value(
+        name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+    )
+
+
+def dtype_of(value: ir.Value) -> ir.DataType:
+    """The dtype of a value that has one."""
+    assert value.dtype is not None
+    return value.dtype
+
+
+def graph_input(name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
+    """An input of a graph."""
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))

@@ -1,0 +1,152 @@
+"""A graph's file, written piece by piece: at no time are more weights in memory than one.
+
+A protobuf message is the concatenation of its fields, in any order, and a nested message is a field that begins with
+its length. So the graph without weights is serialised as usual, and each weight is appended to it as it is made.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import onnx
+import onnx_ir as ir
+
+INLINE_LIMIT = 1_900_000_000
+"""Most bytes of weights inside the `.onnx`; protobuf's own limit is 2 GiB a file."""
+
+DATA_THRESHOLD = 1024
+"""Tensors of fewer bytes, which shape inference may need, stay in the `.onnx` in any case."""
+
+DATA_ALIGNMENT = 4096
+"""Of weights in a `.onnx_data` file, bytes: a page, so that they can be mapped into memory."""
+
+LENGTH_DELIMITED = 2
+"""Protobuf's wire type of bytes and messages."""
+
+GRAPH_FIELD = onnx.ModelProto.GRAPH_FIELD_NUMBER
+INITIALIZER_FIELD = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
+RAW_DATA_FIELD = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
+
+
+def save_graph(model: ir.Model, path: Path, inline_limit: int = INLINE_LIMIT) -> tuple[Path, ...]:
+    """Write a graph whole, or not at all; what was there under its name is replaced.
+
+    Args:
+        model: The graph; its weights are made now, one after the other.
+        path: The `.onnx` file. Its folder is made if need be.
+        inline_limit: Bytes of weights past which they go into a `.onnx_data` file beside it.
+
+    Returns:
+        The files written, the graph first.
+
+    Raises:
+        ExportError: A weight does not fit its precision.
+        OSError: The disk is full or cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        written = _write(model, folder / path.name, inline_limit)
+        for file in reversed(written):
+            file.replace(path.parent / file.name)
+    finally:
+        shutil.rmtree(folder)
+    return tuple(path.parent / file.name for file in written)
+
+
+def _write(model: ir.Model, path: Path, inline_limit: int) -> list[Path]:
+    tensors = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
+    if sum(tensor.nbytes for tensor in tensors) <= inline_limit:
+        _write_graph(model, path, [_header(tensor) for tensor in tensors], tensors)
+        return [path]
+    inside = [tensor for tensor in tensors if tensor.nbytes < DATA_THRESHOLD]
+    outside = [tensor for tensor in tensors if tensor.nbytes >= DATA_THRESHOLD]
+    data = path.with_name(f"{path.name}_data")
+    headers = _write_data(data, outside)
+    _write_graph(model, path, [*(_header(tensor) for tensor in inside), *headers], inside)
+    return [path, data]
+
+
+def _write_graph(
+    model: ir.Model, path: Path, headers: Sequence[onnx.TensorProto], inside: Sequence[ir.TensorProtocol]
+) -> None:
+    """Write the `.onnx`.
+
+    Args:
+        model: The graph.
+        path: Of the file.
+        headers: All its weights without their numbers, those that lie inside first.
+        inside: Weights whose numbers go into the file.
+    """
+    proto = _without_weights(model)
+    nodes = proto.graph.SerializeToString()
+    proto.ClearField("graph")
+    prefixes = [header.SerializeToString() for header in headers]
+    for index, tensor in enumerate(inside):
+        prefixes[index] += _key(RAW_DATA_FIELD, tensor.nbytes)
+    sizes = [len(prefix) for prefix in prefixes]
+    for index, tensor in enumerate(inside):
+        sizes[index] += tensor.nbytes
+    keys = [_key(INITIALIZER_FIELD, size) for size in sizes]
+    with path.open("wb") as file:
+        file.write(proto.SerializeToString())
+        file.write(_key(GRAPH_FIELD, len(nodes) + sum(map(len, keys)) + sum(sizes)))
+        file.write(nodes)
+        for index, (key, prefix) in enumerate(zip(keys, prefixes, strict=True)):
+            file.write(key + prefix)
+            if index < len(inside):
+                _write_numbers(file, inside[index])
+
+
+def _write_data(path: Path, tensors: Sequence[ir.TensorProtocol]) -> list[onnx.TensorProto]:
+    """Write the `.onnx_data`; returns what the graph says of each weight in it."""
+    headers = []
+    with path.open("wb") as file:
+        for tensor in tensors:
+            file.write(bytes(-file.tell() % DATA_ALIGNMENT))
+            header = _header(tensor)
+            header.data_location = onnx.TensorProto.EXTERNAL
+            place = {"location": path.name, "offset": file.tell(), "length": tensor.nbytes}
+            header.external_data.extend(
+                onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items()
+            )
+            headers.append(header)
+            _write_numbers(file, tensor)
+    return headers
+
+
+def _write_numbers(file: IO[bytes], tensor: ir.TensorProtocol) -> None:
+    numbers = tensor.tobytes()
+    assert len(numbers) == tensor.nbytes
+    file.write(numbers)
+
+
+def _without_weights(model: ir.Model) -> onnx.ModelProto:
+    weights = dict(model.graph.initializers)
+    model.graph.initializers.clear()
+    try:
+        return ir.to_proto(model)
+    finally:
+        model.graph.initializers.update(weights)
+
+
+def _header(tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    return onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
+
+
+def _key(field: int, size: int) -> bytes:
+    """What stands before a field of this many bytes: its number, its wire type and its length, as varints."""
+    return _varint(field << 3 | LENGTH_DELIMITED) + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    """A number in groups of seven bits, the lowest first; the high bit of a byte tells that more follow."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])

@@ -1,0 +1,45 @@
+"""Weights that are converted when they are written, one at a time, so that an export holds a model once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import torch
+
+from .errors import ExportError
+
+TORCH_DTYPES = {ir.DataType.FLOAT: torch.float32, ir.DataType.FLOAT16: torch.float16}
+
+
+def lazy_weight(
+    name: str, make: Callable[[], torch.Tensor], shape: tuple[int, ...], dtype: ir.DataType
+) -> ir.LazyTensor:
+    """A tensor whose numbers are made and converted each time they are asked for, and forgotten again.
+
+    Args:
+        name: Of the tensor.
+        make: Gives the numbers, in any float dtype and memory layout.
+        shape: Of what it gives.
+        dtype: Of the tensor: FLOAT or FLOAT16.
+    """
+
+    def load() -> ir.TensorProtocol:
+        wide = make().detach()
+        numbers = wide.to(TORCH_DTYPES[dtype]).contiguous()
+        _check_range(name, wide, numbers)
+        return ir.Tensor(numbers.numpy(), dtype, name=name)
+
+    return ir.LazyTensor(load, dtype, ir.Shape(shape), name=name)
+
+
+def _check_range(name: str, wide: torch.Tensor, numbers: torch.Tensor) -> None:
+    """See that no number left its dtype's range.
+
+    Raises:
+        ExportError: One did.
+    """
+    if numbers.isfinite().all():
+        return
+    dtype = str(numbers.dtype).removeprefix("torch.")
+    raise ExportError(f"{name} has numbers up to {wide.abs().max():.4g}, which {dtype} cannot hold; export it in fp32")
