@@ -64,21 +64,32 @@ def refused():
 
 
 @pytest.fixture
-def refused_here(capsys):
-    """As `refused`, for `minimind-export` inside this process, which has torch imported already."""
+def export_here(capsys):
+    """As `command`, for `minimind-export` inside this process, which has torch imported already."""
     import typer
 
     from minimind_edge.cli.entry import guarded
     from minimind_edge.cli.export_app import app
 
-    def run(code, *arguments):
+    def run(*arguments):
         program = typer.main.get_command(app)
         words = list(map(str, arguments))
-        found = guarded(lambda: program.main(args=words, prog_name="minimind-export", standalone_mode=False))
+        code = guarded(lambda: program.main(args=words, prog_name="minimind-export", standalone_mode=False))
         told = capsys.readouterr()
-        assert found == code, f"exit {found}, expected {code}: {told.err}"
-        assert told.out == ""
-        return complaint(told.err)
+        return subprocess.CompletedProcess(words, code, told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def refused_here(export_here):
+    """As `refused`, for `minimind-export` inside this process."""
+
+    def run(code, *arguments):
+        result = export_here(*arguments)
+        assert result.returncode == code, f"exit {result.returncode}, expected {code}: {result.stderr}"
+        assert result.stdout == ""
+        return complaint(result.stderr)
 
     return run
 

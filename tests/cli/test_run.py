@@ -106,7 +106,8 @@ def test_a_chat_from_a_pipe_keeps_its_history(command, artifact, eager):
 
 def test_ctrl_c_ends_cleanly_with_what_was_said_so_far(artifact, eager):
     words = [SCRIPTS / "minimind-run", "--engine", artifact, PROMPT, "--greedy", "--ignore-eos", "-n", "8000"]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+    with subprocess.Popen(words, **pipes) as process:
         first = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=60)
