@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -101,34 +102,42 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
-        return self._run(name, {key: _plain(value) for key, value in context.items()})
+        plain = {key: _plain(value) for key, value in context.items()}
+        with _told_in_one_line():
+            return self._generate(name, plain)
 
-    def _run(self, name: str, context: Mapping[str, Any]) -> str:
-        from jinja2 import TemplateError
-
-        from .template_environment import RejectionError, TemplateEnvironment
-
+    def _generate(self, name: str, context: Mapping[str, Any]) -> str:
         if self._environment is None:
-            self._environment = TemplateEnvironment()
-        try:
-            return self._generate(self._environment, name, context)
-        except RejectionError as error:
-            raise PromptError(f"the chat template refuses these messages: {error}") from error
-        except (TemplateError, *_TEMPLATE_FAILURES) as error:
-            reason = str(error) or type(error).__name__
-            raise ArtifactError(f"the chat template cannot be rendered: {reason}; a raw prompt needs none") from error
+            from .template_environment import TemplateEnvironment
 
-    def _generate(self, environment: TemplateEnvironment, name: str, context: Mapping[str, Any]) -> str:
-        environment.budget.reset()
+            self._environment = TemplateEnvironment()
+        budget = self._environment.budget
+        budget.reset()
         if name not in self._compiled:
-            self._compiled[name] = environment.from_string(self._sources[name])
+            self._compiled[name] = self._environment.from_string(self._sources[name])
         pieces: list[str] = []
         length = 0
         for piece in self._compiled[name].generate(context):
             pieces.append(piece)
             length += len(piece)
-            environment.budget.check_size(length)
+            budget.check_size(length)
         return "".join(pieces)
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """Turn whatever a template raises into the errors that `render` promises."""
+    from jinja2 import TemplateError
+
+    from .template_environment import RejectionError
+
+    try:
+        yield
+    except RejectionError as error:
+        raise PromptError(f"the chat template refuses these messages: {error}") from error
+    except (TemplateError, *_TEMPLATE_FAILURES) as error:
+        reason = str(error) or type(error).__name__
+        raise ArtifactError(f"the chat template cannot be rendered: {reason}; a raw prompt needs none") from error
 
 
 def _read(file: Path) -> dict[str, str]:
