@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,8 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
 
 def model_fields(config: MiniMindConfig) -> dict[str, Any]:
     """The config's own fields, from which verification rebuilds the same model."""
-    fields = config.to_dict()
-    internal = {"transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path", "model_type"}
-    return {key: value for key, value in fields.items() if key not in internal}
+    own = inspect.signature(MiniMindConfig).parameters.keys() - {"rope_scaling", "kwargs"}
+    return {name: getattr(config, name) for name in sorted(own)}
 
 
 def file_sha256(path: Path) -> str:

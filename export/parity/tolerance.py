@@ -23,20 +23,16 @@ class Tolerance:
     """Bounds of one precision. Errors must not exceed theirs, shares must not fall below theirs.
 
     Args:
-        logits_abs: Largest difference of two logits; infinite where the ratio alone counts.
-        logits_rel: The same, over the largest |logit| of the case.
-        presents_abs: Largest difference of two cached numbers; infinite where the ratio alone counts.
-        presents_rel: The same, over the largest |number| of the tensor in the case.
+        logits_rel: Largest difference of two logits, over the largest |logit| of the case.
+        presents_rel: Largest difference of two cached numbers, over the largest |number| of the tensor in the case.
         mean_kl: KL divergence from eager's distribution, nats, mean over all tokens.
         top1: Share of tokens after which both choose the same next one.
         greedy: The same along eager's greedy text.
         experts: Share of choices, one a token and layer, in which both choose the same experts.
-        within: Share of tokens that the bounds on single numbers, the first four, have to hold for.
+        within: Share of tokens that the bounds on single numbers, the first two, have to hold for.
     """
 
-    logits_abs: float
     logits_rel: float
-    presents_abs: float
     presents_rel: float
     mean_kl: float
     top1: float
@@ -72,10 +68,10 @@ def tolerance_of(precision: str, num_hidden_layers: int) -> Tolerance:
 
 
 FP32 = Tolerance(
-    # Another order of summation moves a logit by some 1e-6 of the largest; what is systematic, by more than 1e-4.
-    logits_abs=1e-3,
+    # Another order of summation moves a logit by some 1e-6 of the largest; what is systematic, by more than 1e-4. That
+    # is 1e-3 for logits of up to 10; a bound on the difference itself would be wrong for larger ones, where eager
+    # float32 is no nearer to the truth: with SmolLM2-135M's logits of 33 it lies up to 1.6e-3 from eager float64.
     logits_rel=1e-4,
-    presents_abs=1e-3,
     presents_rel=1e-4,
     # Logits within e of each other bound the divergence by (2 e)^2 / 8 (Hoeffding's lemma): 5e-7 for e = 1e-3.
     mean_kl=5e-7,
@@ -97,11 +93,8 @@ def fp16_tolerance(num_hidden_layers: int) -> Tolerance:
     """
     relative = SAFETY * HALF_ROUNDOFF * math.sqrt(ROUNDINGS_PER_LAYER * num_hidden_layers)
     return Tolerance(
-        # Float16's error is relative: a bound on the difference itself would only measure the size of the weights.
-        logits_abs=math.inf,
-        logits_rel=relative,
-        presents_abs=math.inf,
-        presents_rel=relative,
+            logits_rel=relative,
+            presents_rel=relative,
         # Half the variance of the logits' errors: 1e-4 for errors of 0.5 % and logits that spread by 3; ten times that.
         mean_kl=1e-3,
         # A choice flips where the margin is below the errors; 0.5 % errors against the mean margin of random logits,

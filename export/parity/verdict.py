@@ -96,8 +96,8 @@ def _numbers_out_of_bounds(
     """Logits and presents of one runner: where too many tokens of a tensor are out of bounds, the worst case."""
     hint = departure.hint if departure else "the graph itself is right: look at how it is run"
 
-    def check(name: str, tensors: Tensors, attribute: str, bound: float) -> Iterator[str]:
-        cases = [(one, [getattr(tensor, attribute) for tensor in tensors(one)]) for one in group if tensors(one)]
+    def check(name: str, tensors: Tensors, bound: float) -> Iterator[str]:
+        cases = [(one, [tensor.relative for tensor in tensors(one)]) for one in group if tensors(one)]
         # `~ <=` instead of `>`: a NaN is out of bounds.
         out = [~(np.concatenate(parts) <= bound) for parts in zip(*(found for _, found in cases), strict=True)]
         share = max((float(flags.mean()) for flags in out if len(flags)), default=0.0)
@@ -112,10 +112,8 @@ def _numbers_out_of_bounds(
     def presents(one: Measurement) -> list[TensorError]:
         return one.presents
 
-    yield from check("logits max abs", logits, "absolute", tolerance.logits_abs)
-    yield from check("logits max abs / max |logit|", logits, "relative", tolerance.logits_rel)
-    yield from check("presents max abs", presents, "absolute", tolerance.presents_abs)
-    yield from check("presents max abs / max |present|", presents, "relative", tolerance.presents_rel)
+    yield from check("logits max abs / max |logit|", logits, tolerance.logits_rel)
+    yield from check("presents max abs / max |present|", presents, tolerance.presents_rel)
 
 
 def _shares_out_of_bounds(group: Sequence[Measurement], tolerance: Tolerance) -> Iterator[str]:
