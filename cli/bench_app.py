@@ -79,18 +79,18 @@ def print_report(report: BenchReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    machine, row = report.machine, report.rows[0]
+    console = Console(markup=False, highlight=False)
+    console.print(
+        f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})", soft_wrap=True
+    )
+    console.print(f"{machine['cpu']}, {report.threads} threads, onnxruntime {machine['onnxruntime']}", soft_wrap=True)
+    console.print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("prompt", "new", "batch", "prefill tok/s", "decode tok/s", "first token", "step", "loop overhead"):
-        table.add_column(title, justify="right")
+    for title in ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "loop's part"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in report.rows:
         table.add_row(*cells(row.to_json()))
-    console = Console(markup=False, highlight=False)
-    machine = report.machine
-    console.print(
-        f"{report.artifact['graph']}  {machine['cpu']}, {report.threads or machine['cores']} threads, "
-        f"onnxruntime {machine['onnxruntime']}, {report.rows[0].runs} runs",
-        soft_wrap=True,
-    )
     console.print(table)
     memory = "unknown" if report.peak_rss_bytes is None else f"{report.peak_rss_bytes / 1e6:.0f} MB"
     console.print(f"load {report.load_s:.3f} s, peak memory {memory}, disk {report.disk_bytes / 1e6:.1f} MB")
@@ -104,12 +104,10 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
     return (
         str(row["prompt_tokens"]),
-        str(row["new_tokens"]),
-        str(row["batch"]),
         *speeds,
         f"{row['time_to_first_token_s'] * 1e3:.1f} ms",
         f"{row['step_s'] * 1e6:.0f} us",
-        f"{row['step_overhead_s'] * 1e6:.0f} us ({row['step_overhead_share']:.1%})",
+        f"{row['step_overhead_s'] * 1e6:.0f} us, {row['step_overhead_share']:.1%}",
     )
 
 
