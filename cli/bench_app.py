@@ -75,7 +75,6 @@ def parse_lengths(text: str) -> tuple[int, ...]:
 
 def print_report(report: BenchReport) -> None:
     """Print the measurement as a table for a person."""
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -86,8 +85,8 @@ def print_report(report: BenchReport) -> None:
     )
     console.print(f"{machine['cpu']}, {report.threads} threads, onnxruntime {machine['onnxruntime']}", soft_wrap=True)
     console.print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "loop's part"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "of it loop"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in report.rows:
         table.add_row(*cells(row.to_json()))
