@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from examples.train_demo import evaluate
 from examples.train_demo.checkpoint import save_checkpoint
 from examples.train_demo.tokenizer import save_tokenizer, train_tokenizer
-from examples.train_demo.trainer import Progress, Settings, Trainer
+from examples.train_demo.trainer import Progress, Settings, Trainer, demo_settings
 from minimind_edge.minimind import load_checkpoint
 
 REPORT_EVERY = 10
@@ -31,14 +31,14 @@ def main() -> None:
     train.add_argument("folder", type=Path)
     train.add_argument("--moe", action="store_true", help="a mixture of experts instead of a dense model")
     train.add_argument("--seed", type=int, default=Settings.seed)
-    train.add_argument("--steps", type=int, default=Settings.steps)
+    train.add_argument("--steps", type=int, help="optimizer steps; left out: as many as the bundled checkpoints took")
     measure = commands.add_parser("eval", help="measure the checkpoint in FOLDER on the held-out split")
     measure.add_argument("folder", type=Path)
     measure.add_argument("--wrong", type=int, default=0, help="print so many wrong answers")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.command == "train":
-        settings = Settings(moe=arguments.moe, seed=arguments.seed, steps=arguments.steps)
+        settings = demo_settings(arguments.moe, arguments.seed, arguments.steps)
         train_folder(settings, arguments.folder)
     else:
         measure_folder(arguments.folder, arguments.wrong)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from examples.train_demo.corpus import STORY_WEIGHT, Document, training_document
+from examples.train_demo.corpus import Document, Mix, training_document
 
 PADDING, BEGIN, END = 0, 1, 2
 LENGTH_STEP = 8
@@ -39,7 +39,7 @@ class Encoder:
         """Return the token ids and their loss weights, equally long."""
         if document.text is not None:
             ids = self._ids(document.text)
-            return [BEGIN, *ids, END], [0.0] + [STORY_WEIGHT] * (len(ids) + 1)
+            return [BEGIN, *ids, END], [0.0] + [document.text_weight] * (len(ids) + 1)
         ids, weights = [], []
         messages = [("system", document.system, 0.0)] if document.system is not None else []
         for turn in document.turns:
@@ -54,13 +54,15 @@ class Encoder:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def training_batches(encode: Encoder, seed: int, step: int, documents: int, max_tokens: int) -> list[Batch]:
+def training_batches(
+    encode: Encoder, seed: int, step: int, mix: Mix, *, documents: int, max_tokens: int
+) -> list[Batch]:
     """Return step `step` of the training split: `documents` rows, as batches of at most `max_tokens` padded tokens.
 
     Rows of like length share a batch, so that little is computed for padding; their gradients are added up.
     """
-    first = step * documents
-    rows = sorted((encode(training_document(seed, index)) for index in range(first, first + documents)), key=_length)
+    indices = range(step * documents, (step + 1) * documents)
+    rows = sorted((encode(training_document(seed, index, mix)) for index in indices), key=_length)
     return [pad(group) for group in _groups(rows, max_tokens)]
 
 

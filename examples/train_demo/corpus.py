@@ -28,15 +28,28 @@ OPENERS = {
     "en": ("", "", "", "", "", "", "Hello! ", "Please answer: ", "A question: ", "I have a question. "),
     "zh": ("", "", "", "", "", "", "你好！", "请回答：", "问一下，", "我有一个问题。"),
 }
-# How often each kind of turn is drawn; facts are many and each has to be met often.
-TURN_SHARES = {"fact": 70, "sum": 14, "talk": 11, "count": 2, "story": 3}
-STORY_SHARE = 0.14
 PLAIN_SHARE = 0.06
-STORY_WEIGHT = 0.25
 _PAIRS = {split: topic_pairs(split) for split in (False, True)}
 _FACTS = {language: tuple(entry for entry in FACTS if entry[1].language == language) for language in LANGUAGES}
 _INTENTS = {language: tuple(intent for intent in talk.INTENTS if intent.language == language) for language in LANGUAGES}
 _SUMS = sums.sums()
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each kind of turn is drawn, the share of documents that are stories, and what their loss counts."""
+
+    turns: dict[str, int]
+    stories: float
+    story_weight: float
+
+
+# First facts, which are many and have each to be met often. Then repeating and stories, which teach attention to copy:
+# before that, a story tells of other topics than it was asked for, and answers mix names up.
+FIRST_STAGE = Mix({"fact": 70, "sum": 14, "talk": 11, "count": 2, "story": 3}, stories=0.14, story_weight=0.25)
+SECOND_STAGE = Mix(
+    {"fact": 58, "sum": 14, "talk": 8, "count": 2, "story": 3, "repeat": 15}, stories=0.2, story_weight=0.6
+)
 
 
 @dataclass(frozen=True)
@@ -50,42 +63,41 @@ class Turn:
 
 @dataclass(frozen=True)
 class Document:
-    """A chat with an optional system message, or a plain text (then there are no turns)."""
+    """A chat with an optional system message, or a plain text, with a weight as a turn's (then there are no turns)."""
 
     turns: tuple[Turn, ...] = ()
     system: str | None = None
     text: str | None = None
+    text_weight: float = 1.0
 
 
-def training_document(seed: int, index: int) -> Document:
+def training_document(seed: int, index: int, mix: Mix = FIRST_STAGE) -> Document:
     """Return document `index` of the endless training split."""
-    return _document(Random(f"train:{seed}:{index}"), held_out=False)
+    rng = Random(f"train:{seed}:{index}")
+    language = rng.choice(LANGUAGES)
+    draw = rng.random()
+    if draw < PLAIN_SHARE:
+        return Document(text=_plain(rng, language), text_weight=mix.story_weight)
+    system = rng.choice(SYSTEM_PROMPTS[language]) if rng.random() < 0.06 else None
+    if draw < PLAIN_SHARE + mix.stories:
+        return Document((_story(rng, language, mix, held_out=False),), system)
+    turns = []
+    for _ in range(rng.choice((1, 2, 3, 4, 5))):
+        language = rng.choice(LANGUAGES) if rng.random() < 0.2 else language
+        turns.append(_short_turn(rng, language, mix, held_out=False))
+    return Document(tuple(turns), system)
 
 
 def held_out_document(seed: int, index: int) -> Document:
     """Return document `index` of the endless held-out split: one turn, with phrasings and pairs kept from training."""
     rng = Random(f"held out:{seed}:{index}")
     language = rng.choice(LANGUAGES)
-    return Document((_story(rng, language, True) if rng.random() < 0.3 else _short_turn(rng, language, True),))
+    draw = _story if rng.random() < 0.3 else _short_turn
+    return Document((draw(rng, language, FIRST_STAGE, held_out=True),))
 
 
-def _document(rng: Random, held_out: bool) -> Document:
-    language = rng.choice(LANGUAGES)
-    draw = rng.random()
-    if draw < PLAIN_SHARE:
-        return Document(text=_plain(rng, language))
-    system = rng.choice(SYSTEM_PROMPTS[language]) if rng.random() < 0.06 else None
-    if draw < PLAIN_SHARE + STORY_SHARE:
-        return Document((_story(rng, language, held_out),), system)
-    turns = []
-    for _ in range(rng.choice((1, 2, 3, 4, 5))):
-        language = rng.choice(LANGUAGES) if rng.random() < 0.2 else language
-        turns.append(_short_turn(rng, language, held_out))
-    return Document(tuple(turns), system)
-
-
-def _short_turn(rng: Random, language: str, held_out: bool) -> Turn:
-    kind = rng.choices(tuple(TURN_SHARES), tuple(TURN_SHARES.values()))[0]
+def _short_turn(rng: Random, language: str, mix: Mix, held_out: bool) -> Turn:
+    kind = rng.choices(tuple(mix.turns), tuple(mix.turns.values()))[0]
     if kind == "fact":
         relation, fact = rng.choice(_FACTS[language])
         user, assistant = rng.choice(relation.questions(fact, held_out)), fact.answer
@@ -98,8 +110,10 @@ def _short_turn(rng: Random, language: str, held_out: bool) -> Turn:
         assistant = rng.choice(intent.answers)
     elif kind == "count":
         user, assistant = sums.count(rng, language)
+    elif kind == "repeat":
+        user, assistant = talk.repeat(rng, language, [topic.noun(language) for topic in TOPICS])
     else:
-        return _story(rng, language, held_out)
+        return _story(rng, language, mix, held_out)
     return Turn(user if held_out or kind == "talk" else dressed(rng, language, user), assistant)
 
 
@@ -115,10 +129,10 @@ def dressed(rng: Random, language: str, question: str) -> str:
     return question
 
 
-def _story(rng: Random, language: str, held_out: bool) -> Turn:
+def _story(rng: Random, language: str, mix: Mix, held_out: bool) -> Turn:
     alone = not held_out and rng.random() < 0.15
     topics = (rng.choice(TOPICS),) if alone else tuple(rng.sample(rng.choice(_PAIRS[held_out]), 2))
-    return Turn(stories.ask(rng, language, topics, held_out), stories.tell(rng, language, topics), STORY_WEIGHT)
+    return Turn(stories.ask(rng, language, topics, held_out), stories.tell(rng, language, topics), mix.story_weight)
 
 
 def _plain(rng: Random, language: str) -> str:

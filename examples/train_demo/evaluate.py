@@ -16,7 +16,7 @@ from examples.train_demo.batches import END, PADDING, Encoder, pad
 from examples.train_demo.corpus import LANGUAGES, held_out_document
 from examples.train_demo.facts import held_out_questions
 from examples.train_demo.topics import topic_pairs
-from minimind_edge.minimind import MiniMindForCausalLM
+from minimind_edge.minimind import MiniMindForCausalLM, MoEGate
 
 BATCH = 128
 
@@ -69,24 +69,27 @@ def answers(
 
 @torch.inference_mode()
 def _greedy(model: MiniMindForCausalLM, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """Continue left-padded prompts until each has ended."""
+    """Continue left-padded prompts, dropping each row from the batch when it has ended."""
     width = max(map(len, prompts))
-    ids = torch.tensor([[PADDING] * (width - len(prompt)) + prompt for prompt in prompts])
+    step = torch.tensor([[PADDING] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    running = torch.ones(len(prompts), dtype=torch.bool)
-    past, step, produced = None, ids, []
+    replies: list[list[int]] = [[] for _ in prompts]
+    rows, past = torch.arange(len(prompts)), None
     for _ in range(max_new_tokens):
         output = model(step, attention_mask=mask, past_key_values=past, use_cache=True, logits_to_keep=1)
-        past = output.past_key_values
-        token = torch.where(running, output.logits[:, -1].argmax(-1), END)
-        produced.append(token)
-        running &= token != END
-        if not running.any():
+        tokens = output.logits[:, -1].argmax(-1)
+        running = tokens != END
+        rows, tokens, mask = rows[running], tokens[running], mask[running]
+        if not len(rows):
             break
-        step = token[:, None]
-        mask = torch.cat((mask, mask.new_ones(len(prompts), 1)), dim=1)
-    rows = torch.stack(produced, dim=1).tolist()
-    return [row[: row.index(END)] if END in row else row for row in rows]
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            replies[row].append(token)
+        past = output.past_key_values
+        if not running.all():
+            past = tuple((key[running], value[running]) for key, value in past)
+        step = tokens[:, None]
+        mask = torch.cat((mask, mask.new_ones(len(rows), 1)), dim=1)
+    return replies
 
 
 def scores(asked: Sequence[Question], replies: Sequence[str]) -> dict[str, float]:
@@ -127,7 +130,8 @@ def expert_shares(model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: i
         counts = torch.bincount(routed[0][real].flatten(), minlength=model.config.n_routed_experts)
         shares.append((counts / counts.sum()).tolist())
 
-    handles = [layer.mlp.gate.register_forward_hook(record) for layer in model.model.layers]
+    gates = [module for module in model.modules() if isinstance(module, MoEGate)]
+    handles = [gate.register_forward_hook(record) for gate in gates]
     model(batch.input_ids, use_cache=False, logits_to_keep=1)
     for handle in handles:
         handle.remove()

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+
+from examples.train_demo.relations import sentence
+
+REPEATS = {
+    "en": ("Repeat after me: {}.", "Say {}.", "Please say {}.", "Repeat: {}.", "Say after me: {}."),
+    "zh": ("跟我说：{}。", "请说{}。", "跟我念：{}。", "重复一遍：{}。", "说{}。"),
+}
 
 
 @dataclass(frozen=True)
@@ -264,3 +273,10 @@ CHINESE = _intents(
 )
 
 INTENTS = ENGLISH + CHINESE
+
+
+def repeat(rng: Random, language: str, words: Sequence[str]) -> tuple[str, str]:
+    """Return a request to repeat a few of `words`, and the words."""
+    joined = (", " if language == "en" else "、").join(rng.choices(words, k=rng.randrange(1, 6)))
+    stop = "." if language == "en" else "。"
+    return rng.choice(REPEATS[language]).format(joined), sentence(joined) + stop

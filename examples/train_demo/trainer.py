@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from examples.train_demo.batches import Batch, Encoder, training_batches
 from examples.train_demo.checkpoint import save_whole
+from examples.train_demo.corpus import FIRST_STAGE, SECOND_STAGE
 from examples.train_demo.muon import Muon
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
@@ -24,6 +25,7 @@ class Settings:
 
     Attributes:
         steps: Optimizer steps of the whole run.
+        second_stage: The step from which documents are drawn by the corpus's second mix.
         decay: Its last steps, in which the learning rates fall to 0; before them, a run resumes with other `steps` too.
         documents: Documents per step.
         max_tokens: Padded tokens per forward pass.
@@ -38,7 +40,8 @@ class Settings:
     moe_intermediate_size: int = 128
     aux_loss_alpha: float = 0.02
     seed: int = 1
-    steps: int = 1500
+    steps: int = 1000
+    second_stage: int = 440
     decay: int = 300
     documents: int = 32
     max_tokens: int = 1536
@@ -46,6 +49,12 @@ class Settings:
     adam_lr: float = 3e-3
     weight_decay: float = 0.05
     warmup: int = 20
+
+
+def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None) -> Settings:
+    """Return the settings of the bundled checkpoints; a step of the mixture takes longer, so it gets fewer of them."""
+    default_steps, second_stage = (800, 360) if moe else (1000, 440)
+    return Settings(moe=moe, seed=seed, steps=steps or default_steps, second_stage=second_stage)
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,10 @@ class Trainer:
 
     def _take_step(self) -> Progress:
         settings = self.settings
-        batches = training_batches(self._encode, settings.seed, self.step, settings.documents, settings.max_tokens)
+        mix = FIRST_STAGE if self.step < settings.second_stage else SECOND_STAGE
+        batches = training_batches(
+            self._encode, settings.seed, self.step, mix, documents=settings.documents, max_tokens=settings.max_tokens
+        )
         total = sum(float(batch.weights.sum()) for batch in batches)
         tokens = sum(batch.input_ids.numel() for batch in batches)
         loss = 0.0

@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is n
 from examples.train_demo import corpus, stories, sums, talk, topics
 from examples.train_demo.facts import FACTS, RELATIONS, held_out_questions
 
+STAGES = [pytest.param(corpus.FIRST_STAGE, id="first stage"), pytest.param(corpus.SECOND_STAGE, id="second stage")]
+
 
 def bare(text: str) -> str:
     """A prompt without case, spaces and punctuation, so that none of these counts as another phrasing."""
@@ -59,30 +61,39 @@ def test_no_held_out_sum_or_talk_can_be_drawn_in_training(trained_on):
     assert not [question for question in asked if bare(question) in trained_on]
 
 
-def test_training_draws_only_what_the_enumeration_knows(trained_on):
-    drawn = [turn.user for index in range(2000) for turn in corpus.training_document(7, index).turns]
+def drawn_prompts(mix: corpus.Mix) -> list[str]:
+    return [turn.user for index in range(3000) for turn in corpus.training_document(7, index, mix).turns]
+
+
+@pytest.mark.parametrize("mix", STAGES)
+def test_training_draws_only_what_the_enumeration_knows(mix, trained_on):
+    drawn = drawn_prompts(mix)
     assert [prompt for prompt in drawn if bare(prompt) not in trained_on and story_pair(prompt) is None] == []
 
 
-def test_no_training_story_tells_of_a_held_out_pair():
-    drawn = [turn.user for index in range(3000) for turn in corpus.training_document(11, index).turns]
-    pairs = [pair for pair in map(story_pair, drawn) if pair]
+@pytest.mark.parametrize("mix", STAGES)
+def test_no_training_story_tells_of_a_held_out_pair(mix):
+    pairs = [pair for pair in map(story_pair, drawn_prompts(mix)) if pair]
     assert len(pairs) > 300
     assert not [pair for pair in pairs if len(pair) == 2 and topics.is_held_out(*pair)]
 
 
-FRAMES = [bare(ask.format("TOPICS")) for grammar in stories.GRAMMARS.values() for ask in grammar.ASKS]
+FRAMES = [bare(ask.format("WORDS")) for asks in talk.REPEATS.values() for ask in asks]
+FRAMES += [bare(ask.format("TOPICS")) for grammar in stories.GRAMMARS.values() for ask in grammar.ASKS]
 FRAMES += [bare(ask.format(a="NUMBER", b="NUMBER")) for asks in sums.COUNTS.values() for ask in asks]
 NOUNS = {bare(noun): topic for topic in topics.TOPICS for noun in (topic.a_en, topic.zh)}
+WORD = "|".join(bare(word) for topic in topics.TOPICS for word in (topic.en, topic.zh))
 NOUN = "|".join(sorted(NOUNS, key=len, reverse=True))
 PATTERN = re.compile(
     f"({'|'.join(sorted({bare(opener) for openers in corpus.OPENERS.values() for opener in openers}))})"
-    f"({'|'.join(FRAMES)})".replace("topics", f"(?:{NOUN})(?:(?:and|和)(?:{NOUN}))?").replace("number", "[0-9]+")
+    f"({'|'.join(FRAMES)})".replace("topics", f"(?:{NOUN})(?:(?:and|和)(?:{NOUN}))?")
+    .replace("number", "[0-9]+")
+    .replace("words", f"(?:{WORD})+")
 )
 
 
 def story_pair(prompt: str) -> tuple[topics.Topic, ...] | None:
-    """The topics that a training prompt asks a story about (none for counting); None where it is no such prompt."""
+    """The topics of a training prompt for a story; none where it asks to count or repeat; None for any other prompt."""
     if PATTERN.fullmatch(bare(prompt)) is None:
         return None
     found = re.search(f"({NOUN})(?:and|和)({NOUN})", bare(prompt))

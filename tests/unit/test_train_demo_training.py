@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is n
 
 from examples.train_demo import checkpoint
 from examples.train_demo.batches import Encoder, pad, training_batches
-from examples.train_demo.corpus import Document, Turn, training_document
+from examples.train_demo.corpus import FIRST_STAGE, Document, Turn, training_document
 from examples.train_demo.muon import Muon, orthogonalized
 from examples.train_demo.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from examples.train_demo.trainer import Settings, Trainer, learning_rate_factor
@@ -28,6 +28,7 @@ TINY = Settings(
     intermediate_size=64,
     moe_intermediate_size=32,
     steps=4,
+    second_stage=2,
     decay=2,
     documents=4,
     max_tokens=512,
@@ -96,7 +97,7 @@ def test_loss_weights_cover_answers_and_their_end_only(tokenizer):
 
 def test_batches_hold_every_document_once_and_stay_within_the_limit(tokenizer):
     encode = Encoder(tokenizer)
-    batches = training_batches(encode, seed=1, step=3, documents=16, max_tokens=512)
+    batches = training_batches(encode, 1, 3, FIRST_STAGE, documents=16, max_tokens=512)
     rows = sorted(tuple(i for i in row.tolist() if i != 0) for batch in batches for row in batch.input_ids)
     assert rows == sorted(tuple(encode(training_document(1, index))[0]) for index in range(48, 64))
     assert all(batch.input_ids.shape[0] == 1 or batch.input_ids.numel() <= 512 for batch in batches)
