@@ -12,18 +12,14 @@ rolling a growing one back go through the host's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MissingError
+from .buffers import DeviceMemory, grown_capacity, zeros
 from .graph_facts import GraphFacts, cache_names
-
-MIN_CAPACITY = 256
-"""Slots that are allocated at first; doubled whenever they run out."""
 
 
 class KVCache(Protocol):
@@ -44,23 +40,6 @@ class KVCache(Protocol):
     def commit(self, total: int) -> None:
         """Take note that the run has left slots 0 to `total - 1`."""
         ...
-
-
-class DeviceMemory:
-    """Makes values on a session's device.
-
-    Args:
-        onnxruntime: The module.
-        device: `cpu` or `cuda`.
-    """
-
-    def __init__(self, onnxruntime: ModuleType, device: str) -> None:
-        self.device = device
-        self._ort_value = onnxruntime.OrtValue
-
-    def put(self, array: NDArray[Any]) -> Any:
-        """A value that holds an array; on the CPU it is the array's own memory."""
-        return self._ort_value.ortvalue_from_numpy(array, self.device, 0)
 
 
 class SharedCache:
@@ -155,7 +134,7 @@ class GrowingCache:
         """Lay the first `length` of the stored slots out as a cache of that length."""
         if length:
             shape = self._shape(self._stored)
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             kept = [value.numpy()[:size].reshape(shape)[:, :, :length].ravel() for value in self._source.values]
             self._source = self._allocate(length, kept)
         self._stored = length
@@ -168,7 +147,7 @@ class GrowingCache:
 
     def _allocate(self, length: int, contents: Sequence[NDArray[Any]]) -> _Buffers:
         capacity = grown_capacity(length, self._limit)
-        arrays = [zeros((int(np.prod(self._shape(capacity))),), self._facts.kv_dtype) for _ in self._names]
+        arrays = [zeros((math.prod(self._shape(capacity)),), self._facts.kv_dtype) for _ in self._names]
         for array, content in zip(arrays, contents, strict=False):
             array[: content.size] = content
         return _Buffers(capacity, [self._memory.put(array) for array in arrays])
@@ -189,24 +168,6 @@ class _Buffers:
         self.capacity = capacity
         self.values = list(values)
         self.pointers: list[int] = [value.data_ptr() for value in values]
-
-
-def grown_capacity(needed: int, limit: int) -> int:
-    """Slots to allocate for `needed` ones: a power of two, at least `MIN_CAPACITY`, but at most `limit`."""
-    return min(limit, max(MIN_CAPACITY, 1 << max(needed - 1, 0).bit_length()))
-
-
-def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A cache buffer; zero, because a kernel may multiply what it masks, and untouched pages cost no memory.
-
-    Raises:
-        MissingError: There is no memory for it.
-    """
-    try:
-        return np.zeros(shape, dtype)
-    except MemoryError as error:
-        size = int(np.prod(shape)) * dtype.itemsize >> 20
-        raise MissingError(f"no memory for a cache buffer of {size} MiB; lower the maximum length") from error
 
 
 def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from .buffers import DeviceMemory, zeros
 from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda
 from .errors import ArtifactError, ContextLengthError, PromptError, UsageError
 from .graph_facts import GraphFacts
-from .kv_cache import DeviceMemory, GrowingCache, KVCache, SharedCache
+from .kv_cache import GrowingCache, KVCache, SharedCache
 from .session import Logits, TokenIds
 from .session_options import SILENT, onnxruntime_errors, session_options, summary
 from .slot_mask import SlotMask
@@ -24,6 +25,8 @@ PREFILL_CHUNK = 512
 
 PREFILL_LOGITS_BYTES = 64 << 20
 """Most memory for the logits of one run; a large batch or vocabulary makes shorter chunks."""
+
+LOGITS_DTYPE = np.dtype(np.float32)
 
 
 class OrtSession:
@@ -133,18 +136,18 @@ class OrtSession:
         self._length = 0
         if batch_size == self._batch_size:
             return
-        self._batch_size = batch_size
+        self._logits: Logits = zeros((batch_size, 1, self.vocab_size), LOGITS_DTYPE)
+        self._step_logits = self._logits[:, 0]
+        # Views, because writing an integer into one is many times faster than into an array.
+        self._step_ids = np.zeros(batch_size, np.int64).data
+        self._step_positions = np.zeros(batch_size, np.int64).data
+        self._step_is_bound = False
+        self._slots = SlotMask(self._host.put, batch_size, self._max_length)
         self._binding.clear_binding_inputs()  # lets go of the buffers of the batch before
         self._binding.clear_binding_outputs()
         cache = SharedCache if self.facts.target == "ort" else GrowingCache
         self._cache: KVCache = cache(self.facts, self._binding, self._memory, batch_size, self._max_length)
-        self._slots = SlotMask(self._host.put, batch_size, self._max_length)
-        # Views, because writing an integer into one is many times faster than into an array.
-        self._step_ids = np.zeros(batch_size, np.int64).data
-        self._step_positions = np.zeros(batch_size, np.int64).data
-        self._logits: Logits = np.zeros((batch_size, 1, self.vocab_size), np.float32)
-        self._step_logits = self._logits[:, 0]
-        self._step_is_bound = False
+        self._batch_size = batch_size
 
     def truncate(self, length: int) -> None:
         """See `Session.truncate`."""
@@ -160,7 +163,7 @@ class OrtSession:
             self.reset(input_ids.shape[0])
         size = input_ids.shape[1]
         last = np.where(mask.any(1), size - 1 - mask[:, ::-1].argmax(1), size - 1)
-        row_bytes = self._batch_size * self.vocab_size * self._logits.itemsize
+        row_bytes = self._batch_size * self.vocab_size * LOGITS_DTYPE.itemsize
         chunk = min(self._prefill_chunk, max(32, PREFILL_LOGITS_BYTES // row_bytes))
         for start in range(0, size, chunk):
             part = slice(start, start + chunk)
@@ -194,7 +197,7 @@ class OrtSession:
     def _run_chunk(self, input_ids: TokenIds, mask: TokenIds) -> Logits:
         """Run a chunk; its logits are `[B, S, V]`."""
         positions = self._slots.prefill(self._length, mask)
-        logits: Logits = np.empty((*input_ids.shape, self.vocab_size), np.float32)
+        logits: Logits = zeros((*input_ids.shape, self.vocab_size), LOGITS_DTYPE)
         self._step_is_bound = False
         self._bind_tokens(np.ascontiguousarray(input_ids), positions, logits)
         self._run(self._length + input_ids.shape[1])

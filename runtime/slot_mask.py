@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kv_cache import grown_capacity
+from .buffers import grown_capacity
 from .session import TokenIds
 
 PAGE = 32

@@ -229,4 +229,4 @@ def load(save_graph: SaveGraph) -> Callable[..., OrtSession]:
 @pytest.fixture
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers begin with 4 slots instead of 256, so that short texts outgrow them."""
-    monkeypatch.setattr("minimind_edge.runtime.kv_cache.MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.buffers.MIN_CAPACITY", 4)

@@ -6,10 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from minimind_edge.runtime import kv_cache
+from minimind_edge.runtime import buffers
+from minimind_edge.runtime.buffers import DeviceMemory, grown_capacity, zeros
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.graph_facts import GraphFacts
-from minimind_edge.runtime.kv_cache import DeviceMemory, GrowingCache, SharedCache, grown_capacity
+from minimind_edge.runtime.kv_cache import GrowingCache, SharedCache
 
 FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, ())
 NAMES = ["past_key_values.0.key", "past_key_values.0.value"], ["present.0.key", "present.0.value"]
@@ -42,7 +43,7 @@ def binding():
 
 @pytest.fixture
 def make(binding, monkeypatch):
-    monkeypatch.setattr(kv_cache, "MIN_CAPACITY", 4)
+    monkeypatch.setattr(buffers, "MIN_CAPACITY", 4)
     return lambda kind, limit=20: kind(FACTS, binding, DeviceMemory(onnxruntime, "cpu"), 1, limit)
 
 
@@ -158,14 +159,19 @@ def test_no_memory(make, monkeypatch, kind):
     def refuse(shape, dtype):
         raise MemoryError
 
-    monkeypatch.setattr(kv_cache.np, "zeros", refuse)
-    with pytest.raises(MissingError, match="no memory for a cache buffer of 32 MiB"):
+    monkeypatch.setattr(buffers.np, "zeros", refuse)
+    with pytest.raises(MissingError, match="no memory for a buffer of 32 MiB"):
         cache.bind(0, 1 << 20)
+
+
+def test_more_than_any_memory():
+    with pytest.raises(MissingError, match="lower the batch size"):
+        zeros((1 << 40, 1 << 40), np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("kind", [SharedCache, GrowingCache])
 def test_buffers_hold_the_key_value_heads_alone(make, binding, kind):
     cache = make(kind)
     cache.bind(0, 4)
-    buffers = cache._buffers if kind is SharedCache else cache._target.values
-    assert [value.tensor_size_in_bytes() for value in buffers] == [2 * 4 * 4 * 4] * 2
+    values = cache._buffers if kind is SharedCache else cache._target.values
+    assert [value.tensor_size_in_bytes() for value in values] == [2 * 4 * 4 * 4] * 2

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.errors import ContextLengthError, PromptError, UsageError
+from minimind_edge.runtime.errors import ContextLengthError, MissingError, PromptError, UsageError
 from minimind_edge.runtime.ort_session import OrtSession
 
 TARGETS = ["portable", "ort"]
@@ -163,6 +163,14 @@ def test_an_empty_session_takes_the_prompts_batch_size(load):
     assert session.batch_size == 3
     with pytest.raises(PromptError, match="expected a chunk for 3 rows, found 2"):
         session.prefill(random_ids(2, 2))
+
+
+def test_a_batch_beyond_any_memory(load, decoder):
+    session = load("ort")
+    with pytest.raises(MissingError, match="lower the batch size"):
+        session.reset(1 << 50)
+    ids = random_ids(1, 4)
+    assert close(session.prefill(ids), decoder.logits(ids)[:, -1])
 
 
 @pytest.mark.parametrize("target", TARGETS)

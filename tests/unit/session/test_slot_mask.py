@@ -73,7 +73,7 @@ def test_no_padding_is_left_after_a_roll_back(slots):
 
 
 def test_over_many_pages_and_buffers(slots, monkeypatch):
-    monkeypatch.setattr("minimind_edge.runtime.kv_cache.MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.buffers.MIN_CAPACITY", 4)
     chunk(slots, 0, [[0, 1], [1, 1]])
     for length in range(2, 100):
         assert step(slots, length) == [length - 1, length]
