@@ -48,10 +48,10 @@ dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel
 	$(PIP) --no-deps --no-build-isolation --editable .
 
 .PHONY: demo
-demo: setup ## export the bundled checkpoint to out/ and let it talk, in English and in Chinese
+demo: setup ## export the bundled checkpoint to out/demo, and let it talk in English and in Chinese
 	$(BIN)/minimind-export onnx -o $(OUT)/demo --force
-	$(BIN)/minimind-run --engine $(OUT)/demo "What is the capital of France?" --seed 0 --stats
-	$(BIN)/minimind-run --engine $(OUT)/demo "你好，请介绍一下你自己。" --seed 0 --stats
+	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "What is the capital of France?"
+	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "你是谁？"
 
 .PHONY: test
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
