@@ -1,0 +1,149 @@
+"""From a checkpoint or an artifact to a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
+
+from ..errors import ExportError
+from ..manifest import is_artifact
+from ..tokenizer_files import TOKENIZER
+from .builder import BuildOptions, build_plan
+from .capabilities import choose_capabilities
+from .choice import Choice, choose_backend
+from .description import describe_plan
+from .monitor import Progress
+from .network import new_parser, takes_static_cache
+from .plan_files import write_plan
+from .profiles import Limits, static_profiles
+from .request import EngineRequest, EngineResult
+from .source import EXPORTED, GraphSource, open_source
+from .static_graph import StaticGraph
+
+PLAN = "model.plan"
+CACHES = ("auto", "static", "growing")
+BACKENDS = ("auto", *BACKEND_NAMES)
+
+
+def build_engine(request: EngineRequest, progress: Progress | None = None) -> EngineResult:
+    """Build a plan and write it with what belongs to it; where a step fails, nothing is left behind.
+
+    Args:
+        request: What to build.
+        progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+
+    Raises:
+        EdgeError: Bad input or options, no TensorRT, or a graph that it does not take.
+        MiniMindError: A checkpoint is no MiniMind.
+        OSError: The disk is full or cannot be written.
+    """
+    tell = progress or (lambda stage, done: None)
+    _check(request)
+    choice = choose_backend(request)
+    _check_cache_form(request, choice)
+    with open_source(request, tell) as source:
+        graph = StaticGraph.read(source.graph)
+        if request.precision not in (None, graph.precision):
+            raise UsageError(f"{source.graph} is {graph.precision}, not {request.precision}: leave --precision out")
+        start = EXPORTED if source.notes else 0.0
+        result = _build(request, choice, source, graph, lambda stage, done: tell(stage, start + done * (1 - start)))
+    tell("done", 1.0)
+    return result
+
+
+def _build(
+    request: EngineRequest, choice: Choice, source: GraphSource, graph: StaticGraph, progress: Progress
+) -> EngineResult:
+    backend = choice.backend
+    limits = choose_limits(request, graph)
+    capabilities = choose_capabilities(
+        request.compute_capabilities,
+        backend.name,
+        graph.stored_types(),
+        None if choice.device is None else choice.device.capability,
+    )
+    profiles = static_profiles(limits, graph.cache_of(limits.length))
+    options = BuildOptions(profiles, capabilities, request.workspace, request.timing_cache)
+    built = build_plan(backend, graph.for_parser(limits.length), graph.path, options, progress)
+    content = describe_plan(
+        graph,
+        limits,
+        profiles,
+        backend=backend.name,
+        backend_version=backend.version,
+        capabilities=capabilities,
+        data=built.data,
+        tensors=built.tensors,
+        checkpoint=source.checkpoint,
+        parity=source.parity,
+    )
+    plan = request.output or _default_output(request)
+    description = write_plan(plan, built.data, content, source.folder)
+    return EngineResult(
+        plan=plan,
+        description=description,
+        content=content,
+        build_s=built.build_s,
+        has_tokenizer=(plan.parent / TOKENIZER).is_file(),
+        notes=(*source.notes, *(f"{backend.title}: {text}" for text in built.warnings)),
+    )
+
+
+def choose_limits(request: EngineRequest, graph: StaticGraph) -> Limits:
+    """Batch, length and chunk of a plan.
+
+    Raises:
+        UsageError: A length that the graph's positions do not reach.
+    """
+    length = request.max_length or graph.cache.capacity
+    if length > graph.cache.capacity:
+        raise UsageError(
+            f"--max-length {length} is more than the {graph.cache.capacity} positions of {graph.path}; export the "
+            "checkpoint with a larger --max-length"
+        )
+    return Limits(request.max_batch, length, min(request.max_chunk, length))
+
+
+def _check(request: EngineRequest) -> None:
+    numbers = {
+        "--max-batch": request.max_batch,
+        "--max-length": request.max_length,
+        "--max-chunk": request.max_chunk,
+        "--workspace": request.workspace,
+    }
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise UsageError(f"{option} must be at least 1, found {number}")
+    for option, word, words in (("--backend", request.backend, BACKENDS), ("--cache", request.cache, CACHES)):
+        if word not in words:
+            raise UsageError(f"{option} {word!r} is unknown: expected one of {', '.join(words)}")
+    if request.output is not None and request.output.suffix != ".plan":
+        raise UsageError(f"-o {request.output}: a plan's name ends with .plan")
+    if request.output is not None and request.output.is_dir():
+        raise UsageError(f"-o {request.output} is a folder; name a file")
+
+
+def _check_cache_form(request: EngineRequest, choice: Choice) -> None:
+    """See which form of the cache the installed parser takes, and that it can be built.
+
+    Raises:
+        UsageError: The form that was asked for is not the one.
+        ExportError: The parser is older than the operators of the static form.
+    """
+    if request.cache == "growing":
+        raise UsageError("--cache growing is not built by this version; the static form runs where its parser takes it")
+    backend = choice.backend
+    logger = backend.logger()
+    parser = new_parser(backend, backend.module.Builder(logger), logger)
+    if not takes_static_cache(backend, parser):
+        raise ExportError(
+            f"{backend.title} does not know TensorScatter (opset 24), which writes the cache in place; install a newer "
+            "TensorRT, or run the .onnx graph on the CUDA provider: minimind-run --device cuda"
+        )
+
+
+def _default_output(request: EngineRequest) -> Path:
+    """`model.plan` beside what it was built from, where that is an artifact; else in the current folder."""
+    return request.source / PLAN if request.source is not None and is_artifact(request.source) else Path(PLAN)

@@ -1,0 +1,62 @@
+"""Rows of a batch in a cache where each row counts its own slots: padding takes none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..session import TokenIds
+
+
+class Rows:
+    """Which tokens of each row are real.
+
+    A session counts slots with padding, the same for every row. The plan writes each row at an index of its own, so
+    that here real tokens alone take slots and a row's positions are its slots.
+
+    Args:
+        batch_size: B.
+        max_length: Most tokens of a row, padding included.
+
+    Attributes:
+        counts: `[B]` int64, each row's real tokens: where its next one goes.
+    """
+
+    def __init__(self, batch_size: int, max_length: int) -> None:
+        self._real = np.zeros((batch_size, max_length), np.bool_)
+        self.counts: TokenIds = np.zeros(batch_size, np.int64)
+
+    def append(self, length: int, mask: NDArray[np.bool_]) -> None:
+        """Count a chunk that has run.
+
+        Args:
+            length: Tokens before it, padding included.
+            mask: `[B, S]`, where it is no padding.
+        """
+        self._real[:, length : length + mask.shape[1]] = mask
+        self.counts += mask.sum(1)
+
+    def append_step(self, length: int) -> None:
+        """Count one real token a row that has run."""
+        self._real[:, length] = True
+        self.counts += 1
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens, padding included."""
+        self.counts = self._real[:, :length].sum(1)
+
+
+def left_aligned(input_ids: TokenIds, mask: NDArray[np.bool_]) -> tuple[TokenIds, TokenIds]:
+    """Move each row's real tokens to its beginning, wherever its padding was.
+
+    Args:
+        input_ids: `[B, S]`.
+        mask: `[B, S]`, where they are no padding.
+
+    Returns:
+        The ids, `[B, W]`, W the most real tokens of a row and at least 1, padding last; each row's real tokens, `[B]`.
+    """
+    counts = mask.sum(1)
+    width = max(1, int(counts.max()))
+    order = np.argsort(~mask, axis=1, kind="stable")[:, :width]
+    return np.take_along_axis(input_ids, order, axis=1), counts
