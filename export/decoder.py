@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class DecoderGraph:
     """Writes embedding, blocks, final norm and head, as `MiniMindModel` and `MiniMindForCausalLM` compute them.
 
+    The residual stream is float32 in every precision: trained models have numbers of tens of thousands in it, which
+    more layers would take out of float16's range.
+
     Args:
         writer: Of the graph.
         model: The model.
@@ -43,7 +46,7 @@ class DecoderGraph:
         decoder = self.model.model
         with self.writer.scope("embed_tokens"):
             table = self.writer.weight(decoder.embed_tokens.weight)
-            x = self.writer.op("Gather", table, self.dialect.step.input_ids)
+            x = self.writer.cast(self.writer.op("Gather", table, self.dialect.step.input_ids), FLOAT)
         presents: list[ir.Value] = []
         for index, block in enumerate(cast("Iterable[MiniMindBlock]", decoder.layers)):
             with self.writer.scope("layers", index):
@@ -60,11 +63,14 @@ class DecoderGraph:
             normalized = self.dialect.rms_norm(x, block.input_layernorm)
         with self.writer.scope("self_attn"):
             attended, present = self._attention(block.self_attn, index, normalized)
-        x = self.writer.op("Add", x, attended)
+        x = self._added(x, attended)
         with self.writer.scope("post_attention_layernorm"):
             normalized = self.dialect.rms_norm(x, block.post_attention_layernorm)
         with self.writer.scope("mlp"):
-            return self.writer.op("Add", x, self._mlp(block, index, normalized)), present
+            return self._added(x, self._mlp(block, index, normalized)), present
+
+    def _added(self, residual: ir.Value, branch: ir.Value) -> ir.Value:
+        return self.writer.op("Add", residual, self.writer.cast(branch, FLOAT))
 
     def _attention(self, attention: Attention, index: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         projected = []
@@ -91,7 +97,7 @@ class DecoderGraph:
     def _logits(self, x: ir.Value) -> ir.Value:
         """By the head's weight, or by the embedding's where they are one: what is tied is stored once."""
         head, embedding = self.model.lm_head.weight, self.model.model.embed_tokens.weight
-        if head is embedding:
+        if head.data_ptr() == embedding.data_ptr():
             weight = self.writer.op("Transpose", self.writer.weight(embedding), perm=[1, 0])
         else:
             weight = self.writer.weight(head, transposed=True)

@@ -97,7 +97,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
-        """Normalise the last axis; float32 inside."""
+        """Normalise the last axis of `x`, in float32; the result has the graph's dtype."""
 
     @abstractmethod
     def attend(

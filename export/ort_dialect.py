@@ -62,8 +62,9 @@ class OrtDialect(Dialect):
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
-        weight = self.writer.weight(norm.weight)
-        return self.writer.op("RMSNormalization", x, weight, axis=-1, epsilon=norm.eps)
+        writer = self.writer
+        wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
+        return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
 
     def attend(
         self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value

@@ -40,7 +40,7 @@ class PortableDialect(Dialect):
         wide = writer.cast(x, FLOAT)
         mean = writer.op("ReduceMean", writer.op("Pow", wide, 2.0), [-1], keepdims=1)
         scaled = writer.op("Div", wide, writer.op("Sqrt", writer.op("Add", mean, norm.eps)))
-        return writer.op("Mul", writer.cast(scaled, writer.dtype), writer.weight(norm.weight))
+        return writer.cast(writer.op("Mul", scaled, writer.weight(norm.weight, dtype=FLOAT)), writer.dtype)
 
     def attend(
         self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
