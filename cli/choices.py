@@ -22,6 +22,22 @@ class Precision(str, Enum):
     INT4 = "int4"
 
 
+class Backend(str, Enum):
+    """What builds a plan."""
+
+    AUTO = "auto"
+    TENSORRT = "tensorrt"
+    RTX = "rtx"
+
+
+class CacheForm(str, Enum):
+    """How a plan keeps keys and values."""
+
+    AUTO = "auto"
+    STATIC = "static"
+    GROWING = "growing"
+
+
 class Device(str, Enum):
     """Where a graph runs."""
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from .entry import run
+from .export_engine import engine
 from .export_inspect import inspect
 from .export_onnx import onnx
 from .export_verify import verify
@@ -14,6 +15,7 @@ from .version import VersionOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 app.command()(onnx)
+app.command()(engine)
 app.command()(verify)
 app.command()(inspect)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
-from minimind_edge.runtime.errors import ArtifactError, MissingError
+from minimind_edge.runtime.errors import ArtifactError
 
 from .inspection_table import Inspection, Section
 
@@ -16,16 +16,14 @@ def inspect_path(path: str | PathLike[str]) -> Inspection:
     """Say what a checkpoint, a graph or an artifact folder is.
 
     Args:
-        path: A checkpoint of any form, an `.onnx` graph, or a folder of an artifact or of Hugging Face's layout.
+        path: A checkpoint of any form, an `.onnx` graph, a `.plan`, or a folder of an artifact or of Hugging Face's
+            layout.
 
     Raises:
         ArtifactError: A graph or folder is broken, missing or unsafe.
-        MissingError: It is a TensorRT engine.
         MiniMindError: What is taken for a checkpoint is none.
     """
     path = Path(path)
-    if path.suffix == ".plan":
-        raise MissingError(f"{path} is a TensorRT engine, which this version cannot inspect; inspect its .onnx graph")
     try:
         return _read(path)
     except OSError as error:
@@ -37,6 +35,10 @@ def _read(path: Path) -> Inspection:
 
     if path.is_dir() and has_graphs(path):
         return ArtifactInspection.read(path)
+    if path.suffix == ".plan":
+        from .engine.inspection import PlanInspection
+
+        return PlanInspection.read(path)
     if path.suffix == ".onnx":
         from .graph_inspection import GraphInspection
 

@@ -26,6 +26,9 @@ SUFFIXES = {
 MARKS = ("manifest.json", "config.json", "tokenizer.json")
 """A folder that holds one of these is taken for an artifact."""
 
+PLAN_SUFFIX = ".plan"
+"""Of a TensorRT plan, which runs with its `.plan.json` beside it."""
+
 NO_TENSORRT = "this version has no TensorRT runtime; run the .onnx graph of the same artifact"
 
 
@@ -36,7 +39,7 @@ class Artifact:
     Attributes:
         path: What was opened.
         folder: The artifact folder, None for a graph that stands alone.
-        graph: The graph to run.
+        graph: The graph or plan to run.
         entry: What the manifest says of that graph, None without a manifest.
         manifest: `manifest.json`, None where there is none (a folder in Hugging Face's or optimum's layout).
         config: `config.json`, empty where there is none.
@@ -67,18 +70,16 @@ class Artifact:
 
         Raises:
             ArtifactError: There is nothing there, a file is broken or of the wrong type, or a name leads outside.
-            MissingError: It is a TensorRT engine, which this version does not run.
+            MissingError: Its graph is for TensorRT.
         """
         path = Path(path)
-        if path.suffix == ".plan":
-            raise MissingError(f"{path} is a TensorRT engine: {NO_TENSORRT}")
         try:
             if path.is_dir():
                 return _open_folder(path, path, None, precision)
-            if not path.is_file() or path.suffix != ".onnx":
+            if not path.is_file() or path.suffix not in (".onnx", PLAN_SUFFIX):
                 raise ArtifactError(f"no artifact at {path}: expected a folder, an .onnx graph or a .plan")
             if precision is not None:
-                raise ArtifactError(f"{path} is one graph; name its folder to choose precision {precision!r}")
+                raise ArtifactError(f"{path} is one graph or plan; name its folder to choose precision {precision!r}")
             return _open_folder(path, _folder_around(path), path, None)
         except OSError as error:
             raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
@@ -135,7 +136,7 @@ def _listed_graph(folder: Path, entry: GraphEntry) -> Path:
 
 
 def _conventional_graph(folder: Path, precision: str | None) -> Path:
-    """The graph of a folder without a manifest: `onnx/model*.onnx` or `model*.onnx`."""
+    """What a folder without a manifest has: `onnx/model*.onnx` or `model*.onnx`, else `model.plan`."""
     if precision is not None and precision not in SUFFIXES:
         raise ArtifactError(f"unknown precision {precision!r}: expected one of {', '.join(SUFFIXES)}")
     suffixes = SUFFIXES[precision] if precision else [each for group in SUFFIXES.values() for each in group]
@@ -143,8 +144,8 @@ def _conventional_graph(folder: Path, precision: str | None) -> Path:
     for name in names:
         if graph := _member(folder, name):
             return graph
-    if _member(folder, "model.plan"):
-        raise MissingError(f"{folder} holds a TensorRT engine and no graph: {NO_TENSORRT}")
+    if precision is None and (plan := _member(folder, f"model{PLAN_SUFFIX}")):
+        return plan
     raise ArtifactError(
         f"{folder} holds no graph ({', '.join(names[:2])}): expected what `minimind-export onnx` writes"
     )

@@ -95,7 +95,7 @@ class Engine:
         """Load an artifact.
 
         Args:
-            path: An artifact folder, or an `.onnx` graph inside or outside of one.
+            path: An artifact folder, or an `.onnx` graph or a `.plan` inside or outside of one.
             device: `auto`, `cpu` or `cuda`.
             threads: That one operator may use; None for the physical cores.
             max_length: Most tokens of prompt and answer together; None for what the model can do.
@@ -106,7 +106,7 @@ class Engine:
             MissingError: The environment lacks what the device takes.
             UsageError: An argument is out of range.
         """
-        from .ort_session import OrtSession
+        from .session_loader import load_session
 
         started = perf_counter()
         artifact = Artifact.open(path, precision)
@@ -116,7 +116,7 @@ class Engine:
             texts = tokenizer.special_tokens
             template = ChatTemplate.find(artifact.chat_template, artifact.tokenizer_config, texts)
         limit = artifact.max_length if max_length is None else max_length
-        session = OrtSession.load(artifact.graph, device=device, threads=threads, max_length=limit)
+        session = load_session(artifact.graph, device=device, threads=threads, max_length=limit)
         config = artifact.generation
         if not config.eos_token_ids:
             config = replace(config, eos_token_ids=session.facts.eos_token_ids)

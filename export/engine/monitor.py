@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from minimind_edge.runtime.tensorrt.backend import Backend
@@ -14,24 +15,25 @@ class PhaseCount:
     """Turns the phases of a build, one inside the other, into one share of the whole.
 
     Args:
-        progress: Called with the name of the innermost phase and the share that is done, 0 to 1, which never falls.
+        progress: Called with the name of the outermost phase but one (the outermost is the build itself) and the share
+            that is done, 0 to 1, which never falls.
     """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._open: dict[str, tuple[str | None, int, int]] = {}
+        self._open: dict[str, _Phase] = {}
         self._done = 0.0
+        self._stage = "building the plan"
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
         """A phase of so many steps begins, inside of another one or of none."""
-        self._open[name] = (parent, max(steps, 1), 0)
+        self._open[name] = _Phase(parent, max(steps, 1))
         self._tell(name)
 
     def step(self, name: str, step: int) -> None:
         """A step of a phase is done; steps count from 0."""
         if name in self._open:
-            parent, steps, _ = self._open[name]
-            self._open[name] = (parent, steps, min(step + 1, steps))
+            self._open[name].done = step + 1
             self._tell(name)
 
     def finish(self, name: str) -> None:
@@ -39,14 +41,23 @@ class PhaseCount:
         self._open.pop(name, None)
 
     def _tell(self, name: str) -> None:
-        share, inner = 0.0, 0.0
-        at: str | None = name
-        while at is not None and at in self._open:
-            parent, steps, done = self._open[at]
-            share = min((done + inner) / steps, 1.0)
-            inner, at = share, parent
+        share, path = 0.0, [name]
+        while (phase := self._open.get(path[-1])) is not None:
+            share = min((phase.done + share) / phase.steps, 1.0)
+            if phase.parent is None or phase.parent in path:
+                break
+            path.append(phase.parent)
+        if len(path) > 1:
+            self._stage = path[-2].lower()
         self._done = max(self._done, share)
-        self._progress(name.lower(), self._done)
+        self._progress(self._stage, self._done)
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
 
 
 def progress_monitor(backend: Backend, progress: Progress) -> Any:

@@ -184,9 +184,8 @@ class TensorRTSession:
         for start in range(0, tokens.shape[1], chunk):
             part = tokens[:, start : start + chunk]
             ends_here = (start <= last) & (last < start + part.shape[1])
-            # A row that has ended goes on with padding, behind its last token: the next token overwrites it.
-            written = before + np.minimum(counts, start)
-            self._launch(self._prefill, part, written, np.where(ends_here, last - start, 0))
+            # A row that has ended goes on with padding, which no token sees before one of its own overwrites it.
+            self._launch(self._prefill, part, before + start, np.where(ends_here, last - start, 0))
             if result is not logits:
                 result[ends_here] = logits[ends_here]
         return result

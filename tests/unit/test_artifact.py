@@ -141,12 +141,14 @@ def test_a_graph_finds_the_folder_around_it(folder, name):
     assert (artifact.entry.precision if artifact.entry else None) == ("fp16" if name.startswith("onnx/") else None)
 
 
-def test_a_plan_needs_what_this_build_lacks(tmp_path):
-    plan = write(tmp_path, "model.plan")
-    for path in (plan, tmp_path):
-        with pytest.raises(MissingError, match="TensorRT") as caught:
-            Artifact.open(path)
-        assert caught.value.exit_code == 4
+def test_a_plan_is_opened_by_its_name_or_where_there_is_no_graph(folder, tmp_path):
+    plan = write(folder, "model.plan")
+    artifact = Artifact.open(plan)
+    assert (artifact.graph, artifact.tokenizer) == (plan, folder / "tokenizer.json")
+    assert Artifact.open(folder).graph != plan
+    alone = write(tmp_path / "alone", "model.plan")
+    assert Artifact.open(alone).folder is None
+    assert Artifact.open(alone.parent).graph == alone
 
 
 def test_nothing_there(tmp_path):

@@ -13,7 +13,7 @@ from minimind_edge.export.architecture import describe_architecture
 from minimind_edge.export.inspection import inspect_path
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 from minimind_edge.minimind.errors import CheckpointError
-from minimind_edge.runtime.errors import ArtifactError, MissingError
+from minimind_edge.runtime.errors import ArtifactError
 
 METADATA = {
     "minimind_edge.target": "portable",
@@ -149,13 +149,6 @@ def test_missing_paths(tmp_path):
         inspect_path(tmp_path / "none.onnx")
     with pytest.raises(CheckpointError):
         inspect_path(tmp_path / "none.pth")
-
-
-def test_an_engine_is_not_inspected_yet(tmp_path):
-    with pytest.raises(MissingError) as error:
-        inspect_path(tmp_path / "model.plan")
-    assert error.value.exit_code == 4
-    assert_one_line(error)
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""`minimind-export engine`: from a checkpoint or an artifact to a TensorRT plan."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .choices import Backend, CacheForm, Precision
+from .progress import progress_display
+
+if TYPE_CHECKING:
+    from minimind_edge.export.engine import EngineResult
+
+PROMPT_TO_TRY = "What is the capital of France?"
+IDS_TO_TRY = "1,2,3"
+
+
+def engine(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A checkpoint, an artifact folder or a graph of target tensorrt. Left out: the bundled demo.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The plan.  (default: model.plan in the artifact folder, else in this one)",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="TensorRT, or TensorRT-RTX, which builds without a GPU.")
+    ] = Backend.AUTO,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="How the weights are stored.  (default: fp16, or the artifact's)", show_default=False),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most rows.")] = 1,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Context length in tokens.  (default: the graph's)", show_default=False),
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="A GPU to build for, as in 8.6; repeatable; RTX only.", show_default=False),
+    ] = None,
+    cache: Annotated[
+        CacheForm, typer.Option(help="Written in place, or growing; auto: as the parser takes it.")
+    ] = CacheForm.AUTO,
+    workspace: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most MiB of working memory for one layer; full TensorRT.", show_default=False),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="A file that makes the next build faster; full TensorRT.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Build a TensorRT plan, with a file beside it that says what it is and needs.
+
+    \b
+    Examples:
+      minimind-export engine -o demo/model.plan
+      minimind-export engine out/full_sft_512.pth -o model.plan --max-length 2048
+      minimind-export engine my-model --backend rtx --compute-capability 8.6
+    """
+    from minimind_edge.export.engine import EngineRequest, build_engine
+
+    request = EngineRequest(
+        source=source,
+        output=output,
+        backend=backend.value,
+        precision=None if precision is None else precision.value,
+        max_batch=max_batch,
+        max_length=max_length,
+        compute_capabilities=tuple(compute_capability or ()),
+        cache=cache.value,
+        workspace=None if workspace is None else workspace << 20,
+        timing_cache=timing_cache,
+    )
+    with progress_display(silent=as_json) as progress:
+        result = build_engine(request, progress)
+    if as_json:
+        from .json_output import print_json
+
+        print_json(result.to_json())
+    else:
+        show_result(result)
+
+
+def show_result(result: EngineResult) -> None:
+    """Tell a person what was built, where it runs, and what to type there."""
+    for note in result.notes:
+        print(note, file=sys.stderr)
+    content = result.content
+    print(f"wrote {result.plan} ({content['plan']['bytes'] / 1e6:.1f} MB, built in {result.build_s:.1f} s)")
+    print(f"runs on compute capability {', '.join(content['compute_capabilities'])}")
+    print("try it there:")
+    print(f"  {command_to_try(result)}")
+
+
+def command_to_try(result: EngineResult) -> str:
+    """The `minimind-run` line for a plan, quoted for the shell."""
+    words = ["minimind-run", "--engine", str(result.plan)]
+    return shlex.join([*words, PROMPT_TO_TRY] if result.has_tokenizer else [*words, "--ids", IDS_TO_TRY])

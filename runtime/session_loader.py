@@ -1,0 +1,42 @@
+"""The session that runs a file: ONNX Runtime for graphs, TensorRT for plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .artifact import PLAN_SUFFIX
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .ort_session import OrtSession
+    from .tensorrt.session import TensorRTSession
+
+
+def load_session(
+    path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
+) -> OrtSession | TensorRTSession:
+    """Load a graph or a plan.
+
+    Args:
+        path: An `.onnx` or a `.plan`.
+        device: `auto`, `cpu` or `cuda`; a plan runs on `cuda`.
+        threads: That one operator of a graph may use; None for the physical cores.
+        max_length: Most positions, None for the file's own limit, which stands where it is less.
+
+    Raises:
+        ArtifactError: The file is broken or of another kind.
+        MissingError: The environment lacks what running it takes.
+        UsageError: An argument is out of range, or has no place with a plan.
+    """
+    if path.suffix == PLAN_SUFFIX:
+        from .tensorrt.session import TensorRTSession
+
+        if device == "cpu":
+            raise UsageError(
+                f"{path} is a TensorRT plan, which no CPU runs: leave --device out, or run the .onnx graph"
+            )
+        return TensorRTSession.load(path, max_length=max_length)
+    from .ort_session import OrtSession
+
+    return OrtSession.load(path, device=device, threads=threads, max_length=max_length)
