@@ -18,7 +18,7 @@ MOST = 3.0
 
 
 def cpu_seconds(words) -> float:
-    """The least processor time that a command takes in five runs: unlike wall time, it hardly notices other programs."""
+    """The least processor time of five runs; unlike wall time, it hardly notices other programs."""
     seconds = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
