@@ -18,6 +18,9 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
+FUSED_ATTENTION = (1, 32)
+"""The ONNX Runtime whose GroupQueryAttention takes `query_seqlens`, and with it every row's own positions."""
+
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TOPOLOGY = Path("/sys/devices/system/cpu")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -39,6 +42,21 @@ def import_onnxruntime() -> ModuleType:
         remedy = _conflict() or "run `pip install --force-reinstall onnxruntime`"
         raise MissingError(f"onnxruntime is installed without its files: {remedy}")
     return onnxruntime
+
+
+def require_fused_attention(onnxruntime: ModuleType) -> None:
+    """See that ONNX Runtime is new enough for graphs of target `ort`, whose attention names inputs that came with 1.32.
+
+    Raises:
+        MissingError: It is older.
+    """
+    release = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if release < FUSED_ATTENTION:
+        raise MissingError(
+            f"a graph of target ort needs ONNX Runtime {'.'.join(map(str, FUSED_ATTENTION))}, found "
+            f"{onnxruntime.__version__}: run `pip install --upgrade onnxruntime` (Python 3.11 or newer), "
+            "or export with --target portable"
+        )
 
 
 def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:

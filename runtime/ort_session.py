@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .buffers import DeviceMemory, zeros
-from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda
+from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda, require_fused_attention
 from .errors import ArtifactError, ContextLengthError, PromptError, UsageError
 from .graph_facts import GraphFacts
 from .kv_cache import GrowingCache, KVCache, SharedCache
@@ -105,6 +105,8 @@ class OrtSession:
         try:
             session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
         except onnxruntime_errors(onnxruntime) as error:
+            if "GroupQueryAttention" in str(error):
+                require_fused_attention(onnxruntime)
             raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
         if device == "cuda":
             require_cuda(session.get_providers())

@@ -8,7 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from minimind_edge.runtime import environment
-from minimind_edge.runtime.environment import execution_providers, import_onnxruntime, physical_cores, require_cuda
+from minimind_edge.runtime.environment import (
+    execution_providers,
+    import_onnxruntime,
+    physical_cores,
+    require_cuda,
+    require_fused_attention,
+)
 from minimind_edge.runtime.errors import MissingError, UsageError
 from minimind_edge.runtime.ort_session import OrtSession
 from minimind_edge.runtime.session_options import session_options
@@ -162,3 +168,10 @@ def test_threads(machine):
     machine({0, 1, 4})
     assert session_options(onnxruntime, None).intra_op_num_threads == 2
     assert session_options(onnxruntime, 3).intra_op_num_threads == 3
+
+
+def test_an_older_onnxruntime_is_told_from_a_broken_graph():
+    current, old = SimpleNamespace(__version__="1.32.0"), SimpleNamespace(__version__="1.31.1")
+    require_fused_attention(current)
+    with pytest.raises(MissingError, match=r"needs ONNX Runtime 1\.32, found 1\.31\.1.*--target portable"):
+        require_fused_attention(old)
