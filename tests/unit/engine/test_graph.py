@@ -1,0 +1,142 @@
+"""What happens to a graph on its way to the parser: sizes, limits, profiles and GPUs, by hand-computed numbers."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from minimind_edge.export.engine.capabilities import choose_capabilities
+from minimind_edge.export.engine.monitor import PhaseCount
+from minimind_edge.export.engine.pipeline import choose_limits
+from minimind_edge.export.engine.profiles import Limits, static_profiles
+from minimind_edge.export.engine.request import EngineRequest
+from minimind_edge.export.engine.static_graph import StaticGraph
+from minimind_edge.export.errors import ExportError
+from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.graph_facts import cache_names
+from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
+from minimind_edge.runtime.tensorrt.plan import CacheLayout
+
+FLOAT, BF16, FP8, FP4 = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.FLOAT8E4M3FN,
+    onnx.TensorProto.FLOAT4E2M1,
+)
+
+
+@pytest.fixture
+def graph(decoder, tmp_path):
+    def read(precision="fp32", **metadata):
+        return StaticGraph.read(decoder.save(tmp_path / "model.onnx", precision, **metadata))
+
+    return read
+
+
+def test_what_a_graph_says(graph):
+    assert graph("fp16").cache == CacheLayout(2, 2, 16, 256, "float16")
+    found = graph(eos_token_id="2,3", max_length="100")
+    assert (found.precision, found.opset, found.vocab_size, found.eos_token_ids) == ("fp32", 24, 64, [2, 3])
+    assert found.cache == CacheLayout(2, 2, 16, 100, "float32")
+
+
+def test_the_capacity_is_written_in_and_the_graph_left_as_it_was(graph):
+    found = graph()
+    before = found.model.SerializeToString()
+    ready = onnx.load_from_string(found.for_parser(48))
+    names = [*cache_names("past_key_values", 2), *cache_names("present", 2)]
+    values = {each.name: each for each in (*ready.graph.input, *ready.graph.output)}
+    for name in names:
+        dims = values[name].type.tensor_type.shape.dim
+        assert [dims[0].dim_param, *(each.dim_value for each in dims[1:])] == ["batch_size", 2, 48, 16]
+    assert found.model.SerializeToString() == before
+
+
+@pytest.mark.parametrize(("precision", "marked"), [("fp32", 2), ("fp16", 0)])
+def test_attention_in_float32_may_be_taken_apart(graph, precision, marked):
+    ready = onnx.load_from_string(graph(precision).for_parser(48))
+    attributes = [each.name for node in ready.graph.node if node.op_type == "Attention" for each in node.attribute]
+    assert attributes == ["TRT_decomposable"] * marked
+
+
+def test_graphs_that_are_none_of_this_target(graph, tmp_path):
+    with pytest.raises(ExportError, match=r"is for target ort, expected tensorrt.*--target tensorrt"):
+        graph(target="ort")
+    (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
+    with pytest.raises(ExportError, match="is no ONNX graph"):
+        StaticGraph.read(tmp_path / "bad.onnx")
+
+
+def test_limits(graph):
+    found = graph(max_length="100")
+    assert choose_limits(EngineRequest(), found) == Limits(1, 100, 100)
+    assert choose_limits(EngineRequest(max_batch=3, max_length=80, max_chunk=16), found) == Limits(3, 80, 16)
+    with pytest.raises(UsageError, match="--max-length 101 is more than the 100 positions"):
+        choose_limits(EngineRequest(max_length=101), found)
+
+
+def test_profiles():
+    prefill, decode = static_profiles(Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
+    assert (prefill.name, decode.name) == ("prefill", "decode")
+    assert prefill.shapes["input_ids"] == ((1, 1), (1, 128), (4, 512))
+    assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (4, 1))
+    for profile in (prefill, decode):
+        assert profile.shapes["write_indices"] == profile.shapes["last_index"] == ((1,), (1,), (4,))
+        assert profile.shapes["past_key_values.0.key"] == ((1, 2, 1000, 16), (1, 2, 1000, 16), (4, 2, 1000, 16))
+        assert len(profile.shapes) == 5
+
+
+def chosen(*asked, backend="rtx", types=(FLOAT,), device=None):
+    found = choose_capabilities(asked, backend, set(types), device and ComputeCapability.parse(device))
+    return " ".join(map(str, found))
+
+
+def test_gpus_to_build_for():
+    assert chosen() == "8.0 8.6 8.9 12.0 12.1"
+    assert chosen("8.9", "7.5", "8.9") == "7.5 8.9"
+    assert chosen(backend="tensorrt", device="8.7") == "8.7"
+    assert chosen("8.7", backend="tensorrt", device="8.7") == "8.7"
+
+
+def test_gpus_without_a_type_are_left_out_or_refused():
+    assert chosen(types=[FP8]) == "8.9 12.0 12.1"
+    assert chosen(types=[FP4]) == "12.0 12.1"
+    with pytest.raises(UsageError, match=r"8\.0 does not calculate in fp8, which takes 8\.9"):
+        chosen("8.0", types=[FP8])
+    with pytest.raises(UsageError, match=r"8\.9 does not calculate in fp4"):
+        chosen("8.9", "12.0", types=[FP4])
+    with pytest.raises(UsageError, match=r"7\.5 does not calculate in bf16"):
+        chosen("7.5", types=[BF16])
+
+
+@pytest.mark.parametrize(("capability", "gpu"), [("8.7", "Jetson Orin"), ("9.0", "H100"), ("10.0", "B200")])
+def test_gpus_that_rtx_has_no_plan_for(capability, gpu):
+    with pytest.raises(UsageError, match=f"{gpu}.*--backend tensorrt"):
+        chosen("8.6", capability)
+
+
+def test_full_tensorrt_builds_for_the_gpu_at_hand_alone():
+    with pytest.raises(UsageError, match=r"the GPU at hand alone \(8\.7\), not for 8\.6"):
+        chosen("8.6", backend="tensorrt", device="8.7")
+
+
+def test_phases_become_one_share():
+    told = []
+    count = PhaseCount(lambda stage, done: told.append((stage, round(done, 3))))
+    count.start("Building engine", None, 2)
+    count.start("Optimizing", "Building engine", 4)
+    count.step("Optimizing", 1)
+    count.start("Timing", "Optimizing", 2)
+    count.step("Timing", 0)
+    count.finish("Timing")
+    count.finish("Optimizing")
+    count.step("Building engine", 0)
+    count.step("unknown", 3)
+    assert told == [
+        ("building the plan", 0.0),
+        ("optimizing", 0.0),
+        ("optimizing", 0.25),
+        ("optimizing", 0.25),
+        ("optimizing", 0.312),
+        ("optimizing", 0.5),
+    ]
