@@ -9,6 +9,10 @@ TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
 TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tests/parity/test_checkpoint_*.py tests/parity/test_stock_*.py)
 
+# TensorRT-RTX builds plans without a GPU; the bindings of full TensorRT are looked at only, its libraries left out.
+TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
+HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
+
 PACKAGES := cli export minimind runtime
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -28,6 +32,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
 	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,dev]"
+	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)

@@ -25,7 +25,7 @@ RTX_LIBRARIES = ("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")
 
 INSTALL = {
     "tensorrt": "pip install 'minimind-edge[tensorrt]'",
-    "rtx": "pip install --no-deps tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    "rtx": "pip install 'minimind-edge[rtx]'",
 }
 
 INFO = 3

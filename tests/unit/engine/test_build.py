@@ -153,8 +153,8 @@ def test_without_a_driver_a_plan_does_not_load(source, tmp_path):
 @NEEDS_RTX
 def test_what_tensorrt_rtx_calls_malformed(source, tmp_path):
     plan = Plan.read(build_engine(request(source(), tmp_path, max_length=32)).plan)
-    with pytest.raises(ArtifactError, match="MALFORMED_ENGINE.*build it again with `minimind-export engine"):
-        LoadedEngine(load_backend("rtx"), plan, b"vtrt" + bytes(1000))
+    with pytest.raises(ArtifactError, match=r"MALFORMED_ENGINE.*build it again with `minimind-export engine"):
+        LoadedEngine(load_backend("rtx"), plan, b"vtrt")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_backend_that_fits(monkeypatch, at_hand, has_rtx, expected):
 def test_nothing_that_builds_without_a_gpu(monkeypatch):
     monkeypatch.setattr(choice_module, "_device_at_hand", lambda: None)
     monkeypatch.setattr(choice_module, "has_backend", lambda name: False)
-    with pytest.raises(MissingError, match=r"pip install --no-deps tensorrt-rtx.*minimind-edge\[tensorrt\]"):
+    with pytest.raises(MissingError, match=r"minimind-edge\[rtx\].*minimind-edge\[tensorrt\]"):
         choice_module.choose_backend(EngineRequest())
     with pytest.raises(MissingError, match="full TensorRT measures kernels"):
         choice_module.choose_backend(EngineRequest(backend="tensorrt"))
