@@ -103,8 +103,8 @@ def explain(error: Exception) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return explain_usage(error) if hasattr(error, "format_message") else str(error), code
-    if isinstance(error, ModuleNotFoundError):
-        return explain_missing_module(error), ENVIRONMENT
+    if isinstance(error, ImportError) and not (error.name or "").startswith("minimind_edge"):
+        return explain_import_error(error), ENVIRONMENT
     if isinstance(error, OSError):
         return explain_os_error(error)
     if isinstance(error, MemoryError):
@@ -119,8 +119,10 @@ def explain_usage(error: Any) -> str:
     return f"{error.format_message()}{advice}"
 
 
-def explain_missing_module(error: ModuleNotFoundError) -> str:
-    """Name the install command that brings a missing module."""
+def explain_import_error(error: ImportError) -> str:
+    """Name the install command that brings a missing module, or say which of the installed ones do not fit together."""
+    if not isinstance(error, ModuleNotFoundError):
+        return f"the installed Python packages do not fit together: {error}"
     module = (error.name or "").partition(".")[0]
     extra = "[export]" if module in EXPORT_PACKAGES else ""
     return f"the Python package {module!r} is not installed: run pip install 'minimind-edge{extra}'"

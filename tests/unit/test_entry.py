@@ -51,6 +51,16 @@ def raising(error: BaseException):
             "error: the Python package 'onnxruntime' is not installed: run pip install 'minimind-edge'\n",
         ),
         (
+            ImportError("safetensors>=0.8.0 is required", name="safetensors"),
+            4,
+            "error: the installed Python packages do not fit together: safetensors>=0.8.0 is required\n",
+        ),
+        (
+            ImportError("cannot import name 'x'", name="minimind_edge.runtime"),
+            1,
+            "error: internal error: ImportError: cannot import name 'x' (set MINIMIND_EDGE_DEBUG=1 to see where)\n",
+        ),
+        (
             ValueError("bad\nvalue"),
             1,
             "error: internal error: ValueError: bad value (set MINIMIND_EDGE_DEBUG=1 to see where)\n",
