@@ -46,6 +46,7 @@ class OrtDialect(Dialect):
     """
 
     opset = 23
+    step: StepInputs
 
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: StepInputs, max_length: int) -> None:
         super().__init__(writer, model, step, max_length)
@@ -102,12 +103,12 @@ class OrtDialect(Dialect):
             writer.ops(
                 "TopK", logits, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1
             )
-            tokens = writer.op("Reshape", logits, [-1, gate.num_experts])
+            flat = writer.op("Reshape", logits, [-1, gate.num_experts], shape=("token_count", gate.num_experts))
         with writer.scope("experts"):
             return writer.op(
                 "MoE",
                 x,
-                tokens,
+                flat,
                 *self._expert_weights(moe, layer),
                 shape=(BATCH, SEQUENCE, self.config.hidden_size),
                 domain=MICROSOFT,

@@ -18,12 +18,14 @@ class FuseSkipNorm(passes.InPlacePass):
 
     def call(self, model: ir.Model) -> passes.PassResult:
         """See `onnx_ir.passes.InPlacePass.call`."""
-        norms = [node for node in model.graph if node.op_type == "RMSNormalization" and _is_fusible(node)]
-        for norm in norms:
-            _fuse(model.graph, norm)
-        if norms:
+        modified = False
+        for node in tuple(model.graph):
+            if node.op_type == "RMSNormalization" and _is_fusible(node):  # not before: a fusion may take another's sum
+                _fuse(model.graph, node)
+                modified = True
+        if modified:
             model.graph.opset_imports.setdefault(MICROSOFT, 1)
-        return passes.PassResult(model, modified=bool(norms))
+        return passes.PassResult(model, modified=modified)
 
 
 def _is_fusible(norm: ir.Node) -> bool:
