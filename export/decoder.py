@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from minimind_edge.minimind import MOEFeedForward
 
-from .dialect import BATCH, FLOAT, SEQUENCE, Dialect, KeyValue
+from .dialect import BATCH, FLOAT, Dialect, KeyValue
 from .graph_writer import GraphWriter
 from .layers import feed_forward, linear, total
 
@@ -41,7 +41,7 @@ class DecoderGraph:
             layer_done: Called with the index of each block that has been written.
 
         Returns:
-            The outputs: logits [B, S, V] float32, then each block's present key and value.
+            The outputs: logits [B, S, V] float32, of `Dialect.head_rows` only; then each block's present key and value.
         """
         decoder = self.model.model
         with self.writer.scope("embed_tokens"):
@@ -54,7 +54,7 @@ class DecoderGraph:
             presents += present
             layer_done(index)
         with self.writer.scope("norm"):
-            x = self.dialect.rms_norm(x, decoder.norm)
+            x = self.dialect.rms_norm(self.dialect.head_rows(x), decoder.norm)
         with self.writer.scope("lm_head"):
             return [self._logits(x), *presents]
 
@@ -101,7 +101,7 @@ class DecoderGraph:
             weight = self.writer.op("Transpose", self.writer.weight(embedding), perm=[1, 0])
         else:
             weight = self.writer.weight(head, transposed=True)
-        shape = (BATCH, SEQUENCE, self.model.config.vocab_size)
+        shape = (BATCH, self.dialect.logits_rows, self.model.config.vocab_size)
         if self.writer.dtype == FLOAT:
             return self.writer.op("MatMul", x, weight, name="logits", shape=shape)
         product = self.writer.op("MatMul", x, weight)

@@ -30,46 +30,75 @@ KeyValue = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
-class StepInputs:
-    """The inputs of a graph with a cache.
+class GraphInputs(ABC):
+    """What every graph with a cache is given.
 
     Attributes:
-        input_ids: [B, S] int64.
-        attention_mask: [B, P+S] int64, 1 for real tokens and 0 for padding.
-        position_ids: [B, S] int64.
+        input_ids: [B, S], int64 unless a target has it otherwise.
         past: A (key, value) per block, each [B, H_kv, P, D].
     """
 
     input_ids: ir.Value
-    attention_mask: ir.Value
-    position_ids: ir.Value
     past: tuple[KeyValue, ...]
 
     @classmethod
-    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StepInputs:
+    @abstractmethod
+    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> GraphInputs:
         """The inputs for an architecture, the cache in this dtype."""
-        shape = (BATCH, config.num_key_value_heads, PAST, config.head_dim)
+
+    @abstractmethod
+    def values(self) -> list[ir.Value]:
+        """All of them, in the graph's order."""
+
+
+@dataclass(frozen=True)
+class StepInputs(GraphInputs):
+    """The inputs of a graph whose rows have the same slots, padding included.
+
+    Attributes:
+        attention_mask: [B, P+S] int64, 1 for real tokens and 0 for padding.
+        position_ids: [B, S] int64.
+    """
+
+    attention_mask: ir.Value
+    position_ids: ir.Value
+
+    @classmethod
+    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StepInputs:
+        """See `GraphInputs.of`."""
         return cls(
-            graph_input("input_ids", INT64, (BATCH, SEQUENCE)),
-            graph_input("attention_mask", INT64, (BATCH, TOTAL)),
-            graph_input("position_ids", INT64, (BATCH, SEQUENCE)),
-            tuple(
-                (
-                    graph_input(f"past_key_values.{layer}.key", dtype, shape),
-                    graph_input(f"past_key_values.{layer}.value", dtype, shape),
-                )
-                for layer in range(config.num_hidden_layers)
-            ),
+            input_ids=graph_input("input_ids", INT64, (BATCH, SEQUENCE)),
+            past=cache_inputs(config, dtype, PAST),
+            attention_mask=graph_input("attention_mask", INT64, (BATCH, TOTAL)),
+            position_ids=graph_input("position_ids", INT64, (BATCH, SEQUENCE)),
         )
 
     def values(self) -> list[ir.Value]:
-        """All of them, in the graph's order."""
+        """See `GraphInputs.values`."""
         return [
             self.input_ids,
             self.attention_mask,
             self.position_ids,
             *(value for pair in self.past for value in pair),
         ]
+
+
+def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tuple[KeyValue, ...]:
+    """A (key, value) per block, each [B, H_kv, slots, D].
+
+    Args:
+        config: The architecture.
+        dtype: Of the cache.
+        slots: Name of the axis.
+    """
+    shape = (BATCH, config.num_key_value_heads, slots, config.head_dim)
+    return tuple(
+        (
+            graph_input(f"past_key_values.{layer}.key", dtype, shape),
+            graph_input(f"past_key_values.{layer}.value", dtype, shape),
+        )
+        for layer in range(config.num_hidden_layers)
+    )
 
 
 class Dialect(ABC):
@@ -83,14 +112,18 @@ class Dialect(ABC):
 
     Attributes:
         opset: Version of the standard operators that the target's graphs use.
+        inputs: What they are given.
+        logits_rows: How many rows of S their logits have: all, or 1.
 
     Raises:
         ExportError: The target cannot hold this model.
     """
 
     opset: ClassVar[int]
+    inputs: ClassVar[type[GraphInputs]] = StepInputs
+    logits_rows: ClassVar[str | int] = SEQUENCE
 
-    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: StepInputs, max_length: int) -> None:
+    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: GraphInputs, max_length: int) -> None:
         self.writer = writer
         self.config = model.config
         self.step = step
@@ -122,6 +155,10 @@ class Dialect(ABC):
 
         The chosen experts, [B, S, k] int64, get the name of `topk_indices_name`.
         """
+
+    def head_rows(self, x: ir.Value) -> ir.Value:
+        """The rows of the last block's output [B, S, H] that become logits."""
+        return x
 
     def present(self, layer: int) -> tuple[str, str]:
         """Names of a block's present key and value."""

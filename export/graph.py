@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import onnx_ir as ir
 
 from .decoder import DecoderGraph
-from .dialect import Dialect, StepInputs
+from .dialect import Dialect
 from .errors import ExportError
 from .graph_writer import GraphWriter
 from .layers import check_activation
@@ -17,6 +17,7 @@ from .onnx_file import save_graph
 from .ort_dialect import OrtDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
+from .tensorrt_dialect import TensorRTDialect
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
@@ -26,9 +27,9 @@ __all__ = ["build_graph", "save_graph"]
 Choice = TypeVar("Choice")
 Progress = Callable[[str, float], None]
 
-DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect}
+DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
-IR_VERSIONS = {21: 10, 23: 11}
+IR_VERSIONS = {21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
@@ -46,7 +47,7 @@ def build_graph(
 
     Args:
         model: In eval mode; it must not change before the graph is saved.
-        target: `portable` or `ort`.
+        target: `portable`, `ort` or `tensorrt`.
         precision: Of weights, activations and cache, `fp32` or `fp16`; logits are float32 always.
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
@@ -62,7 +63,7 @@ def build_graph(
     check_activation(model.config.hidden_act)
     tell("writing the graph's nodes", 0.0)
     writer = GraphWriter(dict(model.named_parameters()), dtype)
-    step = StepInputs.of(model.config, dtype)
+    step = dialect_type.inputs.of(model.config, dtype)
     dialect = dialect_type(writer, model, step, max_length)
     layers = model.config.num_hidden_layers
     outputs = DecoderGraph(writer, model, dialect).write(

@@ -25,6 +25,7 @@ class PortableDialect(Dialect):
     """Opset 21, which runtimes have had since 2024; a cache that grows."""
 
     opset = 21
+    step: StepInputs
 
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: StepInputs, max_length: int) -> None:
         super().__init__(writer, model, step, max_length)

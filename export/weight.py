@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
 from .errors import ExportError
 
-TORCH_DTYPES = {ir.DataType.FLOAT: torch.float32, ir.DataType.FLOAT16: torch.float16}
+TORCH_DTYPES = {
+    ir.DataType.FLOAT: torch.float32,
+    ir.DataType.FLOAT16: torch.float16,
+    ir.DataType.BFLOAT16: torch.bfloat16,
+}
 
 
 def lazy_weight(
@@ -21,16 +27,21 @@ def lazy_weight(
         name: Of the tensor.
         make: Gives the numbers, in any float dtype and memory layout.
         shape: Of what it gives.
-        dtype: Of the tensor: FLOAT or FLOAT16.
+        dtype: Of the tensor: FLOAT, FLOAT16 or BFLOAT16.
     """
 
     def load() -> ir.TensorProtocol:
         wide = make().detach()
         numbers = wide.to(TORCH_DTYPES[dtype]).contiguous()
         _check_range(name, wide, numbers)
-        return ir.Tensor(numbers.numpy(), dtype, name=name)
+        return ir.Tensor(_array(numbers), dtype, name=name)
 
     return ir.LazyTensor(load, dtype, ir.Shape(shape), name=name)
+
+
+def _array(numbers: torch.Tensor) -> np.ndarray[Any, Any]:
+    """As NumPy has it; bfloat16, which it lacks, as its bits."""
+    return (numbers.view(torch.int16) if numbers.dtype == torch.bfloat16 else numbers).numpy()
 
 
 def _check_range(name: str, wide: torch.Tensor, numbers: torch.Tensor) -> None:
