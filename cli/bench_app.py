@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from .choices import Device
-from .entry import run
+from .entry import EXIT_CODES, run
 from .progress import progress_display
 from .version import VersionOption
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def bench(
     artifact: Annotated[Path, typer.Argument(help="An artifact folder or an .onnx graph.", show_default=False)],
     *,

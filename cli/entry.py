@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BUG, BAD_INPUT, ENVIRONMENT = 1, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
+EXIT_CODES = "Exit codes: 0 done, 2 usage, 3 bad input, 4 something is missing here, 5 parity failed, 130 Ctrl-C, 1 a bug."
+"""The last line of every program's help."""
+
 ADVICE = {
     errno.ENOSPC: " (free some, or write elsewhere)",
     errno.EROFS: " (write elsewhere)",

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from .entry import run
+from .entry import EXIT_CODES, run
 from .export_engine import engine
 from .export_inspect import inspect
 from .export_onnx import onnx
@@ -20,7 +20,7 @@ app.command()(verify)
 app.command()(inspect)
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def options(version: VersionOption = False) -> None:
     """Take a MiniMind checkpoint to ONNX, and prove that it is still the same model."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from .choices import Device, Precision, ThinkDisplay
-from .entry import run
+from .entry import EXIT_CODES, run
 from .version import VersionOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 PROMPT, SAMPLING, OUTPUT, MACHINE = "Prompt", "Sampling (by default as the model's author would)", "Output", "Machine"
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def generate(
     prompt: Annotated[
         str | None,
