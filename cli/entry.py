@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BUG, BAD_INPUT, ENVIRONMENT = 1, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
-EXIT_CODES = "Exit codes: 0 done, 2 usage, 3 bad input, 4 something is missing here, 5 parity failed, 130 Ctrl-C, 1 a bug."
+EXIT_CODES = "Exit codes: 0 done, 1 a bug, 2 usage, 3 bad input, 4 something is missing, 5 parity failed, 130 Ctrl-C."
 """The last line of every program's help."""
 
 ADVICE = {
