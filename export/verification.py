@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +58,10 @@ class Verification:
 
 
 def verify_artifact(path: Path, against: Path | None = None, progress: Progress | None = None) -> Verification:
-    """Compare every graph of an artifact (or the one that is named) with eager PyTorch, thoroughly.
+    """Compare every graph of an artifact (or the graph or plan that is named) with eager PyTorch, thoroughly.
 
     Args:
-        path: The artifact folder, or a graph in one.
+        path: The artifact folder, a graph in one, or a TensorRT plan, which takes the GPU that it was built for.
         against: The checkpoint; None looks for the one that the manifest names: among the bundled ones, beside the
             artifact and in the current folder.
         progress: Called with a stage's name and the share of the whole that is done.
@@ -69,16 +69,21 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
     Raises:
         ArtifactError: No artifact, or a graph is missing.
         ExportError: The checkpoint is not to be found.
+        MissingError: A plan cannot run here.
         MiniMindError: The checkpoint is not what the manifest says.
     """
     from .parity import compare
 
+    if path.suffix == ".plan":
+        from .engine.verification import verify_plan
+
+        return verify_plan(path, against, progress)
     folder, wanted = _locate(path)
     content = read_manifest(folder)
     tell = progress or (lambda stage, done: None)
     tell("reading the checkpoint", 0.0)
-    source = against or _find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
-    loaded = _load(source, folder, content)
+    source = against or find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
+    loaded = load_exported(source, folder, content)
     entries = [entry for entry in content["graphs"] if wanted is None or entry["file"] == wanted]
     verified = []
     for index, entry in enumerate(entries):
@@ -146,8 +151,17 @@ def _locate(path: Path) -> tuple[Path, str | None]:
     raise ArtifactError(f"{path} is not part of an artifact: no {MANIFEST} in its folder or the one above")
 
 
-def _find_checkpoint(folder: Path, name: str, sha256: str) -> Path:
-    """The checkpoint by its name and digest; a file of that name with another digest is not taken."""
+def find_checkpoint(folder: Path, name: str, sha256: str) -> Path:
+    """The checkpoint by its name and digest; a file of that name with another digest is not taken.
+
+    Args:
+        folder: The artifact; the checkpoint may lie beside it, in the current folder or among the bundled ones.
+        name: Its file's name.
+        sha256: Its digest.
+
+    Raises:
+        ExportError: It is in none of these places.
+    """
     from minimind_edge.minimind.checkpoint.source import find_source
 
     candidates = [*bundled_checkpoints(), folder.resolve().parent / name, Path(name)]
@@ -160,13 +174,22 @@ def _find_checkpoint(folder: Path, name: str, sha256: str) -> Path:
     )
 
 
-def _load(source: Path, folder: Path, content: dict[str, Any]) -> LoadedCheckpoint:
-    """The model as it was exported: the manifest's config, its adapters merged."""
+def load_exported(source: Path, folder: Path, content: Mapping[str, Any]) -> LoadedCheckpoint:
+    """The model as it was exported: the manifest's config, its adapters merged.
+
+    Args:
+        source: The checkpoint.
+        folder: The artifact; adapters may lie beside it.
+        content: Of the manifest: `config` and `checkpoint` are read.
+
+    Raises:
+        ExportError: An adapter is not to be found.
+        MiniMindError: The checkpoint is not what the manifest says.
+    """
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
     adapters = [
-        _find_checkpoint(folder, adapter["file"], adapter["sha256"])
-        for adapter in content["checkpoint"].get("lora", [])
+        find_checkpoint(folder, adapter["file"], adapter["sha256"]) for adapter in content["checkpoint"].get("lora", [])
     ]
     return read_checkpoint(source, content["config"], lora=adapters or None)
 

@@ -29,6 +29,7 @@ def describe_plan(
     data: bytes,
     tensors: Sequence[TensorInfo],
     checkpoint: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
     parity: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """All that is known of a plan.
@@ -43,6 +44,7 @@ def describe_plan(
         data: The plan.
         tensors: Its inputs and outputs.
         checkpoint: File, sha256 and generation of the checkpoint, None where nobody knows.
+        config: The model's fields, from which verification rebuilds it, None where nobody knows.
         parity: The graph's parity report in ONNX Runtime, None where it has none.
     """
     return {
@@ -70,6 +72,7 @@ def describe_plan(
             {"name": each.name, "mode": each.mode, "dtype": each.dtype, "shape": list(each.shape)} for each in tensors
         ],
         "checkpoint": None if checkpoint is None else dict(checkpoint),
+        "config": None if config is None else dict(config),
         "graph": {
             "file": graph.path.name,
             "sha256": file_sha256(graph.path),

@@ -77,6 +77,7 @@ def _build(
         data=built.data,
         tensors=built.tensors,
         checkpoint=source.checkpoint,
+        config=source.config,
         parity=source.parity,
     )
     plan = request.output or _default_output(request)

@@ -30,6 +30,7 @@ class GraphSource:
         graph: Its file.
         folder: The artifact that it is part of, None for one that stands alone.
         checkpoint: What the manifest says of the checkpoint, None without one.
+        config: The model's fields as the manifest has them, None without one.
         parity: What the manifest says of the graph's parity, None without.
         notes: Lines for people.
     """
@@ -37,6 +38,7 @@ class GraphSource:
     graph: Path
     folder: Path | None
     checkpoint: dict[str, Any] | None
+    config: dict[str, Any] | None
     parity: dict[str, Any] | None
     notes: tuple[str, ...] = ()
 
@@ -78,7 +80,7 @@ def _from_artifact(folder: Path, precision: str | None) -> GraphSource:
     graph = folder / entry["file"]
     if not graph.resolve().is_relative_to(folder.resolve()) or not graph.is_file():
         raise ExportError(f"{folder} lacks {entry['file']}, which its manifest lists; export the checkpoint again")
-    return GraphSource(graph, folder, content["checkpoint"], entry.get("parity"))
+    return GraphSource(graph, folder, content["checkpoint"], content.get("config"), entry.get("parity"))
 
 
 def _from_graph(graph: Path, precision: str | None) -> GraphSource:
@@ -90,8 +92,8 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
             name = graph.resolve().relative_to(folder).as_posix()
             content = read_json(folder / MANIFEST)
             parity = next((each.get("parity") for each in content["graphs"] if each["file"] == name), None)
-            return GraphSource(graph, folder, content["checkpoint"], parity)
-    return GraphSource(graph, None, None, None)
+            return GraphSource(graph, folder, content["checkpoint"], content.get("config"), parity)
+    return GraphSource(graph, None, None, None, None)
 
 
 def _from_checkpoint(request: EngineRequest, folder: Path, progress: Progress) -> GraphSource:
@@ -106,5 +108,6 @@ def _from_checkpoint(request: EngineRequest, folder: Path, progress: Progress) -
         max_length=request.max_length,
     )
     result = export_onnx(export, lambda stage, done: progress(stage, done * EXPORTED))
-    entry = result.manifest["graphs"][0]
-    return GraphSource(result.graph, folder, result.manifest["checkpoint"], entry["parity"], result.notes)
+    content = result.manifest
+    parity = content["graphs"][0]["parity"]
+    return GraphSource(result.graph, folder, content["checkpoint"], content["config"], parity, result.notes)

@@ -48,6 +48,7 @@ def description(decoder: StaticDecoder, tmp_path: Path) -> Callable[..., dict[st
             data=PLAN_BYTES,
             tensors=[*inputs, *outputs],
             checkpoint={"file": "tiny.pth", "sha256": "0" * 64, "generation": "minimind2"},
+            config=None,
             parity=None,
         )
         return content | changes
