@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from described_plan import PLAN_BYTES, describe
 from static_decoder import StaticDecoder
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.export.engine.builder import TensorInfo
-from minimind_edge.export.engine.description import describe_plan
-from minimind_edge.export.engine.profiles import Limits, static_profiles
-from minimind_edge.export.engine.static_graph import StaticGraph
 from minimind_edge.runtime.json_object import JsonObject
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession
-
-PLAN_BYTES = b"vtrt: no plan, but what it would begin with"
 
 
 @pytest.fixture(scope="session")
@@ -30,30 +24,7 @@ def decoder() -> StaticDecoder:
 @pytest.fixture
 def description(decoder: StaticDecoder, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """The content of a `.plan.json`: `description(precision="fp32", batch_size=4, length=32, chunk=8, **changes)`."""
-
-    def describe(
-        precision: str = "fp32", *, batch_size: int = 4, length: int = 32, chunk: int = 8, **changes: Any
-    ) -> dict[str, Any]:
-        graph = StaticGraph.read(decoder.save(tmp_path / "model.onnx", precision))
-        limits = Limits(batch_size, length, chunk)
-        inputs = [TensorInfo(each.name, "input", "int32", ()) for each in graph.model.graph.input]
-        outputs = [TensorInfo(each.name, "output", "float32", ()) for each in graph.model.graph.output]
-        content = describe_plan(
-            graph,
-            limits,
-            static_profiles(limits, graph.cache_of(length)),
-            backend="rtx",
-            backend_version="1.7.1.116",
-            capabilities=[ComputeCapability(8, 6), ComputeCapability(12, 0)],
-            data=PLAN_BYTES,
-            tensors=[*inputs, *outputs],
-            checkpoint={"file": "tiny.pth", "sha256": "0" * 64, "generation": "minimind2"},
-            config=None,
-            parity=None,
-        )
-        return content | changes
-
-    return describe
+    return lambda *arguments, **changes: describe(decoder, tmp_path, *arguments, **changes)
 
 
 @pytest.fixture
@@ -82,9 +53,8 @@ class StandIn:
 def standin(plan: Callable[..., Plan]) -> Callable[..., StandIn]:
     """A session on the stand-in: `standin(precision="fp32", batch_size=4, length=32, chunk=8, **session options)`."""
 
-    def make(
-        precision: str = "fp32", *, batch_size: int = 4, length: int = 32, chunk: int = 8, **options: Any
-    ) -> StandIn:
-        return StandIn(plan(precision, batch_size=batch_size, length=length, chunk=chunk), **options)
+    def make(precision: str = "fp32", **options: Any) -> StandIn:
+        limits = {name: options.pop(name) for name in ("batch_size", "length", "chunk") if name in options}
+        return StandIn(plan(precision, **limits), **options)
 
     return make
