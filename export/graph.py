@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -17,6 +17,8 @@ from .onnx_file import save_graph
 from .ort_dialect import OrtDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
+from .precision import DTYPES, check_precision
+from .quantize_qdq import QUANTIZATIONS, QuantizingWriter
 from .tensorrt_dialect import TensorRTDialect
 
 if TYPE_CHECKING:
@@ -24,11 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_graph", "save_graph"]
 
-Choice = TypeVar("Choice")
 Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
-DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
 IR_VERSIONS = {21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
@@ -48,21 +48,22 @@ def build_graph(
     Args:
         model: In eval mode; it must not change before the graph is saved.
         target: `portable`, `ort` or `tensorrt`.
-        precision: Of weights, activations and cache, `fp32` or `fp16`; logits are float32 always.
+        precision: See `precision.DTYPES`; logits are float32 always.
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
 
     Raises:
         ExportError: A target or a precision that there is not, or a model that the target cannot hold.
+        UsageError: The target does not come in the precision.
     """
     tell = progress or (lambda stage, done: None)
-    dialect_type = _choose("target", target, DIALECTS)
-    dtype = _choose("precision", precision, DTYPES)
+    check_precision(target, precision)
+    dialect_type, dtype = DIALECTS[target], DTYPES[precision]
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_activation(model.config.hidden_act)
     tell("writing the graph's nodes", 0.0)
-    writer = GraphWriter(dict(model.named_parameters()), dtype)
+    writer = _writer(model, precision)
     step = dialect_type.inputs.of(model.config, dtype)
     dialect = dialect_type(writer, model, step, max_length)
     layers = model.config.num_hidden_layers
@@ -84,10 +85,11 @@ def build_graph(
     return result
 
 
-def _choose(kind: str, name: str, known: dict[str, Choice]) -> Choice:
-    if name not in known:
-        raise ExportError(f"{kind} {name!r} cannot be exported; choose {' or '.join(known)}")
-    return known[name]
+def _writer(model: MiniMindForCausalLM, precision: str) -> GraphWriter:
+    parameters, dtype = dict(model.named_parameters()), DTYPES[precision]
+    if precision in QUANTIZATIONS:
+        return QuantizingWriter(parameters, dtype, precision)
+    return GraphWriter(parameters, dtype)
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:

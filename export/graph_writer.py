@@ -44,7 +44,7 @@ class GraphWriter:
 
     Args:
         parameters: What may become weights, by its name in the state dict.
-        dtype: Of the weights and activations: FLOAT or FLOAT16.
+        dtype: Of the weights and activations: FLOAT, FLOAT16 or BFLOAT16.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], dtype: ir.DataType) -> None:
@@ -139,7 +139,7 @@ class GraphWriter:
         """
         key = (name, dtype or self.dtype)
         if key not in self._initializers:
-            self._initializers[key] = _initializer(lazy_weight(name, make, shape, dtype or self.dtype))
+            self._initializers[key] = initializer(lazy_weight(name, make, shape, dtype or self.dtype))
         return self._initializers[key]
 
     def finish(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], opset: int) -> ir.Graph:
@@ -170,7 +170,7 @@ class GraphWriter:
     def _constant(self, array: np.ndarray[Any, Any]) -> ir.Value:
         key = (array.dtype, array.shape, array.tobytes())
         if key not in self._initializers:
-            self._initializers[key] = _initializer(ir.tensor(array, name=self._unique("constant")))
+            self._initializers[key] = initializer(ir.tensor(array, name=self._unique("constant")))
         return self._initializers[key]
 
     def _unique(self, name: str) -> str:
@@ -178,7 +178,8 @@ class GraphWriter:
         return name if self._uses[name] == 1 else f"{name}_{self._uses[name]}"
 
 
-def _initializer(tensor: ir.TensorProtocol) -> ir.Value:
+def initializer(tensor: ir.TensorProtocol) -> ir.Value:
+    """A tensor as a value of a graph."""
     return ir.Value(
         name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
     )
