@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""How fast a checkpoint runs on the GPU at hand: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
+
+    python benchmarks/gpu.py [CHECKPOINT] [-o results.json]
+
+Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. What
+is not installed or not possible on this GPU is listed with its reason. Attention by `scaled_dot_product_attention` and
+written out are compared by themselves, prefill of 512, 1024 and 2048 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minimind_edge.export.bundled import bundled_checkpoint
+from minimind_edge.export.pipeline import export_onnx
+from minimind_edge.export.request import ExportRequest
+from minimind_edge.runtime.bench import BenchPlan, measure
+from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError
+from minimind_edge.runtime.machine import describe_machine
+from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
+from minimind_edge.runtime.tensorrt.device import find_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from minimind_edge.minimind import MiniMindForCausalLM
+    from minimind_edge.runtime.session import Logits, Session, TokenIds
+
+ATTENTION_LENGTHS = (512, 1024, 2048)
+MAX_LENGTH = 2560
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-bindings")
+
+
+class TorchSession:
+    """A `Session` over the PyTorch model, without padding; what it is measured against costs it nothing extra."""
+
+    def __init__(self, model: MiniMindForCausalLM, forward: Callable[..., Any], device: str) -> None:
+        self._forward = forward
+        self._device = device
+        self.vocab_size = model.config.vocab_size
+        self.max_length = MAX_LENGTH
+        self.reset()
+
+    def reset(self, batch_size: int = 1) -> None:
+        """See `Session.reset`."""
+        self.batch_size, self.length = batch_size, 0
+        self._past: Any = None
+
+    def truncate(self, length: int) -> None:
+        """See `Session.truncate`."""
+        self.length = length
+        self._past = [(key[:, :, :length], value[:, :, :length]) for key, value in self._past] if length else None
+
+    def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
+        """See `Session.prefill`; no padding."""
+        if self.length + input_ids.shape[1] > self.max_length:
+            raise ContextLengthError(f"{input_ids.shape[1]} more tokens behind {self.length} exceed {self.max_length}")
+        if not self.length:
+            self.batch_size = len(input_ids)
+        return self._run(input_ids)
+
+    def decode(self, tokens: TokenIds) -> Logits:
+        """See `Session.decode`."""
+        return self._run(tokens[:, None])
+
+    def _run(self, input_ids: TokenIds) -> Logits:
+        import torch
+
+        ids = torch.from_numpy(np.ascontiguousarray(input_ids)).to(self._device)
+        with torch.inference_mode():
+            output = self._forward(ids, past_key_values=self._past, use_cache=True, logits_to_keep=1)
+        self._past = output.past_key_values
+        self.length += input_ids.shape[1]
+        logits: Logits = output.logits[:, -1].float().cpu().numpy()  # waits for the device
+        return logits
+
+
+def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callable[[], Session]]]:
+    """Eager and compiled, float32 and float16."""
+    import torch
+
+    for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
+        model = load(checkpoint, dtype, device)
+        yield f"eager {precision}", lambda model=model: TorchSession(model, model, device)
+        compiled = torch.compile(model, dynamic=True)
+        yield f"torch.compile {precision}", lambda model=model, run=compiled: TorchSession(model, run, device)
+
+
+def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Session]]]:
+    """The CUDA provider and TensorRT, float32 and float16; a TensorRT that is not installed fails when it is loaded."""
+    for precision in ("fp32", "fp16"):
+        yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
+        for backend in ("rtx", "tensorrt"):
+            yield (
+                f"{backend} {precision}",
+                lambda backend=backend, precision=precision: plan_session(checkpoint, folder, backend, precision),
+            )
+
+
+def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
+    """The `ort` graph, on the CUDA provider."""
+    from minimind_edge.runtime.ort_session import OrtSession
+
+    request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
+    return OrtSession.load(export_onnx(replace(request, verify=False)).graph, device="cuda")
+
+
+def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
+    """A plan, built here."""
+    from minimind_edge.export.engine import EngineRequest, build_engine
+    from minimind_edge.runtime.tensorrt.session import TensorRTSession
+
+    plan = folder / f"{backend}-{precision}" / "model.plan"
+    request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH)
+    return TensorRTSession.load(build_engine(request).plan)
+
+
+def load(checkpoint: Path, dtype: torch.dtype, device: str, *, flash: bool = True) -> MiniMindForCausalLM:
+    """The PyTorch model on a device."""
+    from minimind_edge.minimind.checkpoint import load_checkpoint
+
+    model = load_checkpoint(checkpoint, {"flash_attn": flash})
+    return model.to(device=device, dtype=dtype)
+
+
+def measured(name: str, make: Callable[[], Session], plan: BenchPlan) -> dict[str, Any]:
+    """One row of results for each length of prompt, or the reason why there is none."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    try:
+        started = perf_counter()
+        session = make()
+        load_s = perf_counter() - started
+        # No session tells how long its model's own run takes on the device: no overhead is told either.
+        rows = [row.to_json() for row in measure(session, plan, lambda: 0.0)]
+    except (EdgeError, RuntimeError) as error:  # torch.compile raises RuntimeError where there is no compiler
+        return {"name": name, "skipped": " ".join(str(error).split())[:300]}
+    for row in rows:
+        for key in [key for key in row if key.startswith("step_overhead")]:
+            del row[key]
+    return {"name": name, "load_s": load_s, "rows": rows}
+
+
+def attention_times(checkpoint: Path, device: str, runs: int) -> list[dict[str, Any]]:
+    """Prefill by both forms of attention, milliseconds, float16."""
+    import torch
+
+    results = []
+    for name, flash in (("flash", True), ("manual", False)):
+        model = load(checkpoint, torch.float16, device, flash=flash)
+        for length in ATTENTION_LENGTHS:
+            ids = torch.randint(0, model.config.vocab_size, (1, length), device=device)
+            times = [prefill_ms(model, ids) for _ in range(runs + 2)][2:]
+            spread = {"prefill_ms": statistics.median(times), "prefill_ms_range": [min(times), max(times)]}
+            results.append({"attention": name, "tokens": length, "runs": runs, **spread})
+    return results
+
+
+def prefill_ms(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
+    """Milliseconds of one pass over a prompt, the device idle before and after."""
+    import torch
+
+    wait = torch.cuda.synchronize if ids.is_cuda else lambda: None
+    wait()
+    with torch.inference_mode():
+        started = perf_counter()
+        model(ids, use_cache=True, logits_to_keep=1)
+        wait()
+        return 1000 * (perf_counter() - started)
+
+
+def versions() -> dict[str, str]:
+    """Those of what is measured that is installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="left out: the bundled demo")
+    parser.add_argument("-o", "--output", type=Path, help="JSON file; left out: stdout")
+    parser.add_argument("--prompt-tokens", default="128,512")
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=5)
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure all there is; exit code 4 without a GPU."""
+    options = arguments()
+    try:
+        device = find_device(CudaLibrary())
+    except MissingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    checkpoint = options.checkpoint or bundled_checkpoint(moe=False)
+    plan = BenchPlan(tuple(map(int, options.prompt_tokens.split(","))), options.new_tokens, 1, options.runs)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [*torch_sessions(checkpoint, "cuda"), *exported_sessions(checkpoint, Path(folder))]
+        results = [measured(name, make, plan) for name, make in sessions]
+    report = {
+        "device": asdict(device) | {"capability": str(device.capability)},
+        "machine": describe_machine(),
+        "versions": versions(),
+        "checkpoint": checkpoint.name,
+        "results": results,
+        "attention": attention_times(checkpoint, "cuda", options.runs),
+    }
+    text = json.dumps(report, indent=2)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
