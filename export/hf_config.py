@@ -37,10 +37,12 @@ def model_config(config: MiniMindConfig) -> dict[str, Any]:
     """The content of `config.json`, with the fields that transformers 4 and 5 both read."""
     model_type = stock_model_type(config)
     if model_type == "minimind":
-        fields = config.to_dict()
-        for internal in ("transformers_version", "dtype", "torch_dtype", "_name_or_path"):
-            fields.pop(internal, None)
-        return fields | {"architectures": [ARCHITECTURES[model_type]], "torch_dtype": "float32"}
+        return {
+            "architectures": [ARCHITECTURES[model_type]],
+            "model_type": model_type,
+            **config.arguments(),
+            "torch_dtype": "float32",
+        }
     return {
         "architectures": [ARCHITECTURES[model_type]],
         "model_type": model_type,

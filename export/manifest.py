@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
 def is_artifact(folder: Path) -> bool:
     """Whether the folder holds a manifest of this tool."""
     try:
-        return read_json(folder / MANIFEST).get("tool", {}).get("name") == "minimind-edge"
+        return bool(read_json(folder / MANIFEST).get("tool", {}).get("name") == "minimind-edge")
     except (OSError, ArtifactError, AttributeError):
         return False
 
@@ -73,17 +72,11 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
             "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
         },
         "architecture": describe_architecture(config),
-        "config": model_fields(config),
+        "config": config.arguments(),
         "graphs": graphs,
         "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }
-
-
-def model_fields(config: MiniMindConfig) -> dict[str, Any]:
-    """The config's own fields, from which verification rebuilds the same model."""
-    own = inspect.signature(MiniMindConfig).parameters.keys() - {"rope_scaling", "kwargs"}
-    return {name: getattr(config, name) for name in sorted(own)}
 
 
 def file_sha256(path: Path) -> str:

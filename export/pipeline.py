@@ -15,7 +15,7 @@ from .errors import ParityError
 from .genai_config import genai_config
 from .hf_config import generation_config, model_config
 from .json_file import write_json
-from .manifest import MANIFEST, graph_entry, manifest, model_fields
+from .manifest import MANIFEST, graph_entry, manifest
 from .request import ExportRequest, ExportResult
 from .staging import staged_folder
 from .tokenizer_files import TokenizerFiles, find_tokenizer
@@ -56,7 +56,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         loaded.model.set_rope_scaling(request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
-    destination = plan_destination(folder, request, loaded.report.sha256, model_fields(loaded.model.config))
+    destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         entry, parity = _write_graph(request, loaded.model, stage, max_length, tell)
         content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -158,6 +159,11 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
     def generation(self) -> str:
         """`minimind3` where queries and keys are normalised, else `minimind2`."""
         return "minimind3" if self.qk_norm else "minimind2"
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make this config again, in values that JSON holds."""
+        names = inspect.signature(type(self)).parameters.keys() - {"rope_scaling", "kwargs"}
+        return {name: getattr(self, name) for name in sorted(names)}
 
     @property
     def rope_scaling(self) -> dict[str, Any] | None:

@@ -182,3 +182,11 @@ def test_saved_config_is_plain_json(tmp_path):
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["model_type"] == "minimind"
     assert saved["use_moe"] is True
+
+
+def test_arguments_make_the_same_config_again() -> None:
+    for config in (MiniMindConfig(), MiniMindConfig.minimind3(use_moe=True, inference_rope_scaling=True)):
+        arguments = json.loads(json.dumps(config.arguments()))
+        again = MiniMindConfig(**arguments)
+        assert again.to_dict() == config.to_dict()
+        assert again.arguments() == arguments
