@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .choices import Backend, CacheForm, Precision
+from .next_command import run_command
 from .progress import progress_display
 
 if TYPE_CHECKING:
     from minimind_edge.export.engine import EngineResult
-
-PROMPT_TO_TRY = "What is the capital of France?"
-IDS_TO_TRY = "1,2,3"
 
 
 def engine(
@@ -106,10 +103,4 @@ def show_result(result: EngineResult) -> None:
     print(f"wrote {result.plan} ({content['plan']['bytes'] / 1e6:.1f} MB, built in {result.build_s:.1f} s)")
     print(f"runs on compute capability {', '.join(content['compute_capabilities'])}")
     print("try it there:")
-    print(f"  {command_to_try(result)}")
-
-
-def command_to_try(result: EngineResult) -> str:
-    """The `minimind-run` line for a plan, quoted for the shell."""
-    words = ["minimind-run", "--engine", str(result.plan)]
-    return shlex.join([*words, PROMPT_TO_TRY] if result.has_tokenizer else [*words, "--ids", IDS_TO_TRY])
+    print(f"  {run_command(result.plan, takes_text=result.has_tokenizer, is_chat=True)}")

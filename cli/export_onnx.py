@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .choices import Precision, Target
+from .next_command import run_command
 from .progress import progress_display
 
 if TYPE_CHECKING:
     from minimind_edge.export.request import ExportResult
-
-PROMPT_TO_TRY = "What is the capital of France?"
-OPENING_TO_TRY = "Once upon a time"
-IDS_TO_TRY = "1,2,3"
 
 
 def onnx(
@@ -104,12 +100,5 @@ def show_result(result: ExportResult) -> None:
         print_parity(result.parity)
     print(f"wrote {result.graph}")
     print("try it:")
-    print(f"  {command_to_try(result)}")
-
-
-def command_to_try(result: ExportResult) -> str:
-    """The `minimind-run` line for an artifact, quoted for the shell."""
-    words = ["minimind-run", "--engine", str(result.folder)]
-    if not result.has_tokenizer:
-        return shlex.join([*words, "--ids", IDS_TO_TRY])
-    return shlex.join([*words, PROMPT_TO_TRY if result.has_chat_template else OPENING_TO_TRY])
+    line = run_command(result.folder, takes_text=result.has_tokenizer, is_chat=result.has_chat_template)
+    print(f"  {line}")

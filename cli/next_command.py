@@ -1,0 +1,22 @@
+"""The `minimind-run` line that an export ends with, for people to try next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+QUESTION = "What is the capital of France?"
+OPENING = "Once upon a time"
+IDS = "1,2,3"
+
+
+def run_command(artifact: Path, *, takes_text: bool, is_chat: bool) -> str:
+    """The line, quoted for the shell.
+
+    Args:
+        artifact: a folder, a graph or a plan.
+        takes_text: whether it came with a tokenizer.
+        is_chat: whether it came with a chat template, so that it answers rather than continues.
+    """
+    prompt = [QUESTION if is_chat else OPENING] if takes_text else ["--ids", IDS]
+    return shlex.join(["minimind-run", "--engine", str(artifact), *prompt])
