@@ -41,7 +41,7 @@ def lazy_weight(
 
 def _array(numbers: torch.Tensor) -> np.ndarray[Any, Any]:
     """As NumPy has it; bfloat16, which it lacks, as its bits."""
-    return (numbers.view(torch.int16) if numbers.dtype == torch.bfloat16 else numbers).numpy()
+    return (numbers.view(torch.uint16) if numbers.dtype == torch.bfloat16 else numbers).numpy()
 
 
 def _check_range(name: str, wide: torch.Tensor, numbers: torch.Tensor) -> None:

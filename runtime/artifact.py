@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .errors import ArtifactError, MissingError
+from .errors import ArtifactError
 from .generation_config import GenerationConfig
 from .json_object import JsonObject
 from .manifest import GraphEntry, Manifest
@@ -18,6 +18,7 @@ from .manifest import GraphEntry, Manifest
 SUFFIXES = {
     "fp32": ("",),
     "fp16": ("_fp16",),
+    "bf16": ("_bf16",),
     "int8": ("_q8", "_int8", "_quantized"),
     "int4": ("_q4", "_int4"),
 }
@@ -28,8 +29,6 @@ MARKS = ("manifest.json", "config.json", "tokenizer.json")
 
 PLAN_SUFFIX = ".plan"
 """Of a TensorRT plan, which runs with its `.plan.json` beside it."""
-
-NO_TENSORRT = "this version has no TensorRT runtime; run the .onnx graph of the same artifact"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ class Artifact:
 
         Raises:
             ArtifactError: There is nothing there, a file is broken or of the wrong type, or a name leads outside.
-            MissingError: Its graph is for TensorRT.
         """
         path = Path(path)
         try:
@@ -127,8 +125,6 @@ def _folder_around(graph: Path) -> Path | None:
 
 
 def _listed_graph(folder: Path, entry: GraphEntry) -> Path:
-    if entry.target == "tensorrt":
-        raise MissingError(f"{entry.file} of {folder} is for TensorRT: {NO_TENSORRT}")
     graph = _member(folder, entry.file)
     if graph is None:
         raise ArtifactError(f"{folder} lacks {entry.file}, which its manifest lists; export the checkpoint again")

@@ -12,8 +12,8 @@ from .artifact import Artifact
 from .bench import BenchPlan, BenchRow, measure
 from .environment import physical_cores
 from .machine import describe_machine, peak_rss_bytes
-from .ort_session import OrtSession
 from .run_clock import RunClock
+from .session_loader import load_graph
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def measure_artifact(
     progress("loading", 0.0)
     started = perf_counter()
     artifact = Artifact.open(path)
-    session = OrtSession.load(artifact.graph, threads=threads, device=device)
+    session = load_graph(artifact.graph, threads=threads, device=device)
     load_s = perf_counter() - started
     clock = RunClock(session)
     rows = measure(session, plan, lambda: clock.seconds, progress)

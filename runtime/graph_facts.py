@@ -10,8 +10,16 @@ import numpy as np
 
 from .errors import ArtifactError
 
-INPUTS = ("input_ids", "attention_mask", "position_ids")
-TARGETS = ("portable", "ort")
+INPUTS = {
+    "portable": ("input_ids", "attention_mask", "position_ids"),
+    "ort": ("input_ids", "attention_mask", "position_ids"),
+    "tensorrt": ("input_ids", "write_indices", "last_index"),
+}
+"""What each target's graphs are given beside the cache."""
+
+TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
+"""Of these inputs."""
+
 METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
@@ -21,7 +29,8 @@ class GraphFacts:
     """The facts of a causal language model graph that running it takes.
 
     Attributes:
-        target: `portable` (the cache grows) or `ort` (past and present share one buffer).
+        target: `portable` (the cache grows), `ort` (past and present share one buffer) or `tensorrt` (they do as well,
+            and each row is written at an index of its own).
         num_layers: Layers, each with a key and a value cache.
         num_key_value_heads: H_kv.
         head_dim: D.
@@ -60,10 +69,11 @@ class GraphFacts:
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
-        _check_names("inputs", (node.name for node in inputs), (*INPUTS, *pasts))
+        target = target_of(metadata)
+        _check_names("inputs", (node.name for node in inputs), (*INPUTS[target], *pasts))
         _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
-        _check_types([nodes[name] for name in INPUTS], {"tensor(int64)"})
+        _check_types([nodes[name] for name in INPUTS[target]], {TOKEN_TYPES[target]})
         _check_types([nodes["logits"]], {"tensor(float)"})
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys())
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
@@ -72,7 +82,7 @@ class GraphFacts:
         if not isinstance(vocab_size, int):
             raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
         return cls(
-            target=_target(metadata),
+            target=target,
             num_layers=num_layers,
             num_key_value_heads=heads,
             head_dim=head_dim,
@@ -113,11 +123,15 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
     return dims[0], dims[1]
 
 
-def _target(metadata: Mapping[str, str]) -> str:
-    """The target; a graph that doesn't tell can only be run as `portable`."""
-    target = metadata.get(f"{METADATA_PREFIX}target", TARGETS[0])
-    if target not in TARGETS:
-        raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {' and '.join(TARGETS)}")
+def target_of(metadata: Mapping[str, str]) -> str:
+    """The target; a graph that doesn't tell can only be run as `portable`.
+
+    Raises:
+        ArtifactError: It is none that this runtime runs.
+    """
+    target = metadata.get(f"{METADATA_PREFIX}target", "portable")
+    if target not in INPUTS:
+        raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {', '.join(INPUTS)}")
     return target
 
 

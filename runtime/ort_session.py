@@ -10,12 +10,15 @@ import numpy as np
 
 from .buffers import DeviceMemory, zeros
 from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda, require_fused_attention
-from .errors import ArtifactError, ContextLengthError, PromptError, UsageError
+from .errors import ArtifactError, ContextLengthError, MissingError, PromptError, UsageError
 from .graph_facts import GraphFacts
 from .kv_cache import GrowingCache, KVCache, SharedCache
 from .session import Logits, TokenIds
 from .session_options import SILENT, onnxruntime_errors, session_options, summary
 from .slot_mask import SlotMask
+
+TARGETS = ("portable", "ort")
+"""Whose rows have the same slots."""
 
 DEFAULT_MAX_LENGTH = 32768
 """Slots of a graph that does not tell its own limit."""
@@ -60,6 +63,8 @@ class OrtSession:
         self.facts = GraphFacts.read(
             session.get_inputs(), session.get_outputs(), session.get_modelmeta().custom_metadata_map
         )
+        if self.facts.target not in TARGETS:
+            raise ArtifactError(f"the graph is for target {self.facts.target}: a session of another kind runs it")
         self.device = "cuda" if CUDA in session.get_providers() else "cpu"
         limit = self.facts.max_length or DEFAULT_MAX_LENGTH
         self._max_length = limit if max_length is None else min(limit, max_length)
@@ -98,18 +103,7 @@ class OrtSession:
             MissingError: ONNX Runtime, or its CUDA provider where `cuda` was asked for, is missing.
             UsageError: An argument is out of range.
         """
-        _check_positive("threads", threads)
-        onnxruntime = import_onnxruntime()
-        providers = execution_providers(onnxruntime, device)
-        options = session_options(onnxruntime, threads)
-        try:
-            session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
-        except onnxruntime_errors(onnxruntime) as error:
-            if "GroupQueryAttention" in str(error):
-                require_fused_attention(onnxruntime)
-            raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
-        if device == "cuda":
-            require_cuda(session.get_providers())
+        onnxruntime, session = open_graph(path, device, threads)
         return cls(onnxruntime, session, max_length=max_length, prefill_chunk=prefill_chunk)
 
     @property
@@ -252,6 +246,45 @@ class OrtSession:
                 f"{count} more tokens behind {self._length} cached positions exceed the maximum of {self._max_length}; "
                 "shorten the prompt, or raise --max-length (at export, where the graph sets the limit)"
             )
+
+
+def open_graph(
+    path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
+) -> tuple[ModuleType, Any]:
+    """Have ONNX Runtime load a graph.
+
+    Args:
+        path: The `.onnx` file.
+        device: `auto`, `cpu` or `cuda`; `auto` takes CUDA where ONNX Runtime has it.
+        threads: That one operator may use; None for the physical cores that this process may run on.
+
+    Returns:
+        ONNX Runtime, and its session.
+
+    Raises:
+        ArtifactError: The file is no graph that ONNX Runtime loads.
+        MissingError: What the graph takes is missing: ONNX Runtime, its CUDA provider where `cuda` was asked for, or
+            arithmetic in its precision.
+        UsageError: An argument is out of range.
+    """
+    _check_positive("threads", threads)
+    onnxruntime = import_onnxruntime()
+    providers = execution_providers(onnxruntime, device)
+    options = session_options(onnxruntime, threads)
+    try:
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+    except onnxruntime_errors(onnxruntime) as error:
+        if "GroupQueryAttention" in str(error):
+            require_fused_attention(onnxruntime)
+        if "Could not find an implementation" in str(error):
+            raise MissingError(
+                f"this ONNX Runtime does not compute in the precision of {os.fspath(path)} (for bfloat16 build a plan "
+                "with `minimind-export engine`, or export in fp16): " + summary(error)
+            ) from error
+        raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
+    if device == "cuda":
+        require_cuda(session.get_providers())
+    return onnxruntime, session
 
 
 def _check_positive(name: str, value: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The seconds that an OrtSession spends inside ONNX Runtime's own run."""
+"""The seconds that a session spends inside ONNX Runtime's own run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from .ort_session import OrtSession
+from .static_ort_session import StaticOrtSession
 
 
 class RunClock:
@@ -18,7 +19,7 @@ class RunClock:
         seconds: inside ONNX Runtime so far.
     """
 
-    def __init__(self, session: OrtSession) -> None:
+    def __init__(self, session: OrtSession | StaticOrtSession) -> None:
         self.seconds = 0.0
         self._run = session._session.run_with_iobinding
         session._session = self

@@ -10,12 +10,13 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .ort_session import OrtSession
+    from .static_ort_session import StaticOrtSession
     from .tensorrt.session import TensorRTSession
 
 
 def load_session(
     path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
-) -> OrtSession | TensorRTSession:
+) -> OrtSession | StaticOrtSession | TensorRTSession:
     """Load a graph or a plan.
 
     Args:
@@ -37,6 +38,19 @@ def load_session(
                 f"{path} is a TensorRT plan, which no CPU runs: leave --device out, or run the .onnx graph"
             )
         return TensorRTSession.load(path, max_length=max_length)
-    from .ort_session import OrtSession
+    return load_graph(path, device=device, threads=threads, max_length=max_length)
 
-    return OrtSession.load(path, device=device, threads=threads, max_length=max_length)
+
+def load_graph(
+    path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
+) -> OrtSession | StaticOrtSession:
+    """Load a graph of any target; see `load_session`."""
+    from .graph_facts import target_of
+    from .ort_session import OrtSession, open_graph
+
+    onnxruntime, session = open_graph(path, device, threads)
+    if target_of(session.get_modelmeta().custom_metadata_map) == "tensorrt":
+        from .static_ort_session import StaticOrtSession
+
+        return StaticOrtSession(onnxruntime, session, max_length=max_length)
+    return OrtSession(onnxruntime, session, max_length=max_length)

@@ -193,7 +193,7 @@ def artifact(tmp_path, tokenizer_folder, make_session, monkeypatch):
         session.facts = types.SimpleNamespace(eos_token_ids=(9,))
         return session
 
-    monkeypatch.setattr("minimind_edge.runtime.ort_session.OrtSession.load", load)
+    monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", load)
     return tmp_path, asked
 
 
