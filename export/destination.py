@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .json_file import read_json
 from .manifest import MANIFEST, is_artifact
@@ -52,17 +52,20 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
         config: The model's fields as the manifest keeps them.
 
     Raises:
+        ArtifactError: The manifest that is there is broken.
         UsageError: Something would be overwritten without `--force`.
     """
     if not (folder / MANIFEST).is_file():
         return Destination(folder)
     there = read_json(folder / MANIFEST)
-    same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
-    same_target = all(graph["target"] == request.target for graph in there["graphs"])
-    kept = tuple(
-        graph for graph in there["graphs"] if same_model and same_target and graph["precision"] != request.precision
-    )
-    if len(kept) < len(there["graphs"]) and not request.force:
+    try:
+        graphs = there["graphs"]
+        same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
+        stays = same_model and all(graph["target"] == request.target for graph in graphs)
+        kept = tuple(graph for graph in graphs if stays and graph["precision"] != request.precision)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / MANIFEST} is broken; remove {folder}, or name another folder with -o") from error
+    if len(kept) < len(graphs) and not request.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
     return Destination(folder, kept)
 
