@@ -64,7 +64,9 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
         stays = same_model and all(graph["target"] == request.target for graph in graphs)
         kept = tuple(graph for graph in graphs if stays and graph["precision"] != request.precision)
     except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} is broken; remove {folder}, or name another folder with -o") from error
+        raise ArtifactError(
+            f"{folder / MANIFEST} is broken; remove {folder}, or name another folder with -o"
+        ) from error
     if len(kept) < len(graphs) and not request.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
     return Destination(folder, kept)
