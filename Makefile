@@ -81,7 +81,7 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 
 .PHONY: pytest
 pytest: $(VENV)/.installed ## the tests, against the built wheel
-	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest --durations=10
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
