@@ -1,0 +1,122 @@
+"""What making a graph costs, ours against PyTorch's exporter: seconds, and memory over what the model takes.
+
+    python benchmarks/graph_build.py [--models dense,moe] [--ways ort,portable,torch]
+
+Each measurement is a process of its own; the exporter's imports count, the model's do not. `torch` is
+`torch.onnx.export(dynamo=True)` of the model as it is, with the cache as flat inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MODELS = {
+    "dense": "26M: 512 wide, 8 layers",
+    "moe": "145M: 640 wide, 8 layers of 4 experts and a shared one",
+}
+
+
+def main() -> None:
+    """Measure, and print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="dense,moe")
+    parser.add_argument("--ways", default="ort,portable,torch")
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(*arguments.one)))
+        return
+    print(f"{'model':8}{'way':10}{'graph s':>10}{'file s':>10}{'MiB over the model':>20}{'nodes':>8}")
+    for model in arguments.models.split(","):
+        for way in arguments.ways.split(","):
+            command = [sys.executable, __file__, "--one", model, way]
+            result = subprocess.run(command, capture_output=True, text=True, check=True)
+            row = json.loads(result.stdout.splitlines()[-1])
+            print(
+                f"{model:8}{way:10}{row['graph']:10.2f}{row['file']:10.2f}{row['memory']:20.0f}{row['nodes']:8}",
+                flush=True,
+            )
+    for model, text in MODELS.items():
+        print(f"{model}: {text}")
+
+
+def measure(kind: str, way: str) -> dict[str, float]:
+    """Make one graph in this process."""
+    model = make_model(kind)
+    base, start = peak_mib(), time.perf_counter()
+    graph = by_torch(model) if way == "torch" else by_us(model, way)
+    made = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        if way == "torch":
+            graph.save(path)
+        else:
+            from minimind_edge.export.graph import save_graph
+
+            save_graph(graph, path)
+        saved = time.perf_counter()
+    nodes = len(graph.model.graph if way == "torch" else graph.graph)
+    return {
+        "graph": made - start,
+        "file": saved - made,
+        "memory": peak_mib() - base,
+        "nodes": nodes,
+    }
+
+
+def make_model(kind: str):
+    """A model with fresh weights."""
+    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+
+    fields = {"hidden_size": 640, "use_moe": True} if kind == "moe" else {}
+    return MiniMindForCausalLM(MiniMindConfig(**fields)).eval()
+
+
+def by_us(model, target: str):
+    """This project's graph."""
+    from minimind_edge.export.graph import build_graph
+
+    return build_graph(model, target, "fp32", 8192)
+
+
+def by_torch(model):
+    """PyTorch's graph of the same interface."""
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids, attention_mask, position_ids, past):
+            pairs = list(zip(past[::2], past[1::2], strict=True))
+            output = self.model(input_ids, attention_mask, position_ids, pairs, use_cache=True)
+            return output.logits, *(tensor for pair in output.past_key_values for tensor in pair)
+
+    config, free = model.config, torch.export.Dim.DYNAMIC
+    shape, ids = {0: free, 1: free}, torch.ones(2, 3, dtype=torch.int64)
+    cache = torch.zeros(2, config.num_key_value_heads, 4, config.head_dim)
+    past = [cache] * (2 * config.num_hidden_layers)
+    return torch.onnx.export(
+        Flat(),
+        (ids, torch.ones(2, 7, dtype=torch.int64), ids, past),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=(shape, shape, shape, [{0: free, 2: free}] * len(past)),
+    )
+
+
+def peak_mib() -> float:
+    """Most memory that this process has had, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
