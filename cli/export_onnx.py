@@ -62,6 +62,7 @@ def onnx(
       minimind-export onnx --moe
       minimind-export onnx out/full_sft_512.pth -o my-model
       minimind-export onnx MiniMind2/ --target portable --precision fp16
+      minimind-export onnx MiniMind2/ --target tensorrt --precision int8
     """
     from minimind_edge.export.pipeline import export_onnx
     from minimind_edge.export.request import ExportRequest

@@ -35,7 +35,7 @@ def graph_entry(
     Args:
         folder: The artifact.
         file: The graph, relative to it.
-        target: `portable` or `ort`.
+        target: `portable`, `ort` or `tensorrt`.
         precision: Of the weights.
         opset: Version of the standard operators.
         max_length: Context length in tokens.

@@ -16,6 +16,7 @@ from .genai_config import genai_config
 from .hf_config import generation_config, model_config
 from .json_file import write_json
 from .manifest import MANIFEST, graph_entry, manifest
+from .precision import check_precision
 from .request import ExportRequest, ExportResult
 from .staging import staged_folder
 from .tokenizer_files import TokenizerFiles, find_tokenizer
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-GRAPH_FILE = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx"}
+GRAPH_FILE = {
+    "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "bf16": "onnx/model_bf16.onnx",
+    "int8": "onnx/model_q8.onnx",
+    "int4": "onnx/model_q4.onnx",
+}
+
+GENAI_TARGETS = ("portable", "ort")
+"""Whose graphs onnxruntime-genai loads."""
+
 DEFAULT_MAX_LENGTH = 8192
 
 # Shares of the time that the stages of a 26M model take.
@@ -48,6 +59,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         OSError: The disk is full or cannot be written.
     """
     tell = progress or (lambda stage, done: None)
+    check_precision(request.target, request.precision)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
@@ -172,10 +184,11 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
     generation = generation_config(config, beside, default["max_length"])
     write_json(stage / "config.json", model_config(config))
     write_json(stage / "generation_config.json", generation)
-    write_json(
-        stage / "genai_config.json",
-        genai_config(
-            config, generation, filename=default["file"], target=default["target"], max_length=default["max_length"]
-        ),
-    )
+    if default["target"] in GENAI_TARGETS:
+        write_json(
+            stage / "genai_config.json",
+            genai_config(
+                config, generation, filename=default["file"], target=default["target"], max_length=default["max_length"]
+            ),
+        )
     write_json(stage / MANIFEST, content)

@@ -18,8 +18,8 @@ class ExportRequest:
         checkpoint: Weight file or folder; None for the bundled demo.
         output: The artifact folder; None for one in the current folder named after the checkpoint.
         moe: Demand a mixture of experts; of the bundled demos, take that one.
-        target: `portable` or `ort`.
-        precision: `fp32` or `fp16`.
+        target: `portable`, `ort` or `tensorrt`.
+        precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.

@@ -18,7 +18,7 @@ class GraphEntry:
     Attributes:
         file: Its name, relative to the folder, as the manifest has it: not yet known to lie inside.
         target: `portable`, `ort` or `tensorrt`.
-        precision: `fp32`, `fp16`, `int8` or `int4`.
+        precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`.
         opset: Version of the standard operators, None where it is not told.
         max_length: Context length in tokens, None where it is not told.
         sha256: Hex digest of the file, None where it is not told.

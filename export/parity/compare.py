@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ExportError
+from .bfloat16_graph import float32_copy
 from .case import Case
 from .comparison import measure
 from .graph_file import expert_names, open_session, read_facts, with_outputs
@@ -17,7 +19,8 @@ from .ort_runner import GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport
 from .runner import GraphRunner
-from .session_runner import SessionRunner
+from .session_runner import RolledBackRunner, SessionRunner
+from .static_runner import StaticRunner
 from .suite import Suite
 from .tolerance import Tolerance, tolerance_of
 
@@ -30,7 +33,7 @@ Progress = Callable[[str, float], None]
 GREEDY_STEPS = 64
 THOROUGH_GREEDY_STEPS = 200
 
-TARGETS = ("portable", "ort")
+TARGETS = ("portable", "ort", "tensorrt")
 
 
 def compare(
@@ -45,10 +48,12 @@ def compare(
 ) -> ParityReport:
     """Compare a graph with eager PyTorch: by onnxruntime, for `ort` in one shared buffer too, and by the runtime.
 
+    A bfloat16 graph is compared by its copy in rounded float32, see `bfloat16_graph`.
+
     Args:
         model: What the graph was made from, in float32 on the CPU.
         graph: The `.onnx` file.
-        target: `portable` or `ort`.
+        target: `portable`, `ort` or `tensorrt`.
         precision: Picks the bounds, see `tolerance_of`.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: More prompts, more ways to cut them.
@@ -63,20 +68,21 @@ def compare(
     tolerance = tolerance_of(precision, model.config.num_hidden_layers)
     if target not in TARGETS:
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
-    facts = read_facts(open_session(graph), model.config, target, precision)
-    suite = Suite(model.config.vocab_size, facts.max_length or model.config.max_position_embeddings, thorough)
-    if steps is None:
-        steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
-    return compare_runners(
-        model,
-        _runners(graph, facts, model.config.use_moe),
-        suite,
-        tolerance,
-        target=target,
-        precision=precision,
-        steps=steps,
-        progress=progress,
-    )
+    with _runnable(graph, precision) as runnable:
+        facts = read_facts(open_session(runnable), model.config, target, precision)
+        suite = Suite(model.config.vocab_size, facts.max_length or model.config.max_position_embeddings, thorough)
+        if steps is None:
+            steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
+        return compare_runners(
+            model,
+            _runners(runnable, facts, model.config.use_moe),
+            suite,
+            tolerance,
+            target=target,
+            precision=precision,
+            steps=steps,
+            progress=progress,
+        )
 
 
 def compare_runners(
@@ -118,8 +124,8 @@ def compare_runners(
             if case.positions is None or not runner.last_token_only:
                 one = measure(case, reference, runner, comparable.get(case.name), tolerance.routes_may_differ)
                 measurements.append(one)
-                if one.tokens == case.tokens:
-                    comparable.setdefault(case.name, one.comparable)
+                if one.case_comparable is not None:
+                    comparable.setdefault(case.name, one.case_comparable)
         del runner
     return ParityReport.of(
         measurements,
@@ -141,24 +147,39 @@ def _references(model: MiniMindForCausalLM, suite: Suite, steps: int) -> list[tu
     return references
 
 
+@contextmanager
+def _runnable(graph: Path, precision: str) -> Iterator[Path]:
+    """The graph, or what stands for it where onnxruntime does not calculate in its precision."""
+    if precision != "bf16":
+        yield graph
+        return
+    with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
+        copy = Path(folder) / graph.name
+        float32_copy(graph, copy)
+        yield copy
+
+
 def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
     """All ways to run the graph."""
 
-    def growing() -> GraphRunner:
+    def showing_experts(runner: type[GrowingRunner] | type[StaticRunner]) -> GraphRunner:
         if not has_experts:
-            return GrowingRunner(open_session(path), facts)
+            return runner(open_session(path), facts)
         names = expert_names(facts.num_layers)
-        return GrowingRunner(open_session(with_outputs(path, names), path.parent), facts, names)
+        return runner(open_session(with_outputs(path, names), path.parent), facts, names)
 
     def shared() -> GraphRunner:
         return SharedBufferRunner(open_session(path), facts)
 
-    def session() -> GraphRunner:
-        from minimind_edge.runtime.ort_session import OrtSession
+    def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
+        from minimind_edge.runtime.session_loader import load_graph
 
-        return SessionRunner(OrtSession.load(path, device="cpu"))
+        return runner(load_graph(path, device="cpu"))
 
-    return [growing, shared, session] if facts.target == "ort" else [growing, session]
+    if facts.target == "tensorrt":
+        return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
+    growing = [lambda: showing_experts(GrowingRunner)]
+    return [*growing, shared, session] if facts.target == "ort" else [*growing, session]
 
 
 def _require_float32(model: MiniMindForCausalLM) -> None:

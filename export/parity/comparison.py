@@ -48,7 +48,16 @@ def measure(
     except RunError as error:
         return Measurement.failed(case, runner.name, str(error))
     greedy = tokens >= (case.tokens if case.greedy_from is None else case.greedy_from)
-    return Measurement(case.name, runner.name, errors, comparable[tokens], greedy, layers, same_experts)
+    return Measurement(
+        case.name,
+        runner.name,
+        errors,
+        comparable[tokens],
+        greedy,
+        layers,
+        same_experts,
+        case_comparable=comparable,
+    )
 
 
 def _same_route(case: Case, same_experts: Sequence[Flags]) -> Flags:

@@ -61,6 +61,7 @@ class Measurement:
         runner: The runner's name.
         errors: Of the N compared tokens.
         comparable: [N], the tokens whose single numbers can be compared: all, or those that took eager's route.
+        case_comparable: The same of all of the case's tokens, in their order, compared or not.
         greedy: [N], the tokens of eager's greedy text.
         layers: Of the cache; empty where the runner does not show it.
         same_experts: Of each layer whether a token's experts are eager's, each [n]; empty where not to be seen.
@@ -75,6 +76,7 @@ class Measurement:
     layers: tuple[LayerErrors, ...] = ()
     same_experts: tuple[Flags, ...] = ()
     defect: str | None = None
+    case_comparable: Flags | None = None
 
     @classmethod
     def failed(cls, case: Case, runner: str, defect: str) -> Measurement:

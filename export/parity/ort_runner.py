@@ -52,7 +52,7 @@ class GrowingRunner:
         """Run a chunk and keep what it presents."""
         feeds = _feeds(chunk) | dict(zip(self._past_names, self._past, strict=True))
         names = ["logits", *self._present_names, *self._expert_names]
-        with _run_errors():
+        with run_errors():
             logits, *rest = self._session.run(names, feeds)
         self._past, experts = rest[: len(self._past)], rest[len(self._past) :]
         return StepOutput(logits, experts or None)
@@ -93,7 +93,7 @@ class SharedBufferRunner:
             binding.bind_ortvalue_input(past, buffer)
             binding.bind_ortvalue_output(present, buffer)
         binding.bind_output("logits")
-        with _run_errors():
+        with run_errors():
             self._session.run_with_iobinding(binding)
         self._length = chunk.attention_mask.shape[1]
         return StepOutput(binding.get_outputs()[-1].numpy())
@@ -123,7 +123,7 @@ def _empty_cache(facts: GraphFacts, batch_size: int, slots: int) -> list[NDArray
 
 
 @contextmanager
-def _run_errors() -> Iterator[None]:
+def run_errors() -> Iterator[None]:
     """Turn what onnxruntime raises while it runs a graph into a `RunError`."""
     import onnxruntime
 

@@ -45,3 +45,20 @@ class SessionRunner:
     def presents(self) -> Presents | None:
         """A session does not show its cache."""
         return None
+
+
+class RolledBackRunner(SessionRunner):
+    """A session that has run each chunk once before with other tokens, and was rolled back."""
+
+    name = "session, rolled back"
+
+    def step(self, chunk: Chunk) -> StepOutput:
+        """Run tokens that are not wanted, forget them, then run the chunk."""
+        length = self._session.length
+        others = (chunk.input_ids + 1) % self._session.vocab_size
+        try:
+            self._session.prefill(others)
+            self._session.truncate(length)
+        except EdgeError as error:
+            raise RunError(str(error)) from error
+        return super().step(chunk)

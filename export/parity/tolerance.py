@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ExportError
@@ -10,9 +11,25 @@ from ..errors import ExportError
 HALF_ROUNDOFF = 2.0**-11
 """Largest relative error of rounding to float16."""
 
+BFLOAT16_ROUNDOFF = 2.0**-8
+"""Largest relative error of rounding to bfloat16, eight times float16's."""
+
 ROUNDINGS_PER_LAYER = 12
 """Results of a block that are rounded on their way to the residual stream: norms, q, k, v, scores, mix, o, gate, up,
 down and the sums."""
+
+PRODUCTS_PER_LAYER = 7
+"""Results of a block that come from quantized weights: q, k, v, o, gate, up, down."""
+
+INT8_ERROR = 0.01
+"""Standard error of a product by an int8 weight, over its size: a step is the largest of a few hundred weights, 3.5 to
+4 standard deviations, over 127, and the error of rounding is a step over the root of 12."""
+
+INT4_ERROR = 0.09
+"""The same by an int4 weight: the largest of 32 weights, 2.2 standard deviations, over 7, and the root of 12 again."""
+
+LOGIT_SPREAD = 3.0
+"""Standard deviation of a token's logits, such as trained models have it."""
 
 SAFETY = 4.0
 """Over the expected size of a rounding error: the largest of millions lies four to five standard deviations out."""
@@ -54,7 +71,7 @@ def tolerance_of(precision: str, num_hidden_layers: int) -> Tolerance:
     """Look up the bounds.
 
     Args:
-        precision: Of the graph, `fp32` or `fp16`.
+        precision: Of the graph.
         num_hidden_layers: L of the model; rounding errors of reduced precision grow with it.
 
     Raises:
@@ -62,9 +79,9 @@ def tolerance_of(precision: str, num_hidden_layers: int) -> Tolerance:
     """
     if precision == "fp32":
         return FP32
-    if precision == "fp16":
-        return fp16_tolerance(num_hidden_layers)
-    raise ExportError(f"no parity bounds for precision {precision!r}: expected fp32 or fp16")
+    if precision not in REDUCED:
+        raise ExportError(f"no parity bounds for precision {precision!r}: expected fp32 or {' or '.join(REDUCED)}")
+    return REDUCED[precision](num_hidden_layers)
 
 
 FP32 = Tolerance(
@@ -93,8 +110,8 @@ def fp16_tolerance(num_hidden_layers: int) -> Tolerance:
     """
     relative = SAFETY * HALF_ROUNDOFF * math.sqrt(ROUNDINGS_PER_LAYER * num_hidden_layers)
     return Tolerance(
-            logits_rel=relative,
-            presents_rel=relative,
+        logits_rel=relative,
+        presents_rel=relative,
         # Half the variance of the logits' errors: 1e-4 for errors of 0.5 % and logits that spread by 3; ten times that.
         mean_kl=1e-3,
         # A choice flips where the margin is below the errors; 0.5 % errors against the mean margin of random logits,
@@ -107,3 +124,82 @@ def fp16_tolerance(num_hidden_layers: int) -> Tolerance:
         # is another one. In SmolLM2-135M, 30 layers, random tokens: errors of 0.11 at some, mean KL 5e-4 over all.
         within=0.95,
     )
+
+
+def bf16_tolerance(num_hidden_layers: int) -> Tolerance:
+    """Bounds of bfloat16 weights, activations and cache: float16's with errors eight times as large.
+
+    0.077 for 2 layers, 0.15 for 8, 0.30 for 30.
+    """
+    relative = SAFETY * BFLOAT16_ROUNDOFF * math.sqrt(ROUNDINGS_PER_LAYER * num_hidden_layers)
+    return Tolerance(
+        logits_rel=relative,
+        presents_rel=relative,
+        # Half the variance of the logits' errors: 7e-3 for errors of 4 % and logits that spread by 3.
+        mean_kl=1e-2,
+        # Eight times float16's 2 in 100 flip, or fewer, as an error of several logits together flips but one choice.
+        top1=0.84,
+        greedy=0.84,
+        # Eight times as many choices as float16's 1 in 100 are as close as the errors.
+        experts=0.92,
+        # As for float16: few tokens amplify rounding.
+        within=0.95,
+    )
+
+
+def int8_tolerance(num_hidden_layers: int) -> Tolerance:
+    """Bounds of int8 weights, a scale for each output, with float16 for all else; the reference is the float32 model.
+
+    The error is the weights', the same in every run: each of the `PRODUCTS_PER_LAYER * L` products adds an independent
+    one of `INT8_ERROR`, with `SAFETY` over their root: 0.15 for 2 layers, 0.30 for 8, 0.58 for 30.
+    """
+    relative = SAFETY * INT8_ERROR * math.sqrt(PRODUCTS_PER_LAYER * num_hidden_layers)
+    return Tolerance(
+        logits_rel=relative,
+        presents_rel=relative,
+        # Half the variance of the logits' errors: 0.006 for 2 layers, 0.025 for 8.
+        mean_kl=_weight_error_kl(INT8_ERROR, num_hidden_layers),
+        # Random logits with errors of 4 % flip 16 in 100, as in bfloat16; 64 tokens differ from that by up to 14 (three
+        # standard deviations), since here the errors of neighbours go together. Trained models have wider margins.
+        top1=0.70,
+        greedy=0.70,
+        # As many choices of an expert are as close as the errors as in bfloat16; one that flips takes later ones along.
+        experts=0.85,
+        within=0.95,
+    )
+
+
+def int4_tolerance(num_hidden_layers: int) -> Tolerance:
+    """Bounds of int4 weights, a scale for each block of 32 inputs; the reference is the float32 model.
+
+    A step is the block's largest weight over 7 where int8's is the channel's over 127: errors are nine times as large.
+    That a graph computes what its integers say has bounds as narrow as float16's, but only a model
+    with the same rounded weights can show it; here are bounds for what is lost to rounding.
+    """
+    return Tolerance(
+        # `int8_tolerance` times nine is more than the logits themselves: single numbers prove nothing.
+        logits_rel=math.inf,
+        presents_rel=math.inf,
+        # Some eighty times int8's, but never more than 1 nat: a model that has lost more is of no use.
+        mean_kl=min(1.0, _weight_error_kl(INT4_ERROR, num_hidden_layers)),
+        # Errors of 40 % leave random logits a fraction of their choices, trained models most; chance is 1 in V.
+        top1=0.25,
+        greedy=0.25,
+        # With four experts, chance leaves 1 choice of 4, or of 6 pairs.
+        experts=0.60,
+        within=0.95,
+    )
+
+
+def _weight_error_kl(error: float, num_hidden_layers: int) -> float:
+    """Half the variance of the logits' errors, nats, where each product of each layer has an error of this share."""
+    return 0.5 * PRODUCTS_PER_LAYER * num_hidden_layers * (LOGIT_SPREAD * error) ** 2
+
+
+REDUCED: dict[str, Callable[[int], Tolerance]] = {
+    "fp16": fp16_tolerance,
+    "bf16": bf16_tolerance,
+    "int8": int8_tolerance,
+    "int4": int4_tolerance,
+}
+"""Bounds of each precision below float32, for a number of layers."""

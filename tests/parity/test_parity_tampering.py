@@ -326,5 +326,5 @@ def test_a_model_in_training_is_compared_without_dropout_and_stays_in_training()
 
 
 def test_unknown_precision_has_no_bounds() -> None:
-    with pytest.raises(ExportError, match="int4"):
-        tolerance_of("int4", 8)
+    with pytest.raises(ExportError, match="int3"):
+        tolerance_of("int3", 8)
