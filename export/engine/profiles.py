@@ -12,6 +12,10 @@ from minimind_edge.runtime.tensorrt.plan import CacheLayout
 TYPICAL_PROMPT = 128
 """Tokens of a row that the prefill profile is tuned for, where its limit allows."""
 
+VARYING_ROWS = 2
+"""Rows that both profiles take at least. Where the number of rows varies in one profile only, or in none, TensorRT lays
+the weights out differently for each of them, and the plan has them twice."""
+
 Shape = tuple[int, ...]
 
 
@@ -57,18 +61,19 @@ def static_profiles(limits: Limits, cache: CacheLayout) -> tuple[Profile, Profil
         limits: What the plan is to hold.
         cache: With the capacity that is written into the graph.
     """
+    rows = max(limits.batch_size, VARYING_ROWS)
     prefill = (1, min(TYPICAL_PROMPT, limits.chunk), limits.chunk)
     return (
-        Profile("prefill", dict(_shapes(limits, cache, prefill))),
-        Profile("decode", dict(_shapes(limits, cache, (1, 1, 1)))),
+        Profile("prefill", dict(_shapes(rows, cache, prefill))),
+        Profile("decode", dict(_shapes(rows, cache, (1, 1, 1)))),
     )
 
 
 def _shapes(
-    limits: Limits, cache: CacheLayout, lengths: tuple[int, int, int]
+    most_rows: int, cache: CacheLayout, lengths: tuple[int, int, int]
 ) -> Iterator[tuple[str, tuple[Shape, Shape, Shape]]]:
     # One row is what a device with one user runs; the other batch sizes need not be the fastest.
-    rows = (1, 1, limits.batch_size)
+    rows = (1, 1, most_rows)
     least, typical, most = zip(rows, lengths, strict=True)
     yield "input_ids", (least, typical, most)
     for name in ("write_indices", "last_index"):

@@ -86,6 +86,13 @@ def test_profiles():
         assert len(profile.shapes) == 5
 
 
+def test_rows_vary_in_both_profiles_or_the_plan_would_have_the_weights_twice():
+    prefill, decode = static_profiles(Limits(1, 64, 16), CacheLayout(1, 2, 16, 64, "float16"))
+    assert prefill.shapes["input_ids"] == ((1, 1), (1, 16), (2, 16))
+    assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (2, 1))
+    assert decode.shapes["write_indices"] == ((1,), (1,), (2,))
+
+
 def chosen(*asked, backend="rtx", types=(FLOAT,), device=None):
     found = choose_capabilities(asked, backend, set(types), device and ComputeCapability.parse(device))
     return " ".join(map(str, found))
