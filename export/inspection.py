@@ -16,8 +16,8 @@ def inspect_path(path: str | PathLike[str]) -> Inspection:
     """Say what a checkpoint, a graph or an artifact folder is.
 
     Args:
-        path: A checkpoint of any form, an `.onnx` graph, a `.plan`, or a folder of an artifact or of Hugging Face's
-            layout.
+        path: A checkpoint of any form, an `.onnx` graph, a `.plan`, or a folder of an artifact, of Hugging Face's
+            layout or of a plan.
 
     Raises:
         ArtifactError: A graph or folder is broken, missing or unsafe.
@@ -35,6 +35,8 @@ def _read(path: Path) -> Inspection:
 
     if path.is_dir() and has_graphs(path):
         return ArtifactInspection.read(path)
+    if path.is_dir() and (path / "model.plan").is_file():
+        path = path / "model.plan"
     if path.suffix == ".plan":
         from .engine.inspection import PlanInspection
 

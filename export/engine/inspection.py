@@ -46,7 +46,7 @@ class PlanInspection(Inspection):
             ("built by", f"{BACKEND_NAMES[plan.backend]} {plan.version}, which has to run it too"),
             ("runs on", f"compute capability {', '.join(map(str, plan.compute_capabilities))}"),
             ("precision", plan.precision),
-            ("rows", f"1 to {plan.max_batch}"),
+            ("rows", "1" if plan.max_batch == 1 else f"1 to {plan.max_batch}"),
             ("positions", f"{cache.capacity:,} a row, in chunks of up to {plan.max_chunk}"),
             (
                 "kv cache",

@@ -107,7 +107,7 @@ def _from_checkpoint(request: EngineRequest, folder: Path, progress: Progress) -
         precision=request.precision or DEFAULT_PRECISION,
         max_length=request.max_length,
     )
-    result = export_onnx(export, lambda stage, done: progress(stage, done * EXPORTED))
+    result = export_onnx(export, lambda stage, done: progress(stage if done < 1 else "graph", done * EXPORTED))
     content = result.manifest
     parity = content["graphs"][0]["parity"]
     return GraphSource(result.graph, folder, content["checkpoint"], content["config"], parity, result.notes)

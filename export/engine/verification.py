@@ -12,6 +12,7 @@ from minimind_edge.runtime.tensorrt.session import TensorRTSession
 from ..errors import ExportError
 from ..parity.case import Case
 from ..parity.compare import THOROUGH_GREEDY_STEPS, compare_runners
+from ..parity.runner import Presents
 from ..parity.session_runner import SessionRunner
 from ..parity.suite import Suite
 from ..parity.tolerance import tolerance_of
@@ -19,6 +20,25 @@ from ..verification import Verification, VerifiedGraph, find_checkpoint, load_ex
 
 if TYPE_CHECKING:
     from .monitor import Progress
+
+
+class PlanRunner(SessionRunner):
+    """A plan's session, with its cache to be seen.
+
+    Args:
+        session: Of the plan.
+    """
+
+    name = "plan"
+
+    def __init__(self, session: TensorRTSession) -> None:
+        super().__init__(session)
+        self._plan_session = session
+
+    def presents(self) -> Presents:
+        """See `GraphRunner.presents`."""
+        tensors = self._plan_session.cache()
+        return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
 class PlanSuite(Suite):
@@ -67,13 +87,14 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
     loaded = load_exported(source, path.parent, plan.content)
     report = compare_runners(
         loaded.model,
-        [lambda: SessionRunner(session)],
+        [lambda: PlanRunner(session)],
         suite := PlanSuite(plan),
         tolerance_of(plan.precision, plan.cache.num_layers),
         target="tensorrt",
         precision=plan.precision,
         steps=suite.greedy_steps(THOROUGH_GREEDY_STEPS),
         progress=progress,
+        shows_experts=False,
     )
     notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
     if loaded.report.sha256 != checkpoint["sha256"]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph_facts import cache_names
 from ..session import Logits, TokenIds
@@ -88,6 +90,18 @@ class DeviceBuffers:
     def logits(self, batch_size: int) -> Logits:
         """The logits on the host, `[B, V]`."""
         return self._logits[:batch_size]
+
+    def read_cache(self, batch_size: int) -> list[NDArray[np.floating[Any]]]:
+        """A copy of every key and value by turns, each `[B, H_kv, capacity, D]`; bfloat16 as float32."""
+        cache = self._plan.cache
+        stored = np.dtype({"bfloat16": "uint16"}.get(cache.dtype, cache.dtype))
+        copies = [np.empty(cache.tensor_shape(batch_size), stored) for _ in self._cache]
+        for copy, address in zip(copies, self._cache, strict=True):
+            self._driver.to_host(copy, address)
+        self._driver.synchronize()
+        if cache.dtype == "bfloat16":  # the upper half of a float32
+            return [(copy.astype(np.uint32) << 16).view(np.float32) for copy in copies]
+        return copies
 
     def send(self, batch_size: int, length: int) -> None:
         """Copy the inputs to the device."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,21 @@ class Rows:
         """Count one real token a row that has run."""
         self._real[:, length] = True
         self.counts += 1
+
+    def spread(self, cache: NDArray[np.floating[Any]], length: int) -> NDArray[np.floating[Any]]:
+        """Move what is cached to the slots that count padding.
+
+        Args:
+            cache: `[B, H_kv, capacity, D]`, real tokens alone.
+            length: Tokens, padding included.
+
+        Returns:
+            `[B, H_kv, length, D]`, zeros where there is padding.
+        """
+        result = np.zeros((*cache.shape[:2], length, cache.shape[3]), cache.dtype)
+        for row, real in enumerate(self._real[:, :length]):
+            result[row][:, real] = cache[row, :, : np.count_nonzero(real)]
+        return result
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens, padding included."""

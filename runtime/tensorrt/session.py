@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,6 +165,11 @@ class TensorRTSession:
         self._rows.append_step(self._length)
         self._length += 1
         return self._buffers.logits(self._batch_size)
+
+    def cache(self) -> list[NDArray[np.floating[Any]]]:
+        """A copy of what is cached: every key and value by turns, each `[B, H_kv, length, D]`; padding is zeros."""
+        tensors = self._buffers.read_cache(self._batch_size)
+        return [self._rows.spread(each, self._length) for each in tensors]
 
     def _run_prompt(self, tokens: TokenIds, counts: TokenIds) -> Logits:
         """Run rows that begin with their real tokens.

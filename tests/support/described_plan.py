@@ -1,4 +1,4 @@
-"""Plans of `StaticDecoder` that are described as if they had been built."""
+"""Plans that are described as if they had been built."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ def describe(
     chunk: int = 8,
     **changes: Any,
 ) -> dict[str, Any]:
-    """The content of a `.plan.json`; the graph is written to the folder as `model.onnx`."""
-    graph = StaticGraph.read(decoder.save(folder / "model.onnx", precision))
+    """The content of a `.plan.json` of `StaticDecoder`; the graph is written to the folder as `model.onnx`."""
+    graph = decoder.save(folder / "model.onnx", precision)
+    return describe_graph(graph, batch_size=batch_size, length=length, chunk=chunk) | changes
+
+
+def describe_graph(path: Path, *, batch_size: int, length: int, chunk: int) -> dict[str, Any]:
+    """The content of a `.plan.json` of any graph."""
+    graph = StaticGraph.read(path)
     limits = Limits(batch_size, length, chunk)
     inputs = [TensorInfo(each.name, "input", "int32", ()) for each in graph.model.graph.input]
     outputs = [TensorInfo(each.name, "output", "float32", ()) for each in graph.model.graph.output]
-    content = describe_plan(
+    return describe_plan(
         graph,
         limits,
         static_profiles(limits, graph.cache_of(length)),
@@ -44,4 +50,3 @@ def describe(
         config=None,
         parity=None,
     )
-    return content | changes

@@ -211,6 +211,26 @@ def test_steps_that_cannot_be_recorded_are_run_one_by_one(standin, decoder, monk
     assert under.driver.launches == 0
 
 
+def test_the_cache_can_be_looked_at(standin):
+    """Padding is where the session counts it, and a row by itself has cached the same."""
+    session = standin().session
+    row = tokens(5)
+    ids = np.stack([np.append([7, 7], row), np.append(row, [7, 7])])
+    mask = np.array([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]])
+    session.prefill(ids, mask)
+    padded = session.cache()
+    session.reset()
+    session.prefill(row[None])
+    alone = session.cache()
+    assert len(padded) == len(alone) == 4
+    for both, one in zip(padded, alone, strict=True):
+        assert (both.shape, one.shape) == ((2, 2, 7, 16), (1, 2, 5, 16))
+        assert not both[0, :, :2].any()
+        assert not both[1, :, 5:].any()
+        for found in (both[0, :, 2:], both[1, :, :5]):
+            np.testing.assert_allclose(found, one[0], atol=1e-5)
+
+
 def test_bad_calls_are_refused_before_anything_runs(standin):
     under = standin(batch_size=2)
     session = under.session

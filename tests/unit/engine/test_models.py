@@ -1,0 +1,132 @@
+"""Every kind of model through the engine: real plans, and what their session computes on the stand-in."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from described_plan import PLAN_BYTES, describe_graph
+from tensorrt_standin import StandInDriver, StandInEngine
+
+from minimind_edge.export.engine import EngineRequest, build_engine
+from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.verification import verify_artifact
+from minimind_edge.minimind import MiniMindConfig
+from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.tensorrt.backend import rtx_libraries
+from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.session import TensorRTSession
+
+TINY = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 128,
+}
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
+CAPACITY = 64
+
+NEEDS_RTX = pytest.mark.skipif(
+    not rtx_libraries() or not find_spec("tensorrt_rtx_bindings"),
+    reason="TensorRT-RTX's wheels are not installed: run `make setup`",
+)
+
+
+@NEEDS_RTX
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_plan_in_every_precision(random_model, tmp_path, kind, precision):
+    model = random_model(MiniMindConfig(**TINY, use_moe=kind == "moe"))
+    check_plan(model, tmp_path, precision)
+
+
+@NEEDS_RTX
+def test_a_plan_of_every_kind_of_model(tiny_model, tmp_path):
+    check_plan(tiny_model, tmp_path, "fp16")
+
+
+def check_plan(model, folder, precision):
+    graph = folder / "model.onnx"
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY), graph)
+    result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
+    data = result.plan.read_bytes()
+    assert data.startswith(b"vtrt")
+    assert len(data) == result.content["plan"]["bytes"]
+    assert result.content["precision"] == precision
+    kv_type = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, "float16")
+    assert result.content["kv_cache"]["dtype"] == kv_type
+    assert {each["dtype"] for each in result.content["tensors"] if each["name"].startswith("past")} == {kv_type}
+
+
+@NEEDS_RTX
+def test_a_plan_holds_its_weights_once(random_model, tmp_path):
+    """Beside them it has the sources of its kernels, some 3 MB and 0.8 MB a layer."""
+    model = random_model(MiniMindConfig(**TINY | {"hidden_size": 512, "num_attention_heads": 8}))
+    graph = tmp_path / "model.onnx"
+    save_graph(build_graph(model, "tensorrt", "fp16", CAPACITY), graph)
+    result = build_engine(EngineRequest(graph, tmp_path / "model.plan", backend="rtx"))
+    weights = 2 * sum(parameter.numel() for parameter in model.parameters())
+    assert weights > 10e6
+    assert result.plan.stat().st_size < weights + 6e6
+
+
+@pytest.fixture
+def session(tmp_path):
+    """A model's session on the stand-in; the plan's description lies beside the graph."""
+
+    def load(model, **limits):
+        graph = tmp_path / "model.onnx"
+        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY), graph)
+        content = describe_graph(graph, **{"batch_size": 3, "length": CAPACITY, "chunk": 16} | limits)
+        path = tmp_path / "model.plan"
+        path.write_bytes(PLAN_BYTES)
+        plan = Plan.parse(path, JsonObject(content | {"config": model.config.arguments()}, str(path)))
+        driver = StandInDriver()
+        engine = StandInEngine(driver, plan, graph)
+        return TensorRTSession(plan, driver, (engine.context(0), engine.context(1)))
+
+    return load
+
+
+def test_logits_and_greedy_tokens_are_eagers(session, tiny_model):
+    running = session(tiny_model)
+    rows = [np.random.default_rng(seed).integers(3, 128, size).tolist() for seed, size in ((0, 21), (1, 5))]
+    ids, mask = np.zeros((2, 21), np.int64), np.zeros((2, 21), np.int64)
+    for index, row in enumerate(rows):
+        ids[index, 21 - len(row) :], mask[index, 21 - len(row) :] = row, 1
+    found = running.prefill(ids, mask)
+    for _ in range(12):
+        chosen = []
+        for logits, row in zip(found, rows, strict=True):
+            with torch.inference_mode():
+                expected = tiny_model(torch.tensor([row])).logits[0, -1].numpy()
+            assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+            chosen.append(int(expected.argmax()))
+            assert int(logits.argmax()) == chosen[-1]
+            row.append(chosen[-1])
+        found = running.decode(np.array(chosen))
+
+
+@pytest.fixture(params=["dense", "moe"])
+def saved(request, random_model, tmp_path):
+    """A checkpoint on the disk, as `tiny.pth`, and its model."""
+    model = random_model(MiniMindConfig(**TINY, use_moe=request.param == "moe"))
+    torch.save(model.state_dict(), tmp_path / "tiny.pth")
+    return model, tmp_path / "tiny.pth"
+
+
+@pytest.mark.parametrize(("changed", "rows"), [(False, 3), (True, 3), (False, 1)])
+def test_verify_holds_a_plan_against_its_checkpoint(session, saved, monkeypatch, changed, rows):
+    model, checkpoint = saved
+    if changed:
+        model.model.layers[1].self_attn.o_proj.weight.data[3, 5] += 1.0
+    running = session(model, batch_size=rows)
+    monkeypatch.setattr(TensorRTSession, "load", lambda path: running)
+    verification = verify_artifact(running.facts.path, checkpoint)
+    assert bool(verification) is not changed
+    assert json.dumps(verification.to_json())
+    assert any("batches of three rows are left out" in note for note in verification.notes) is (rows == 1)
