@@ -55,8 +55,8 @@ dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel
 .PHONY: demo
 demo: setup ## export the bundled checkpoint to out/demo, and let it talk in English and in Chinese
 	$(BIN)/minimind-export onnx -o $(OUT)/demo --force
-	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "What is the capital of France?"
-	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "你是谁？"
+	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "Tell me a story about a fox."
+	$(BIN)/minimind-run --engine $(OUT)/demo --greedy --stats "法国的首都是哪里？"
 
 .PHONY: test
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-QUESTION = "What is the capital of France?"
+QUESTION = "Who are you?"
 OPENING = "Once upon a time"
 IDS = "1,2,3"
 
