@@ -32,9 +32,11 @@ def lazy_weight(
 
     def load() -> ir.TensorProtocol:
         wide = make().detach()
-        numbers = wide.to(TORCH_DTYPES[dtype]).contiguous()
-        _check_range(name, wide, numbers)
-        return ir.Tensor(_array(numbers), dtype, name=name)
+        numbers = wide.to(TORCH_DTYPES[dtype])
+        if dtype != ir.DataType.FLOAT:
+            _check_range(name, wide, numbers)
+        # NumPy transposes on one thread: on a busy machine PyTorch's several wait for one another far longer.
+        return ir.Tensor(np.asarray(_array(numbers), order="C"), dtype, name=name)
 
     return ir.LazyTensor(load, dtype, ir.Shape(shape), name=name)
 
