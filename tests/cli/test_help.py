@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+import sysconfig
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
+SCRIPTS = Path(sysconfig.get_path("scripts"))
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2")
 MODULE = {"minimind-export": "export_app", "minimind-run": "run_app", "minimind-bench": "bench_app"}
-HELP_SECONDS = 0.6
-"""Twice what help takes on an idle machine at most: this one may be busy."""
+HELP_SECONDS = 0.45
+"""Of processor time; 0.3 is the aim on an idle machine, this one may be busy."""
 
 
 @pytest.mark.parametrize("name", MODULE)
@@ -26,6 +28,7 @@ def test_version(command, name):
     [
         ("minimind-export",),
         ("minimind-export", "onnx"),
+        ("minimind-export", "engine"),
         ("minimind-export", "verify"),
         ("minimind-export", "inspect"),
         ("minimind-run",),
@@ -33,15 +36,11 @@ def test_version(command, name):
     ],
     ids=" ".join,
 )
-def test_help_has_examples_and_comes_at_once(command, words):
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        result = command(*words, "--help")
-        seconds.append(time.perf_counter() - started)
+def test_help_has_examples_and_comes_at_once(command, cpu_seconds, words):
+    result = command(*words, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert words == ("minimind-export",) or f"  {words[0]} " in result.stdout.partition("Examples:")[2]
-    assert min(seconds) < HELP_SECONDS
+    assert cpu_seconds(SCRIPTS / words[0], *words[1:], "--help") < HELP_SECONDS
 
 
 @pytest.mark.parametrize("module", MODULE.values())
