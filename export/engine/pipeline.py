@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
 from ..errors import ExportError
@@ -43,6 +44,7 @@ def build_engine(request: EngineRequest, progress: Progress | None = None) -> En
     _check(request)
     choice = choose_backend(request)
     _check_cache_form(request, choice)
+    _capabilities(request, choice, set())  # what no graph could change is told before one is exported
     with open_source(request, tell) as source:
         graph = StaticGraph.read(source.graph)
         if request.precision not in (None, graph.precision):
@@ -58,12 +60,7 @@ def _build(
 ) -> EngineResult:
     backend = choice.backend
     limits = choose_limits(request, graph)
-    capabilities = choose_capabilities(
-        request.compute_capabilities,
-        backend.name,
-        graph.stored_types(),
-        None if choice.device is None else choice.device.capability,
-    )
+    capabilities = _capabilities(request, choice, graph.stored_types())
     profiles = static_profiles(limits, graph.cache_of(limits.length))
     options = BuildOptions(profiles, capabilities, request.workspace, request.timing_cache)
     built = build_plan(backend, graph.for_parser(limits.length), graph.path, options, progress)
@@ -90,6 +87,11 @@ def _build(
         has_tokenizer=(plan.parent / TOKENIZER).is_file(),
         notes=(*source.notes, *(f"{backend.title}: {text}" for text in built.warnings)),
     )
+
+
+def _capabilities(request: EngineRequest, choice: Choice, types: set[int]) -> tuple[ComputeCapability, ...]:
+    device = None if choice.device is None else choice.device.capability
+    return choose_capabilities(request.compute_capabilities, choice.backend.name, types, device)
 
 
 def choose_limits(request: EngineRequest, graph: StaticGraph) -> Limits:
