@@ -65,7 +65,7 @@ class Artifact:
 
         Args:
             path: An artifact folder, an `.onnx` graph inside or outside of one, or a `.plan`.
-            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None takes the default one.
+            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
 
         Raises:
             ArtifactError: There is nothing there, a file is broken or of the wrong type, or a name leads outside.

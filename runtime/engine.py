@@ -99,7 +99,7 @@ class Engine:
             device: `auto`, `cpu` or `cuda`.
             threads: That one operator may use; None for the physical cores.
             max_length: Most tokens of prompt and answer together; None for what the model can do.
-            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None takes the default one.
+            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
 
         Raises:
             ArtifactError: A file of the artifact is missing, broken or of another kind.
