@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minimind_edge.minimind.checkpoint import CheckpointReport
-from minimind_edge.minimind.config import MiniMindConfig
 from minimind_edge.runtime.errors import ArtifactError
 
 from .architecture import describe_architecture
 from .json_file import read_json
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind.checkpoint import CheckpointReport
+    from minimind_edge.minimind.config import MiniMindConfig
 
 MANIFEST = "manifest.json"
 FORMAT = 1
