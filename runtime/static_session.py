@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from .errors import PromptError, UsageError
+from .rows import Rows, left_aligned
 from .session import Logits, TokenIds
-from .tensorrt.rows import Rows, left_aligned
 from .token_checks import check_positive, check_prompt, check_room, check_step
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..session import TokenIds
+from .session import TokenIds
 
 
 class Rows:
