@@ -12,6 +12,7 @@ from described_plan import PLAN_BYTES, describe_graph
 from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.engine import EngineRequest, build_engine
+from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig
@@ -130,3 +131,12 @@ def test_verify_holds_a_plan_against_its_checkpoint(session, saved, monkeypatch,
     assert bool(verification) is not changed
     assert json.dumps(verification.to_json())
     assert any("batches of three rows are left out" in note for note in verification.notes) is (rows == 1)
+
+
+def test_verify_needs_to_know_the_checkpoint(session, saved, monkeypatch):
+    running = session(saved[0])
+    plan = Plan.parse(running.facts.path, JsonObject({**running.facts.content, "config": None}, "model.plan.json"))
+    running.facts = plan
+    monkeypatch.setattr(TensorRTSession, "load", lambda path: running)
+    with pytest.raises(ExportError, match="was built from a graph alone"):
+        verify_artifact(plan.path)
