@@ -53,7 +53,7 @@ class Settings:
 
 def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None) -> Settings:
     """Return the settings of the bundled checkpoints; a step of the mixture takes longer, so it gets fewer of them."""
-    default_steps, second_stage = (800, 360) if moe else (1000, 440)
+    default_steps, second_stage = (1200, 360) if moe else (1520, 440)
     return Settings(moe=moe, seed=seed, steps=steps or default_steps, second_stage=second_stage)
 
 
