@@ -1,6 +1,6 @@
 """What making a graph costs, ours against PyTorch's exporter: seconds, and memory over what the model takes.
 
-    python benchmarks/graph_build.py [--models dense,moe] [--ways ort,portable,torch]
+    python benchmarks/graph_build.py [--models dense,moe] [--ways ort,portable,torch] [--keep FOLDER]
 
 Each measurement is a process of its own; the exporter's imports count, the model's do not. `torch` is
 `torch.onnx.export(dynamo=True)` of the model as it is, with the cache as flat inputs and outputs.
@@ -28,15 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="dense,moe")
     parser.add_argument("--ways", default="ort,portable,torch")
+    parser.add_argument("--keep", type=Path, help="folder to leave the graphs in, for graph_speed.py")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(*arguments.one)))
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(*arguments.one, arguments.keep or Path(folder))))
         return
     print(f"{'model':8}{'way':10}{'graph s':>10}{'file s':>10}{'MiB over the model':>20}{'nodes':>8}")
     for model in arguments.models.split(","):
         for way in arguments.ways.split(","):
             command = [sys.executable, __file__, "--one", model, way]
+            command += ["--keep", str(arguments.keep)] if arguments.keep else []
             result = subprocess.run(command, capture_output=True, text=True, check=True)
             row = json.loads(result.stdout.splitlines()[-1])
             print(
@@ -47,21 +50,20 @@ def main() -> None:
         print(f"{model}: {text}")
 
 
-def measure(kind: str, way: str) -> dict[str, float]:
-    """Make one graph in this process."""
+def measure(kind: str, way: str, folder: Path) -> dict[str, float]:
+    """Make one graph in this process and write it into a folder."""
     model = make_model(kind)
     base, start = peak_mib(), time.perf_counter()
     graph = by_torch(model) if way == "torch" else by_us(model, way)
     made = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        if way == "torch":
-            graph.save(path)
-        else:
-            from minimind_edge.export.graph import save_graph
+    path = folder / f"{kind}_{way}.onnx"
+    if way == "torch":
+        graph.save(path)
+    else:
+        from minimind_edge.export.graph import save_graph
 
-            save_graph(graph, path)
-        saved = time.perf_counter()
+        save_graph(graph, path)
+    saved = time.perf_counter()
     nodes = len(graph.model.graph if way == "torch" else graph.graph)
     return {
         "graph": made - start,
@@ -109,8 +111,15 @@ def by_torch(model):
         (ids, torch.ones(2, 7, dtype=torch.int64), ids, past),
         dynamo=True,
         verbose=False,
+        input_names=["input_ids", "attention_mask", "position_ids", *cache_names("past_key_values", config)],
+        output_names=["logits", *cache_names("present", config)],
         dynamic_shapes=(shape, shape, shape, [{0: free, 2: free}] * len(past)),
     )
+
+
+def cache_names(prefix: str, config) -> list[str]:
+    """Names of the cached tensors."""
+    return [f"{prefix}.{layer}.{part}" for layer in range(config.num_hidden_layers) for part in ("key", "value")]
 
 
 def peak_mib() -> float:
