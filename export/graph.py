@@ -20,6 +20,7 @@ from .portable import PortableDialect
 from .precision import DTYPES, check_precision
 from .quantize_qdq import QUANTIZATIONS, QuantizingWriter
 from .tensorrt_dialect import TensorRTDialect
+from .tensorrt_growing import GrowingTensorRTDialect
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
@@ -29,7 +30,9 @@ __all__ = ["build_graph", "save_graph"]
 Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
-IR_VERSIONS = {21: 10, 23: 11, 24: 12}
+CACHES = ("static", "growing")
+CACHE_PROPERTY = "minimind_edge.cache"
+IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
@@ -42,6 +45,8 @@ def build_graph(
     precision: str,
     max_length: int,
     progress: Progress | None = None,
+    *,
+    cache: str = "static",
 ) -> ir.Model:
     """Write a model as an ONNX graph with a cache; its weights are read when the graph is saved.
 
@@ -51,6 +56,7 @@ def build_graph(
         precision: See `precision.DTYPES`; logits are float32 always.
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
+        cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
 
     Raises:
         ExportError: A target or a precision that there is not, or a model that the target cannot hold.
@@ -58,7 +64,7 @@ def build_graph(
     """
     tell = progress or (lambda stage, done: None)
     check_precision(target, precision)
-    dialect_type, dtype = DIALECTS[target], DTYPES[precision]
+    dialect_type, dtype = _dialect(target, precision, cache), DTYPES[precision]
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_activation(model.config.hidden_act)
@@ -77,12 +83,30 @@ def build_graph(
         ir_version=IR_VERSIONS[dialect.opset],
         producer_name="minimind-edge",
         producer_version=importlib.metadata.version("minimind-edge"),
-        metadata_props=_metadata(model.config, target, precision, max_length),
+        metadata_props=_metadata(model.config, target, precision, max_length)
+        | ({CACHE_PROPERTY: cache} if target == "tensorrt" else {}),
     )
     tell("finishing the graph", WRITTEN)
     finishing_passes(target)(result)
     tell("graph", 1.0)
     return result
+
+
+def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
+    """The target's dialect.
+
+    Raises:
+        ExportError: There is no such cache, or none in this precision.
+    """
+    if cache not in CACHES:
+        raise ExportError(f"cache {cache!r} cannot be exported; choose {' or '.join(CACHES)}")
+    if (target, cache) != ("tensorrt", "growing"):
+        return DIALECTS[target]
+    if precision == "int4":
+        raise ExportError(
+            "int4 needs blocks of scales, which came with opset 21, and the growing cache is older; take int8"
+        )
+    return GrowingTensorRTDialect
 
 
 def _writer(model: MiniMindForCausalLM, precision: str) -> GraphWriter:

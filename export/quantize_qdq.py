@@ -54,7 +54,7 @@ class Quantization(ABC):
         """The integers [in, out] int8, and the scales, float32 but numbers that float16 holds."""
 
     @abstractmethod
-    def stored(self, integers: torch.Tensor, name: str) -> ir.Tensor:
+    def stored(self, integers: torch.Tensor, name: str) -> ir.TensorProtocol:
         """The integers as the file has them."""
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Int8PerChannel(Quantization):
         scales = _representable(weight.abs().amax(dim=0) / INT8_LIMIT)
         return (weight / scales).round().clamp(-INT8_LIMIT, INT8_LIMIT).to(torch.int8), scales
 
-    def stored(self, integers: torch.Tensor, name: str) -> ir.Tensor:
+    def stored(self, integers: torch.Tensor, name: str) -> ir.TensorProtocol:
         """See `Quantization.stored`."""
         return ir.Tensor(integers.numpy(), self.dtype, name=name)
 
@@ -115,7 +115,7 @@ class Int4PerBlock(Quantization):
             least = torch.minimum(error, least)
         return _rounded(blocks, scales).flatten(0, 1).to(torch.int8), scales.squeeze(1)
 
-    def stored(self, integers: torch.Tensor, name: str) -> ir.Tensor:
+    def stored(self, integers: torch.Tensor, name: str) -> ir.TensorProtocol:
         """See `Quantization.stored`."""
         return ir.Tensor(integers.numpy().astype(ml_dtypes.int4), self.dtype, name=name)
 

@@ -109,11 +109,7 @@ class TensorRTDialect(Dialect):
 
     def head_rows(self, x: ir.Value) -> ir.Value:
         """See `Dialect.head_rows`: one row of each chunk, [B, 1, H]."""
-        writer = self.writer
-        with writer.scope("last_index"):
-            column = writer.op("Unsqueeze", writer.cast(self.step.last_index, INT64), [1])
-            rows = writer.op("GatherND", x, column, shape=(BATCH, self.config.hidden_size), batch_dims=1)
-            return writer.op("Unsqueeze", rows, [1])
+        return last_rows(self.writer, x, self.step.last_index)
 
     def present_shape(self) -> tuple[str, int, str, int]:
         """See `Dialect.present_shape`."""
@@ -154,3 +150,16 @@ class TensorRTDialect(Dialect):
         writer = self.writer
         rotated = writer.op("RotaryEmbedding", writer.cast(x, FLOAT), self.cos, self.sin)
         return writer.cast(rotated, writer.dtype)
+
+
+def last_rows(writer: GraphWriter, x: ir.Value, last_index: ir.Value) -> ir.Value:
+    """One row of each chunk, [B, 1, H].
+
+    Args:
+        writer: Of the graph.
+        x: [B, S, H].
+        last_index: [B] int32, which one.
+    """
+    with writer.scope("last_index"):
+        column = writer.op("Unsqueeze", writer.cast(last_index, INT64), [1])
+        return writer.op("Unsqueeze", writer.op("GatherND", x, column, batch_dims=1), [1])

@@ -17,8 +17,14 @@ INPUTS = {
 }
 """What each target's graphs are given beside the cache."""
 
+GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
+"""The same of target `tensorrt` where the cache grows."""
+
 TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
 """Of these inputs."""
+
+CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
+"""How each target's graphs keep their cache, where the graph does not tell."""
 
 METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
@@ -40,6 +46,7 @@ class GraphFacts:
         precision: Of the weights, None where it doesn't tell.
         generation: Of the checkpoint, None where it doesn't tell.
         eos_token_ids: Ids that end a text, empty where it doesn't tell.
+        cache: `growing`, `shared` (one buffer for past and present) or `static` (as shared, each row by its own index).
     """
 
     target: str
@@ -52,6 +59,7 @@ class GraphFacts:
     precision: str | None
     generation: str | None
     eos_token_ids: tuple[int, ...]
+    cache: str
 
     @classmethod
     def read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
@@ -70,10 +78,12 @@ class GraphFacts:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
         target = target_of(metadata)
-        _check_names("inputs", (node.name for node in inputs), (*INPUTS[target], *pasts))
+        cache = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+        own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
+        _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
         _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
-        _check_types([nodes[name] for name in INPUTS[target]], {TOKEN_TYPES[target]})
+        _check_types([nodes[name] for name in own], {TOKEN_TYPES[target]})
         _check_types([nodes["logits"]], {"tensor(float)"})
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys())
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
@@ -92,6 +102,7 @@ class GraphFacts:
             precision=metadata.get(f"{METADATA_PREFIX}precision"),
             generation=metadata.get(f"{METADATA_PREFIX}generation"),
             eos_token_ids=_integers(metadata, "eos_token_id"),
+            cache=cache,
         )
 
 

@@ -57,6 +57,8 @@ class StaticOrtSession(StaticSession):
         self.facts = GraphFacts.read(
             session.get_inputs(), session.get_outputs(), session.get_modelmeta().custom_metadata_map
         )
+        if self.facts.cache != "static":
+            raise ArtifactError("the graph has the growing cache of older TensorRT, which is for engines only")
         self.device = "cuda" if CUDA in session.get_providers() else "cpu"
         self._session = session
         self._errors = onnxruntime_errors(onnxruntime)

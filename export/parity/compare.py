@@ -15,7 +15,7 @@ from .case import Case
 from .comparison import measure
 from .graph_file import expert_names, open_session, read_facts, with_outputs
 from .measurement import Flags, Measurement
-from .ort_runner import GrowingRunner, SharedBufferRunner
+from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport
 from .runner import GraphRunner
@@ -178,6 +178,8 @@ def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[
 
         return runner(load_graph(path, device="cpu"))
 
+    if (facts.target, facts.cache) == ("tensorrt", "growing"):
+        return [lambda: showing_experts(GrowingLastRunner)]
     if facts.target == "tensorrt":
         return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
     growing = [lambda: showing_experts(GrowingRunner)]

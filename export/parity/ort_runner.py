@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minimind_edge.runtime.graph_facts import GraphFacts, cache_names
 from minimind_edge.runtime.session_options import onnxruntime_errors, summary
 
-from .case import Chunk
+from .case import PADDING, Chunk
 from .runner import Presents, RunError, StepOutput
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class GrowingRunner:
 
     def step(self, chunk: Chunk) -> StepOutput:
         """Run a chunk and keep what it presents."""
-        feeds = _feeds(chunk) | dict(zip(self._past_names, self._past, strict=True))
+        feeds = self._feeds(chunk) | dict(zip(self._past_names, self._past, strict=True))
         names = ["logits", *self._present_names, *self._expert_names]
         with run_errors():
             logits, *rest = self._session.run(names, feeds)
@@ -60,6 +60,29 @@ class GrowingRunner:
     def presents(self) -> Presents:
         """What the last chunk presented."""
         return _paired(self._past)
+
+    @staticmethod
+    def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
+        """All but the cache."""
+        return _feeds(chunk)
+
+
+class GrowingLastRunner(GrowingRunner):
+    """The growing form of target `tensorrt`: int32, and the logits of each row's last real token alone."""
+
+    last_token_only = True
+
+    def step(self, chunk: Chunk) -> StepOutput:
+        """See `GrowingRunner.step`."""
+        output = super().step(chunk)
+        return StepOutput(output.logits[:, 0], output.experts)
+
+    @staticmethod
+    def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
+        real = chunk.layout != PADDING
+        last = np.where(real.any(1), real.shape[1] - 1 - real[:, ::-1].argmax(1), 0)
+        feeds = {**_feeds(chunk), "last_index": last}
+        return {name: array.astype(np.int32) for name, array in feeds.items()}
 
 
 class SharedBufferRunner:
@@ -103,7 +126,7 @@ class SharedBufferRunner:
         return _paired([buffer.numpy()[:, :, : self._length] for buffer in self._buffers])
 
 
-def _feeds(chunk: Chunk) -> dict[str, NDArray[np.int64]]:
+def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
     return {
         "input_ids": chunk.input_ids,
         "attention_mask": chunk.attention_mask,

@@ -218,4 +218,4 @@ def _finite(value: float) -> float | None:
 
 
 def _at_most(bound: float) -> str:
-    return f"<= {bound:.2e}"
+    return f"<= {bound:.2e}" if math.isfinite(bound) else ""

@@ -12,7 +12,7 @@ from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.graph_facts import GraphFacts
 from minimind_edge.runtime.kv_cache import GrowingCache, SharedCache
 
-FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, ())
+FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, (), "shared")
 NAMES = ["past_key_values.0.key", "past_key_values.0.value"], ["present.0.key", "present.0.value"]
 
 

@@ -1,0 +1,73 @@
+"""The growing form of the `tensorrt` dialect, for parsers that are older than `TensorScatter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, GraphInputs, StepInputs, cache_inputs
+from .errors import ExportError
+from .graph_writer import GraphWriter, graph_input
+from .portable import PortableDialect
+from .tensorrt_dialect import last_rows
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+
+NEWER_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+"""What came with opset 20."""
+
+
+@dataclass(frozen=True)
+class GrowingInputs(StepInputs):
+    """The inputs of a graph whose cache grows, all int32: rows have the same slots, padding included.
+
+    Attributes:
+        last_index: [B] int32, of which of the S tokens the logits are wanted.
+    """
+
+    last_index: ir.Value
+
+    @classmethod
+    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> GrowingInputs:
+        """See `GraphInputs.of`."""
+        return cls(
+            input_ids=graph_input("input_ids", INT32, (BATCH, SEQUENCE)),
+            past=cache_inputs(config, dtype, PAST),
+            attention_mask=graph_input("attention_mask", INT32, (BATCH, TOTAL)),
+            position_ids=graph_input("position_ids", INT32, (BATCH, SEQUENCE)),
+            last_index=graph_input("last_index", INT32, (BATCH,)),
+        )
+
+    def values(self) -> list[ir.Value]:
+        """See `GraphInputs.values`."""
+        return [
+            self.input_ids,
+            self.attention_mask,
+            self.position_ids,
+            self.last_index,
+            *(value for pair in self.past for value in pair),
+        ]
+
+
+class GrowingTensorRTDialect(PortableDialect):
+    """Opset 19, which TensorRT 10.3 of JetPack 6 parses; past and present are two buffers that take turns."""
+
+    opset = 19
+    inputs: type[GraphInputs] = GrowingInputs
+    logits_rows = 1
+    step: GrowingInputs
+
+    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: GrowingInputs, max_length: int) -> None:
+        if model.config.hidden_act in NEWER_ACTIVATIONS:
+            raise ExportError(
+                f"hidden_act {model.config.hidden_act!r} needs opset 20, and the growing cache is for parsers of opset "
+                f"{self.opset}; take the static one"
+            )
+        super().__init__(writer, model, step, max_length)
+
+    def head_rows(self, x: ir.Value) -> ir.Value:
+        """See `Dialect.head_rows`: one row of each chunk, [B, 1, H]."""
+        return last_rows(self.writer, x, self.step.last_index)
