@@ -140,3 +140,21 @@ def test_verify_needs_to_know_the_checkpoint(session, saved, monkeypatch):
     monkeypatch.setattr(TensorRTSession, "load", lambda path: running)
     with pytest.raises(ExportError, match="was built from a graph alone"):
         verify_artifact(plan.path)
+
+
+def test_a_plan_is_an_engine_like_any_other(session, saved, monkeypatch):
+    """`Engine.load` opens it by its name; its greedy text is eager's."""
+    from minimind_edge.runtime import Engine, SamplingParams
+
+    model, _ = saved
+    running = session(model)
+    monkeypatch.setattr(TensorRTSession, "load", lambda path, max_length=None: running)
+    engine = Engine.load(running.facts.path)
+    assert engine.stop_token_ids == running.facts.eos_token_ids == (2,)
+    text = [5, 9, 70, 33]
+    result = engine.generate(text, params=SamplingParams(greedy=True), max_new_tokens=12, ignore_eos=True)
+    for token in result.token_ids:
+        with torch.inference_mode():
+            assert token == int(model(torch.tensor([text])).logits[0, -1].argmax())
+        text = [*text, token]
+    assert len(result.token_ids) == 12
