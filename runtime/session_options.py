@@ -10,6 +10,8 @@ from .environment import physical_cores
 SILENT = 4
 """ONNX Runtime's log level that prints nothing but what ends the process: errors are raised, and reported once."""
 
+INTEGER_WEIGHTS, FLOAT32_ACTIVATIONS = "session.qdq_matmulnbits_accuracy_level", "1"
+
 MAX_SUMMARY = 300
 """Most characters of an error of ONNX Runtime that are quoted."""
 
@@ -29,6 +31,8 @@ def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
     options.intra_op_num_threads = threads or physical_cores() or 0  # 0: as ONNX Runtime sees fit
     # Every step has another length: a plan of its memory would be made anew, and kept, for each.
     options.enable_mem_pattern = False
+    # Weights in front of which a DequantizeLinear stands would else meet activations rounded to eight bits.
+    options.add_session_config_entry(INTEGER_WEIGHTS, FLOAT32_ACTIVATIONS)
     return options
 
 
