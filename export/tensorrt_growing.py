@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, GraphInputs, StepInputs, cache_inputs
+from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, StepInputs, cache_inputs
 from .errors import ExportError
 from .graph_writer import GraphWriter, graph_input
 from .portable import PortableDialect
@@ -56,7 +56,7 @@ class GrowingTensorRTDialect(PortableDialect):
     """Opset 19, which TensorRT 10.3 of JetPack 6 parses; past and present are two buffers that take turns."""
 
     opset = 19
-    inputs: type[GraphInputs] = GrowingInputs
+    inputs = GrowingInputs
     logits_rows = 1
     step: GrowingInputs
 
