@@ -1,0 +1,61 @@
+"""An artifact of target `tensorrt`: its files, and that it answers as any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minimind_edge.export.pipeline import export_onnx
+from minimind_edge.export.request import ExportRequest
+from minimind_edge.runtime import Engine, SamplingParams
+from minimind_edge.runtime.errors import UsageError
+
+PROMPT = [5, 9, 2, 7, 11]
+
+
+def answer(folder: Path, precision: str | None = None) -> tuple[int, ...]:
+    engine = Engine.load(folder, device="cpu", threads=1, precision=precision)
+    result = engine.generate(PROMPT, params=SamplingParams(greedy=True), max_new_tokens=12, ignore_eos=True)
+    return tuple(result.token_ids)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled dense demo in float32, int8 and int4."""
+    folder = tmp_path_factory.mktemp("tensorrt") / "demo"
+    for precision in ("int4", "fp32", "int8"):
+        export_onnx(ExportRequest(output=folder, target="tensorrt", precision=precision, max_length=64, verify=False))
+    return folder
+
+
+def test_files(artifact: Path) -> None:
+    content = json.loads((artifact / "manifest.json").read_text())
+    entries = [(entry["file"], entry["precision"], entry["target"], entry["opset"]) for entry in content["graphs"]]
+    assert entries == [
+        ("onnx/model.onnx", "fp32", "tensorrt", 24),
+        ("onnx/model_q8.onnx", "int8", "tensorrt", 24),
+        ("onnx/model_q4.onnx", "int4", "tensorrt", 24),
+    ]
+    assert not (artifact / "genai_config.json").exists(), "onnxruntime-genai does not load such graphs"
+
+
+def test_it_answers_as_the_portable_graph(artifact: Path, tmp_path: Path) -> None:
+    portable = tmp_path / "portable"
+    export_onnx(ExportRequest(output=portable, target="portable", max_length=64, verify=False))
+    assert answer(artifact) == answer(portable)
+
+
+def test_integers_answer_too(artifact: Path) -> None:
+    expected = answer(artifact)
+    same = sum(one == other for one, other in zip(answer(artifact, "int8"), expected, strict=True))
+    assert same >= 6, "int8 departs from float32 at once"
+    assert len(answer(artifact, "int4")) == 12
+
+
+def test_integers_are_for_tensorrt(tmp_path: Path) -> None:
+    request = ExportRequest(output=tmp_path / "no", target="portable", precision="int4")
+    with pytest.raises(UsageError, match="target portable comes in fp32 and fp16, not in int4"):
+        export_onnx(request)
+    assert not (tmp_path / "no").exists()
