@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ExportError
+from ..memory import return_freed_memory
 from .bfloat16_graph import float32_copy
 from .case import Case
 from .comparison import measure
@@ -44,6 +45,7 @@ def compare(
     precision: str,
     steps: int | None = None,
     thorough: bool = False,
+    release: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare a graph with eager PyTorch: by onnxruntime, for `ort` in one shared buffer too, and by the runtime.
@@ -57,6 +59,7 @@ def compare(
         precision: Picks the bounds, see `tolerance_of`.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: More prompts, more ways to cut them.
+        release: Let go of the model's weights once eager's results are there: it is of no use afterwards.
         progress: Called with a runner's name and the share of the whole that is done.
 
     Returns:
@@ -81,6 +84,7 @@ def compare(
             target=target,
             precision=precision,
             steps=steps,
+            release=release,
             progress=progress,
         )
 
@@ -94,6 +98,7 @@ def compare_runners(
     target: str,
     precision: str,
     steps: int,
+    release: bool = False,
     progress: Progress | None = None,
     shows_experts: bool = True,
 ) -> ParityReport:
@@ -108,6 +113,7 @@ def compare_runners(
         target: For the report.
         precision: For the report.
         steps: Greedy tokens; with none the report fails.
+        release: See `compare`.
         progress: See `compare`.
         shows_experts: Whether a runner shows the experts that it chose: a report without them fails then.
 
@@ -116,7 +122,11 @@ def compare_runners(
     """
     started, tell = time.perf_counter(), progress or (lambda name, done: None)
     tell("eager", 0.0)
+    return_freed_memory()
     references = _references(model, suite, steps)
+    if release:
+        model.to("meta")
+        return_freed_memory()
     comparable: dict[str, Flags] = {}
     measurements: list[Measurement] = []
     for index, make_runner in enumerate(runners):
@@ -129,6 +139,7 @@ def compare_runners(
                 if one.case_comparable is not None:
                     comparable.setdefault(case.name, one.case_comparable)
         del runner
+        return_freed_memory()
     return ParityReport.of(
         measurements,
         tolerance,
