@@ -10,8 +10,8 @@ import sys
 def return_freed_memory() -> None:
     """Hand what was freed back to the system, where the C library can (glibc).
 
-    It keeps freed blocks for later ones of like sizes; ONNX Runtime's are of other sizes than PyTorch's, so that without
-    this an export's peak is the sum of what never existed together.
+    It keeps freed blocks for later ones of like sizes; ONNX Runtime's are of other sizes than PyTorch's, so that
+    without this an export's peak is the sum of what never existed together.
     """
     gc.collect()
     if sys.platform == "linux":

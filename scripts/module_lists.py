@@ -1,0 +1,51 @@
+"""Keep the lists of files in docs/architecture.md true: one line a file, taken from the first line of its docstring.
+
+Usage: module_lists.py [--check]
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGES = ("cli", "export", "minimind", "runtime")
+LIST = re.compile(r"(<!-- files of (?P<folder>[\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def summary(path: Path) -> str:
+    """The first line of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0]
+
+
+def table(folder: str) -> str:
+    """The modules of a folder, without those of folders in it."""
+    modules = sorted(path for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py")
+    return "".join(["| file | |\n|---|---|\n", *(f"| `{path.name}` | {summary(path)} |\n" for path in modules)])
+
+
+def main() -> int:
+    """Write the page, or with `--check` return 1 where it is not what would be written."""
+    old = PAGE.read_text(encoding="utf-8")
+    new = LIST.sub(lambda found: f"{found[1]}{table(found['folder'])}{found[3]}", old)
+    listed = {found["folder"] for found in LIST.finditer(old)}
+    modules = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py")
+    missing = {path.parent.relative_to(ROOT).as_posix() for path in modules} - listed
+    for folder in sorted(missing):
+        print(f"module_lists: docs/architecture.md has no list of {folder}", file=sys.stderr)
+    if "--check" not in sys.argv:
+        PAGE.write_text(new, encoding="utf-8")
+    elif old != new:
+        print(
+            "module_lists: docs/architecture.md is behind the files; run python scripts/module_lists.py",
+            file=sys.stderr,
+        )
+    return int(bool(missing) or ("--check" in sys.argv and old != new))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
