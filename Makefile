@@ -62,9 +62,10 @@ demo: setup ## export the bundled checkpoint to out/demo, and let it talk in Eng
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
 
 .PHONY: lint
-lint: $(VENV)/.dependencies ## ruff check and ruff format --check
+lint: $(VENV)/.dependencies ## ruff check, ruff format --check, and the lists in docs/architecture.md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/module_lists.py --check
 
 .PHONY: format
 format: $(VENV)/.dependencies ## let ruff format and mend what it can

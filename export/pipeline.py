@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
+from .artifact.destination import Destination, choose_folder, plan_destination
+from .artifact.genai_config import genai_config
+from .artifact.hf_config import generation_config, model_config
+from .artifact.json_file import write_json
+from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.staging import staged_folder
+from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from .bundled import bundled_checkpoint
-from .destination import Destination, choose_folder, plan_destination
 from .errors import ParityError
-from .genai_config import genai_config
-from .hf_config import generation_config, model_config
-from .json_file import write_json
-from .manifest import MANIFEST, graph_entry, manifest
-from .precision import check_precision
+from .graph.precision import check_precision
 from .request import ExportRequest, ExportResult
-from .staging import staged_folder
-from .tokenizer_files import TokenizerFiles, find_tokenizer
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
@@ -119,7 +119,7 @@ def _tokenizer(
         )
     rows = loaded.model.config.vocab_size
     if found.size <= rows:
-        return found, (f"tokenizer {found.path}",)
+        return found, () if found.path.parent == loaded.report.tokenizer else (f"tokenizer {found.path}",)
     mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
     if request.tokenizer is not None:
         raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")

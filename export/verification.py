@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.errors import ArtifactError
 
+from .artifact.json_file import read_json
+from .artifact.manifest import MANIFEST, file_sha256, is_artifact
 from .bundled import bundled_checkpoints
 from .errors import ExportError
-from .json_file import read_json
-from .manifest import MANIFEST, file_sha256, is_artifact
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import LoadedCheckpoint

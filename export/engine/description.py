@@ -10,7 +10,7 @@ from typing import Any
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import FORMAT
 
-from ..manifest import file_sha256
+from ..artifact.manifest import file_sha256
 from .builder import TensorInfo
 from .profiles import Limits, Profile
 from .static_graph import StaticGraph

@@ -9,7 +9,7 @@ from typing import Any
 
 from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES, Plan
 
-from ..inspection_table import Inspection, Section, byte_count
+from ..inspection.table import Inspection, Section, byte_count
 
 
 @dataclass(frozen=True)

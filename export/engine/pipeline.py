@@ -8,9 +8,9 @@ from minimind_edge.runtime.errors import UsageError
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
+from ..artifact.manifest import is_artifact
+from ..artifact.tokenizer_files import TOKENIZER
 from ..errors import ExportError
-from ..manifest import is_artifact
-from ..tokenizer_files import TOKENIZER
 from .builder import BuildOptions, build_plan
 from .capabilities import choose_capabilities
 from .choice import Choice, choose_backend

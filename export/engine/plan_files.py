@@ -11,8 +11,8 @@ from typing import Any
 
 from minimind_edge.runtime.tensorrt.plan import sidecar_path
 
-from ..json_file import write_json
-from ..tokenizer_files import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
+from ..artifact.json_file import write_json
+from ..artifact.tokenizer_files import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
 
 COMPANIONS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, "generation_config.json", "config.json")
 """Files of an artifact that a plan's folder needs to take and give text."""

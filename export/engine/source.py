@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..artifact.json_file import read_json
+from ..artifact.manifest import MANIFEST, is_artifact
 from ..errors import ExportError
-from ..json_file import read_json
-from ..manifest import MANIFEST, is_artifact
 from .monitor import Progress
 from .request import EngineRequest
 

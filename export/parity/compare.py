@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ExportError
-from ..memory import return_freed_memory
 from .bfloat16_graph import float32_copy
 from .case import Case
 from .comparison import measure
 from .graph_file import expert_names, open_session, read_facts, with_outputs
 from .measurement import Flags, Measurement
+from .memory import return_freed_memory
 from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport

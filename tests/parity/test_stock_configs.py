@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from minimind_edge.export.hf_config import generation_config, model_config, stock_model_type
+from minimind_edge.export.artifact.hf_config import generation_config, model_config, stock_model_type
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 SMALL: dict[str, Any] = {

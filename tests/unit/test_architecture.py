@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from minimind_edge.export.architecture import describe_architecture
+from minimind_edge.export.artifact.architecture import describe_architecture
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 TINY = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 96}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minimind_edge.export.destination import choose_folder, plan_destination
+from minimind_edge.export.artifact.destination import choose_folder, plan_destination
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime.errors import UsageError
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from minimind_edge.export.graph_writer import GraphWriter, Result, graph_input
+from minimind_edge.export.graph.writer import GraphWriter, Result, graph_input
 
 FLOAT, FLOAT16, INT64, BOOL = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.BOOL
 

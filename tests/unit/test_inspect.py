@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from minimind_edge.export.architecture import describe_architecture
+from minimind_edge.export.artifact.architecture import describe_architecture
 from minimind_edge.export.inspection import inspect_path
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 from minimind_edge.minimind.errors import CheckpointError

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from minimind_edge.export.onnx_file import DATA_ALIGNMENT, _varint, save_graph
+from minimind_edge.export.graph.onnx_file import DATA_ALIGNMENT, _varint, save_graph
 
 ROWS, COLUMNS = 40, 16
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from minimind_edge.export.passes import FuseSkipNorm
+from minimind_edge.export.graph.passes import FuseSkipNorm
 
 FLOAT = ir.DataType.FLOAT
 SHAPE = ["batch_size", "sequence_length", 4]

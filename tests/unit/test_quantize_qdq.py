@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minimind_edge.export.quantize_qdq import Int4PerBlock, Int8PerChannel
+from minimind_edge.export.graph.quantize_qdq import Int4PerBlock, Int8PerChannel
 
 
 def test_int8_has_a_scale_for_each_output() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind_edge.export.staging import staged_folder
+from minimind_edge.export.artifact.staging import staged_folder
 
 
 def _names(folder: Path) -> set[str]:

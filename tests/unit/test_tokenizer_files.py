@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer, models
 
-from minimind_edge.export.tokenizer_files import find_tokenizer, read_tokenizer
+from minimind_edge.export.artifact.tokenizer_files import find_tokenizer, read_tokenizer
 from minimind_edge.runtime.errors import ArtifactError
 
 

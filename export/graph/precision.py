@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from minimind_edge.runtime.errors import UsageError
 
-from .errors import ExportError
+from ..errors import ExportError
 
 DTYPES = {
     "fp32": ir.DataType.FLOAT,

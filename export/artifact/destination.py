@@ -8,9 +8,9 @@ from typing import Any
 
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
+from ..request import ExportRequest
 from .json_file import read_json
 from .manifest import MANIFEST, is_artifact
-from .request import ExportRequest
 
 
 @dataclass(frozen=True)

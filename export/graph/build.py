@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from ..errors import ExportError
 from .decoder import DecoderGraph
 from .dialect import Dialect
-from .errors import ExportError
-from .graph_writer import GraphWriter
 from .layers import check_activation
-from .onnx_file import save_graph
-from .ort_dialect import OrtDialect
+from .ort import OrtDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
 from .precision import DTYPES, check_precision
 from .quantize_qdq import QUANTIZATIONS, QuantizingWriter
-from .tensorrt_dialect import TensorRTDialect
+from .tensorrt import TensorRTDialect
 from .tensorrt_growing import GrowingTensorRTDialect
+from .writer import GraphWriter
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
-__all__ = ["build_graph", "save_graph"]
 
 Progress = Callable[[str, float], None]
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from .dialect import BATCH, BOOL, FLOAT, HIDDEN, INT64, SEQUENCE, TOTAL, Dialect, KeyValue, StepInputs
-from .graph_writer import GraphWriter, Result
 from .layers import static_experts
+from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindForCausalLM, MOEFeedForward, RMSNorm

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from .errors import ExportError
+from ..errors import ExportError
 
 TORCH_DTYPES = {
     ir.DataType.FLOAT: torch.float32,

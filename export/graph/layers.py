@@ -10,9 +10,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from ..errors import ExportError
 from .dialect import FLOAT, INT64, topk_indices_name
-from .errors import ExportError
-from .graph_writer import GraphWriter, Result
+from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import FeedForward, MOEFeedForward, MoEGate

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from minimind_edge.minimind import MOEFeedForward
 
 from .dialect import BATCH, FLOAT, Dialect, KeyValue
-from .graph_writer import GraphWriter
 from .layers import feed_forward, linear, total
+from .writer import GraphWriter
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, FeedForward, MiniMindBlock, MiniMindForCausalLM

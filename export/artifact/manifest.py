@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-TOOLS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy")
+TOOLS = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "numpy")
 
 
 def is_artifact(folder: Path) -> bool:

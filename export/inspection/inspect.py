@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minimind_edge.runtime.errors import ArtifactError
 
-from .inspection_table import Inspection, Section
+from .table import Inspection, Section
 
 __all__ = ["Inspection", "Section", "inspect_path"]
 
@@ -31,20 +31,20 @@ def inspect_path(path: str | PathLike[str]) -> Inspection:
 
 
 def _read(path: Path) -> Inspection:
-    from .artifact_inspection import ArtifactInspection, has_graphs
+    from .artifact import ArtifactInspection, has_graphs
 
     if path.is_dir() and has_graphs(path):
         return ArtifactInspection.read(path)
     if path.is_dir() and (path / "model.plan").is_file():
         path = path / "model.plan"
     if path.suffix == ".plan":
-        from .engine.inspection import PlanInspection
+        from ..engine.inspection import PlanInspection
 
         return PlanInspection.read(path)
     if path.suffix == ".onnx":
-        from .graph_inspection import GraphInspection
+        from .graph import GraphInspection
 
         return GraphInspection.read(path)
-    from .checkpoint_inspection import CheckpointInspection
+    from .checkpoint import CheckpointInspection
 
     return CheckpointInspection.read(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.errors import ArtifactError
 
-from .inspection_table import Inspection, Section, byte_count
+from .table import Inspection, Section, byte_count
 
 if TYPE_CHECKING:
     import onnx

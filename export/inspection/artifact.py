@@ -10,9 +10,9 @@ from typing import Any
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.json_object import JsonObject
 
-from .graph_inspection import GraphInspection
-from .inspection_table import Inspection, Section, architecture_section, byte_count
-from .manifest import MANIFEST
+from ..artifact.manifest import MANIFEST
+from .graph import GraphInspection
+from .table import Inspection, Section, architecture_section, byte_count
 
 
 @dataclass(frozen=True)

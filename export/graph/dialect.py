@@ -11,7 +11,7 @@ from torch import nn
 
 from minimind_edge.minimind import RMSNorm
 
-from .graph_writer import GraphWriter, graph_input
+from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir import passes
 
-from ..graph_writer import MICROSOFT
+from ..writer import MICROSOFT
 
 
 class FuseSkipNorm(passes.InPlacePass):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from ..errors import ExportError
 from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, StepInputs, cache_inputs
-from .errors import ExportError
-from .graph_writer import GraphWriter, graph_input
 from .portable import PortableDialect
-from .tensorrt_dialect import last_rows
+from .tensorrt import last_rows
+from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .architecture import describe_architecture, kv_values_per_token
-from .inspection_table import Inspection, Section, architecture_section, byte_count
+from ..artifact.architecture import describe_architecture, kv_values_per_token
+from .table import Inspection, Section, architecture_section, byte_count
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig

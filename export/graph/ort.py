@@ -9,6 +9,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from ..errors import ExportError
 from .dialect import (
     BATCH,
     BOOL,
@@ -22,9 +23,8 @@ from .dialect import (
     StepInputs,
     topk_indices_name,
 )
-from .errors import ExportError
-from .graph_writer import MICROSOFT, GraphWriter, Operand, Result
 from .layers import experts_of, router_logits, static_experts
+from .writer import MICROSOFT, GraphWriter, Operand, Result
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindForCausalLM, MOEFeedForward, RMSNorm

@@ -14,7 +14,7 @@ import ml_dtypes
 import onnx_ir as ir
 import torch
 
-from .graph_writer import GraphWriter, initializer
+from .writer import GraphWriter, initializer
 
 HEAD = "lm_head.weight"
 """Stays as it is, as an embedding that is the head too does: its errors are the logits' own."""

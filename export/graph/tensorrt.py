@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from .dialect import BATCH, BOOL, FLOAT, INT32, INT64, SEQUENCE, Dialect, GraphInputs, KeyValue, cache_inputs
-from .graph_writer import GraphWriter, graph_input
 from .layers import static_experts
+from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm

@@ -1,0 +1,1 @@
+"""The artifact folder: where it goes, and every file in it but the graph."""

@@ -1,0 +1,7 @@
+"""What a path is: a checkpoint, a graph, an artifact or a plan."""
+
+from __future__ import annotations
+
+from .inspect import inspect_path
+
+__all__ = ["inspect_path"]
