@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .choices import Precision, Target
-from .next_command import run_command
+from .next_command import engine_command, run_command
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -101,5 +101,8 @@ def show_result(result: ExportResult) -> None:
         print_parity(result.parity)
     print(f"wrote {result.graph}")
     print("try it:")
-    line = run_command(result.folder, takes_text=result.has_tokenizer, is_chat=result.has_chat_template)
+    if all(graph["precision"] == Precision.BF16.value for graph in result.manifest["graphs"]):
+        line = engine_command(result.folder)
+    else:
+        line = run_command(result.folder, takes_text=result.has_tokenizer, is_chat=result.has_chat_template)
     print(f"  {line}")

@@ -1,4 +1,4 @@
-"""The `minimind-run` line that an export ends with, for people to try next."""
+"""The line that an export ends with, for people to try next."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def run_command(artifact: Path, *, takes_text: bool, is_chat: bool) -> str:
     """
     prompt = [QUESTION if is_chat else OPENING] if takes_text else ["--ids", IDS]
     return shlex.join(["minimind-run", "--engine", str(artifact), *prompt])
+
+
+def engine_command(artifact: Path) -> str:
+    """The line for an artifact that no ONNX Runtime calculates with: build its plan.
+
+    Args:
+        artifact: the folder.
+    """
+    return shlex.join(["minimind-export", "engine", str(artifact), "-o", str(artifact / "model.plan")])
