@@ -231,3 +231,16 @@ def test_a_context_beyond_the_models_is_refused(saved: Any, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="max_position_embeddings"):
         export_onnx(request_of(saved("minimind2"), tmp_path / "artifact", max_length=4097))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["portable", "ort"])
+@pytest.mark.parametrize("kind", ["minimind2", "minimind2 moe", "minimind3", "minimind3 moe"])
+def test_two_hundred_greedy_tokens_are_eagers(saved: Any, kind: str, target: str, tmp_path: Path) -> None:
+    checkpoint, folder = saved(kind), tmp_path / "artifact"
+    export_onnx(request_of(checkpoint, folder, target=target, verify=False))
+    (graph,) = verify_artifact(folder, checkpoint.path).graphs
+    assert graph.report, graph.report.failures
+    assert graph.report.greedy == (200, 200)
+    equal, compared = graph.report.experts
+    assert equal == compared
+    assert (compared > 0) == ("moe" in kind)
