@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.json_object import JsonObject
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -21,12 +21,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ArtifactError: The file is no UTF-8, no JSON, or its top level is no object.
+        ArtifactError: It cannot be read as one; see `JsonObject.read`.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{path} must hold a JSON object, found {type(value).__name__}")
-    return value
+    return dict(JsonObject.read(path))
