@@ -26,15 +26,14 @@ def train_tokenizer(seed: int, vocab_size: int = VOCAB_SIZE, documents: int = TR
     """Train a tokenizer on the first `documents` of the training split.
 
     Each Chinese character is a word of its own: merges across characters would turn whole phrasings into single tokens,
-    and a phrasing that training never used would then come in pieces that training never saw.
+    and a phrasing that training never used would then come in pieces that training never saw. Only training needs the
+    split: a tokenizer without merges across characters has nothing to split, and onnxruntime-genai's tokenizer knows no
+    such pattern.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex("[\u4e00-\u9fff]"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    characters = pre_tokenizers.Split(Regex("[\u4e00-\u9fff]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([characters, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -43,6 +42,7 @@ def train_tokenizer(seed: int, vocab_size: int = VOCAB_SIZE, documents: int = TR
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(seed, documents), trainer)
+    tokenizer.pre_tokenizer = words
     return tokenizer
 
 
