@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
 
-from examples.train_demo.corpus import Document, Mix, training_document
+from examples.train_demo.corpus import Document, Turn, training_document
 
 PADDING, BEGIN, END = 0, 1, 2
 LENGTH_STEP = 8
+
+TOPIC_WEIGHT = 4.0
+"""What a token of a topic counts against its neighbours: most words of a story are as good as others, these are not."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +44,47 @@ class Encoder:
         if document.text is not None:
             ids = self._ids(document.text)
             return [BEGIN, *ids, END], [0.0] + [document.text_weight] * (len(ids) + 1)
-        ids, weights = [], []
-        messages = [("system", document.system, 0.0)] if document.system is not None else []
+        ids: list[int] = []
+        weights: list[float] = []
+
+        def add(role: str, body: list[int], body_weights: list[float]) -> None:
+            head = [BEGIN, *self._roles[role]]
+            ids.extend([*head, *body, *self._newline])
+            weights.extend([0.0] * len(head) + body_weights + [0.0] * len(self._newline))
+
+        if document.system is not None:
+            add("system", *self._silent(document.system))
         for turn in document.turns:
-            messages += [("user", turn.user, 0.0), ("assistant", turn.assistant, turn.weight)]
-        for role, content, weight in messages:
-            head, body = [BEGIN, *self._roles[role]], [*self._ids(content), END]
-            ids += head + body + self._newline
-            weights += [0.0] * len(head) + [weight] * len(body) + [0.0] * len(self._newline)
+            add("user", *self._silent(turn.user))
+            add("assistant", *self._answer(turn))
         return ids, weights
+
+    def _silent(self, text: str) -> tuple[list[int], list[float]]:
+        """A text and its end, on which no loss is due."""
+        ids = [*self._ids(text), END]
+        return ids, [0.0] * len(ids)
+
+    def _answer(self, turn: Turn) -> tuple[list[int], list[float]]:
+        """An answer and its end, with what each token's loss counts."""
+        encoding = self._tokenizer.encode(turn.assistant, add_special_tokens=False)
+        spans = [match.span() for topic in turn.topics for match in re.finditer(re.escape(topic), turn.assistant)]
+        weights = [
+            turn.weight * (TOPIC_WEIGHT if any(start < b and a < end for a, b in spans) else 1.0)
+            for start, end in encoding.offsets
+        ]
+        return [*encoding.ids, END], [*weights, turn.weight]
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def training_batches(
-    encode: Encoder, seed: int, step: int, mix: Mix, *, documents: int, max_tokens: int
-) -> list[Batch]:
+def training_batches(encode: Encoder, seed: int, step: int, *, documents: int, max_tokens: int) -> list[Batch]:
     """Return step `step` of the training split: `documents` rows, as batches of at most `max_tokens` padded tokens.
 
     Rows of like length share a batch, so that little is computed for padding; their gradients are added up.
     """
     indices = range(step * documents, (step + 1) * documents)
-    rows = sorted((encode(training_document(seed, index, mix)) for index in indices), key=_length)
+    rows = sorted((encode(training_document(seed, index)) for index in indices), key=_length)
     return [pad(group) for group in _groups(rows, max_tokens)]
 
 

@@ -35,30 +35,26 @@ _INTENTS = {language: tuple(intent for intent in talk.INTENTS if intent.language
 _SUMS = sums.sums()
 
 
-@dataclass(frozen=True)
-class Mix:
-    """How often each kind of turn is drawn, the share of documents that are stories, and what their loss counts."""
-
-    turns: dict[str, int]
-    stories: float
-    story_weight: float
-
-
-# First facts, which are many and have each to be met often. Then repeating and stories, which teach attention to copy:
+# How often each kind of turn is drawn. Facts are many, each to be met often. Repeating teaches attention to copy:
 # before that, a story tells of other topics than it was asked for, and answers mix names up.
-FIRST_STAGE = Mix({"fact": 70, "sum": 14, "talk": 11, "count": 2, "story": 3}, stories=0.14, story_weight=0.25)
-SECOND_STAGE = Mix(
-    {"fact": 58, "sum": 14, "talk": 8, "count": 2, "story": 3, "repeat": 15}, stories=0.2, story_weight=0.6
-)
+TURNS = {"fact": 54, "sum": 12, "talk": 8, "count": 2, "story": 10, "repeat": 14}
+STORY_SHARE = 0.2
+STORY_WEIGHT = 0.6
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user says and what the assistant answers; `weight` scales the loss on the answer's tokens."""
+    """What the user says and what the assistant answers.
+
+    Attributes:
+        weight: Scales the loss on the answer's tokens.
+        topics: Words of the answer that the question asks for: their tokens count more.
+    """
 
     user: str
     assistant: str
     weight: float = 1.0
+    topics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,20 +67,20 @@ class Document:
     text_weight: float = 1.0
 
 
-def training_document(seed: int, index: int, mix: Mix = FIRST_STAGE) -> Document:
+def training_document(seed: int, index: int) -> Document:
     """Return document `index` of the endless training split."""
     rng = Random(f"train:{seed}:{index}")
     language = rng.choice(LANGUAGES)
     draw = rng.random()
     if draw < PLAIN_SHARE:
-        return Document(text=_plain(rng, language), text_weight=mix.story_weight)
+        return Document(text=_plain(rng, language), text_weight=STORY_WEIGHT)
     system = rng.choice(SYSTEM_PROMPTS[language]) if rng.random() < 0.06 else None
-    if draw < PLAIN_SHARE + mix.stories:
-        return Document((_story(rng, language, mix, held_out=False),), system)
+    if draw < PLAIN_SHARE + STORY_SHARE:
+        return Document((_story(rng, language, held_out=False),), system)
     turns = []
     for _ in range(rng.choice((1, 2, 3, 4, 5))):
         language = rng.choice(LANGUAGES) if rng.random() < 0.2 else language
-        turns.append(_short_turn(rng, language, mix, held_out=False))
+        turns.append(_short_turn(rng, language, held_out=False))
     return Document(tuple(turns), system)
 
 
@@ -93,11 +89,11 @@ def held_out_document(seed: int, index: int) -> Document:
     rng = Random(f"held out:{seed}:{index}")
     language = rng.choice(LANGUAGES)
     draw = _story if rng.random() < 0.3 else _short_turn
-    return Document((draw(rng, language, FIRST_STAGE, held_out=True),))
+    return Document((draw(rng, language, held_out=True),))
 
 
-def _short_turn(rng: Random, language: str, mix: Mix, held_out: bool) -> Turn:
-    kind = rng.choices(tuple(mix.turns), tuple(mix.turns.values()))[0]
+def _short_turn(rng: Random, language: str, held_out: bool) -> Turn:
+    kind = rng.choices(tuple(TURNS), tuple(TURNS.values()))[0]
     if kind == "fact":
         relation, fact = rng.choice(_FACTS[language])
         user, assistant = rng.choice(relation.questions(fact, held_out)), fact.answer
@@ -113,7 +109,7 @@ def _short_turn(rng: Random, language: str, mix: Mix, held_out: bool) -> Turn:
     elif kind == "repeat":
         user, assistant = talk.repeat(rng, language, [topic.noun(language) for topic in TOPICS])
     else:
-        return _story(rng, language, mix, held_out)
+        return _story(rng, language, held_out)
     return Turn(user if held_out or kind == "talk" else dressed(rng, language, user), assistant)
 
 
@@ -129,10 +125,12 @@ def dressed(rng: Random, language: str, question: str) -> str:
     return question
 
 
-def _story(rng: Random, language: str, mix: Mix, held_out: bool) -> Turn:
+def _story(rng: Random, language: str, held_out: bool) -> Turn:
     alone = not held_out and rng.random() < 0.15
     topics = (rng.choice(TOPICS),) if alone else tuple(rng.sample(rng.choice(_PAIRS[held_out]), 2))
-    return Turn(stories.ask(rng, language, topics, held_out), stories.tell(rng, language, topics), mix.story_weight)
+    request = stories.ask(rng, language, topics, held_out)
+    told = stories.tell(rng, language, topics, short=stories.is_short(language, request))
+    return Turn(request, told, STORY_WEIGHT, tuple(topic.noun(language) for topic in topics))
 
 
 def _plain(rng: Random, language: str) -> str:

@@ -21,8 +21,13 @@ def ask(rng: Random, language: str, topics: tuple[Topic, ...], held_out: bool = 
     return str(rng.choice(asks)).format("和".join(topic.zh for topic in topics))
 
 
-def tell(rng: Random, language: str, topics: tuple[Topic, ...]) -> str:
-    """Return a story that names each of the one or two `topics`."""
+def is_short(language: str, request: str) -> bool:
+    """Say whether a request is for a short story."""
+    return GRAMMARS[language].SHORT in request
+
+
+def tell(rng: Random, language: str, topics: tuple[Topic, ...], *, short: bool = False) -> str:
+    """Return a story that names each of the one or two `topics`; a short one has no plot beyond how they met."""
     grammar = GRAMMARS[language]
     heroes = [topic for topic in topics if topic.kind == "agent"]
     hero = heroes[0] if heroes else None
@@ -39,8 +44,8 @@ def tell(rng: Random, language: str, topics: tuple[Topic, ...]) -> str:
         )
     last = others[-1]
     fields |= _other_fields(rng, language, grammar, last)
-    lines = [rng.choice(grammar.MEETINGS[last.kind]), *rng.choice(grammar.PLOTS[last.kind])]
-    lines.append(rng.choice(grammar.ENDINGS[last.kind]))
+    plot = () if short else rng.choice(grammar.PLOTS[last.kind])
+    lines = [rng.choice(grammar.MEETINGS[last.kind]), *plot, rng.choice(grammar.ENDINGS[last.kind])]
     return _join(language, told + [line.format(**fields) for line in lines])
 
 

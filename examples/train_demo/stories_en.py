@@ -6,17 +6,20 @@ the same with "a".
 
 from __future__ import annotations
 
+SHORT = "short"
+"""What a request for a short story says."""
+
 ASKS = (
     "Tell me a story about {}.",
     "Tell a story about {}.",
     "Please tell me a story about {}.",
     "Can you tell me a story about {}?",
-    "Write a story about {}.",
+    "Tell a short story about {}.",
     "Write a short story about {}.",
     "I want to hear a story about {}.",
     "Tell me a short story about {}.",
     "Do you know a story about {}?",
-    "A story about {}, please.",
+    "A short story about {}, please.",
 )
 HELD_OUT_ASKS = (
     "Please write a short story about {}.",

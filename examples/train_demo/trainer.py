@@ -12,7 +12,6 @@ from torch.nn.functional import cross_entropy
 
 from examples.train_demo.batches import Batch, Encoder, training_batches
 from examples.train_demo.checkpoint import save_whole
-from examples.train_demo.corpus import FIRST_STAGE, SECOND_STAGE
 from examples.train_demo.muon import Muon
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
@@ -25,7 +24,6 @@ class Settings:
 
     Attributes:
         steps: Optimizer steps of the whole run.
-        second_stage: The step from which documents are drawn by the corpus's second mix.
         decay: Its last steps, in which the learning rates fall to 0; before them, a run resumes with other `steps` too.
         documents: Documents per step.
         max_tokens: Padded tokens per forward pass.
@@ -41,8 +39,7 @@ class Settings:
     aux_loss_alpha: float = 0.02
     seed: int = 1
     steps: int = 1000
-    second_stage: int = 440
-    decay: int = 300
+    decay: int = 800
     documents: int = 32
     max_tokens: int = 1536
     muon_lr: float = 0.02
@@ -53,8 +50,7 @@ class Settings:
 
 def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None) -> Settings:
     """Return the settings of the bundled checkpoints; a step of the mixture takes longer, so it gets fewer of them."""
-    default_steps, second_stage = (1200, 360) if moe else (1520, 440)
-    return Settings(moe=moe, seed=seed, steps=steps or default_steps, second_stage=second_stage)
+    return Settings(moe=moe, seed=seed, steps=steps or (1500 if moe else 2800))
 
 
 @dataclass(frozen=True)
@@ -103,9 +99,8 @@ class Trainer:
 
     def _take_step(self) -> Progress:
         settings = self.settings
-        mix = FIRST_STAGE if self.step < settings.second_stage else SECOND_STAGE
         batches = training_batches(
-            self._encode, settings.seed, self.step, mix, documents=settings.documents, max_tokens=settings.max_tokens
+            self._encode, settings.seed, self.step, documents=settings.documents, max_tokens=settings.max_tokens
         )
         total = sum(float(batch.weights.sum()) for batch in batches)
         tokens = sum(batch.input_ids.numel() for batch in batches)

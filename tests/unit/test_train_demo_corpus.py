@@ -15,8 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is n
 from examples.train_demo import corpus, stories, sums, talk, topics
 from examples.train_demo.facts import FACTS, RELATIONS, held_out_questions
 
-STAGES = [pytest.param(corpus.FIRST_STAGE, id="first stage"), pytest.param(corpus.SECOND_STAGE, id="second stage")]
-
 
 def bare(text: str) -> str:
     """A prompt without case, spaces and punctuation, so that none of these counts as another phrasing."""
@@ -61,21 +59,26 @@ def test_no_held_out_sum_or_talk_can_be_drawn_in_training(trained_on):
     assert not [question for question in asked if bare(question) in trained_on]
 
 
-def drawn_prompts(mix: corpus.Mix) -> list[str]:
-    return [turn.user for index in range(3000) for turn in corpus.training_document(7, index, mix).turns]
+@pytest.fixture(scope="module")
+def drawn() -> list[str]:
+    return [turn.user for index in range(6000) for turn in corpus.training_document(7, index).turns]
 
 
-@pytest.mark.parametrize("mix", STAGES)
-def test_training_draws_only_what_the_enumeration_knows(mix, trained_on):
-    drawn = drawn_prompts(mix)
+def test_training_draws_only_what_the_enumeration_knows(drawn, trained_on):
     assert [prompt for prompt in drawn if bare(prompt) not in trained_on and story_pair(prompt) is None] == []
 
 
-@pytest.mark.parametrize("mix", STAGES)
-def test_no_training_story_tells_of_a_held_out_pair(mix):
-    pairs = [pair for pair in map(story_pair, drawn_prompts(mix)) if pair]
+def test_no_training_story_tells_of_a_held_out_pair(drawn):
+    pairs = [pair for pair in map(story_pair, drawn) if pair]
     assert len(pairs) > 300
     assert not [pair for pair in pairs if len(pair) == 2 and topics.is_held_out(*pair)]
+
+
+@pytest.mark.parametrize("language", corpus.LANGUAGES)
+def test_no_held_out_request_for_a_story_is_a_training_one(language):
+    grammar = stories.GRAMMARS[language]
+    asked = {dressing for ask in grammar.ASKS for dressing in dressings(language, ask)}
+    assert not [ask for ask in grammar.HELD_OUT_ASKS if bare(ask) in asked]
 
 
 FRAMES = [bare(ask.format("WORDS")) for asks in talk.REPEATS.values() for ask in asks]
@@ -112,12 +115,20 @@ def test_topic_pairs_of_the_splits_are_apart_and_complete():
 
 @pytest.mark.parametrize("language", corpus.LANGUAGES)
 @pytest.mark.parametrize("held_out", [False, True])
-def test_every_story_names_both_topics(language, held_out):
+@pytest.mark.parametrize("short", [False, True])
+def test_every_story_names_both_topics(language, held_out, short):
     rng = Random(3)
     for pair in topics.topic_pairs(held_out):
-        told = stories.tell(rng, language, pair)
+        told = stories.tell(rng, language, pair, short=short)
         assert all(topic.noun(language) in told for topic in pair)
         assert "{" not in told
+
+
+@pytest.mark.parametrize("language", corpus.LANGUAGES)
+def test_a_short_story_is_shorter(language):
+    pair = topics.topic_pairs(held_out=False)[0]
+    short, long = (stories.tell(Random(3), language, pair, short=short) for short in (True, False))
+    assert len(short) < 0.8 * len(long)
 
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)

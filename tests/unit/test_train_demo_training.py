@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is no part of the installed package
 
 from examples.train_demo import checkpoint
-from examples.train_demo.batches import Encoder, pad, training_batches
-from examples.train_demo.corpus import FIRST_STAGE, Document, Turn, training_document
+from examples.train_demo.batches import TOPIC_WEIGHT, Encoder, pad, training_batches
+from examples.train_demo.corpus import Document, Turn, training_document
 from examples.train_demo.muon import Muon, orthogonalized
 from examples.train_demo.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from examples.train_demo.trainer import Settings, Trainer, learning_rate_factor
@@ -28,7 +28,6 @@ TINY = Settings(
     intermediate_size=64,
     moe_intermediate_size=32,
     steps=4,
-    second_stage=2,
     decay=2,
     documents=4,
     max_tokens=512,
@@ -95,9 +94,17 @@ def test_loss_weights_cover_answers_and_their_end_only(tokenizer):
     assert all(weight > 0 for weight in plain_weights[1:])
 
 
+def test_topics_count_more_than_the_words_around_them(tokenizer):
+    turn = Turn("A story about a fox and 猫.", "The fox met 猫 and a foxes' friend.", weight=0.5, topics=("fox", "猫"))
+    ids, weights = Encoder(tokenizer)(Document((turn,)))
+    heavy = [i for i, w in zip(ids, weights, strict=True) if w == 0.5 * TOPIC_WEIGHT]
+    assert tokenizer.decode(heavy).replace(" ", "").startswith("fox猫fox")
+    assert {w for w in weights if w} == {0.5, 0.5 * TOPIC_WEIGHT}
+
+
 def test_batches_hold_every_document_once_and_stay_within_the_limit(tokenizer):
     encode = Encoder(tokenizer)
-    batches = training_batches(encode, 1, 3, FIRST_STAGE, documents=16, max_tokens=512)
+    batches = training_batches(encode, 1, 3, documents=16, max_tokens=512)
     rows = sorted(tuple(i for i in row.tolist() if i != 0) for batch in batches for row in batch.input_ids)
     assert rows == sorted(tuple(encode(training_document(1, index))[0]) for index in range(48, 64))
     assert all(batch.input_ids.shape[0] == 1 or batch.input_ids.numel() <= 512 for batch in batches)
