@@ -37,10 +37,20 @@ class TokenizerFiles:
         for name in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE):
             (folder / name).unlink(missing_ok=True)
         shutil.copyfile(self.path, folder / TOKENIZER)
-        if self.config:
-            write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast"} | self.config)
+        write_json(folder / TOKENIZER_CONFIG, self._common_config())
         if self.chat_template is not None:
             (folder / CHAT_TEMPLATE).write_text(self.chat_template, encoding="utf-8")
+
+    def _common_config(self) -> dict[str, Any]:
+        """The `tokenizer_config.json` that says the same to transformers 4 and 5, optimum and transformers.js."""
+        config = {"model_input_names": ["input_ids", "attention_mask"]} | self.config
+        # The class that takes tokenizer.json as it is; what transformers 5 calls it, transformers 4 does not know.
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(config.get("extra_special_tokens"), list):  # transformers 4 wants a name for each of them
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        if self.chat_template is not None:  # transformers.js looks for it nowhere else
+            config["chat_template"] = self.chat_template
+        return config
 
 
 def find_tokenizer(checkpoint: Path, named: Path | None) -> TokenizerFiles | None:

@@ -77,3 +77,27 @@ def test_copied_files_load_in_transformers(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(target)
     assert loaded.eos_token_id == 2
     assert loaded.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "hi"
+
+
+def test_what_transformers_5_writes_is_said_in_words_that_others_read(tmp_path: Path) -> None:
+    source = _write_tokenizer(
+        tmp_path / "source", tokenizer_class="TokenizersBackend", extra_special_tokens=["<|im_end|>"], pad_token="a"
+    )
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    target = tmp_path / "artifact"
+    target.mkdir()
+    read_tokenizer(source / "tokenizer.json").copy_to(target)
+    assert json.loads((target / "tokenizer_config.json").read_text()) == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "additional_special_tokens": ["<|im_end|>"],
+        "pad_token": "a",
+        "chat_template": "{{ messages }}",
+    }
+
+
+def test_a_tokenizer_without_a_config_gets_one(tmp_path: Path) -> None:
+    target = tmp_path / "artifact"
+    target.mkdir()
+    read_tokenizer(_write_tokenizer(tmp_path / "source") / "tokenizer.json").copy_to(target)
+    assert json.loads((target / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
