@@ -8,6 +8,7 @@ import typer
 
 from .entry import EXIT_CODES, run
 from .export_engine import engine
+from .export_eval import evaluate
 from .export_inspect import inspect
 from .export_onnx import onnx
 from .export_verify import verify
@@ -17,6 +18,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 app.command()(onnx)
 app.command()(engine)
 app.command()(verify)
+app.command("eval")(evaluate)
 app.command()(inspect)
 
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m examples.train_demo train FOLDER [--moe]` and `... eval FOLDER`."""
+"""Command line: `python -m examples.train_demo train FOLDER [--moe]`, `... eval FOLDER` and `... held-out FILE`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from examples.train_demo import evaluate
 from examples.train_demo.checkpoint import save_checkpoint
+from examples.train_demo.held_out import held_out, write_held_out
 from examples.train_demo.tokenizer import save_tokenizer, train_tokenizer
 from examples.train_demo.trainer import Progress, Settings, Trainer, demo_settings
 from minimind_edge.minimind import load_checkpoint
@@ -35,11 +36,16 @@ def main() -> None:
     measure = commands.add_parser("eval", help="measure the checkpoint in FOLDER on the held-out split")
     measure.add_argument("folder", type=Path)
     measure.add_argument("--wrong", type=int, default=0, help="print so many wrong answers")
+    split = commands.add_parser("held-out", help="write the questions and documents of `minimind-export eval` to FILE")
+    split.add_argument("file", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.command == "train":
         settings = demo_settings(arguments.moe, arguments.seed, arguments.steps)
         train_folder(settings, arguments.folder)
+    elif arguments.command == "held-out":
+        written = write_held_out(arguments.file)
+        print(f"{len(written.questions)} questions, {len(written.documents)} documents")
     else:
         measure_folder(arguments.folder, arguments.wrong)
 
@@ -61,13 +67,14 @@ def measure_folder(folder: Path, wrong: int) -> None:
     """Print what the checkpoint in `folder` has learned."""
     model = load_checkpoint(next(folder.glob("full_sft_*.pth")))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    asked = evaluate.questions()
+    split = held_out()
+    asked = split.questions
     replies = evaluate.answers(model, tokenizer, [question.prompt for question in asked])
     for key, score in evaluate.scores(asked, replies).items():
         print(f"{key:16} {score:7.1%}")
-    print(f"{'perplexity':16} {math.exp(evaluate.held_out_loss(model, tokenizer)):7.3f}")
+    print(f"{'perplexity':16} {math.exp(evaluate.held_out_loss(model, tokenizer, split.documents)):7.3f}")
     if model.config.use_moe:
-        for index, shares in enumerate(evaluate.expert_shares(model, tokenizer)):
+        for index, shares in enumerate(evaluate.expert_shares(model, tokenizer, split.documents)):
             print(f"experts layer {index}  " + " ".join(f"{share:6.1%}" for share in shares))
     failed = [(question, reply) for question, reply in zip(asked, replies, strict=True) if not question.is_right(reply)]
     for question, reply in failed[:: max(1, len(failed) // max(wrong, 1))][:wrong]:

@@ -1,58 +1,35 @@
-"""What a model has learned, asked in ways that training never used: facts, sums, stories; and its routing."""
+"""What a model in training has learned, in PyTorch: answers, loss and routing.
+
+The questions, the documents and the judge are those of `minimind-export eval`, which measures what was exported.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 
-from examples.train_demo import stories, sums
 from examples.train_demo.batches import END, PADDING, Encoder, pad
-from examples.train_demo.corpus import LANGUAGES, held_out_document
-from examples.train_demo.facts import held_out_questions
-from examples.train_demo.topics import topic_pairs
+from examples.train_demo.corpus import Document, Turn
+from minimind_edge.export import evaluation
+from minimind_edge.export.evaluation import Question
+from minimind_edge.export.evaluation.answers import FREE_ANSWER_TOKENS
 from minimind_edge.minimind import MiniMindForCausalLM, MoEGate
 
 BATCH = 128
 
 
-@dataclass(frozen=True)
-class Question:
-    """A prompt of the held-out split; right where the answer equals `exact`, or else names all of `names`."""
-
-    kind: str
-    language: str
-    prompt: str
-    exact: str | None = None
-    names: tuple[str, ...] = ()
-
-    def is_right(self, answer: str) -> bool:
-        """Judge an answer."""
-        return answer == self.exact if self.exact is not None else all(name in answer for name in self.names)
-
-
-def questions(seed: int = 0, stories_per_language: int = 100) -> list[Question]:
-    """Return every held-out question about facts and sums, and stories about unseen pairs of topics."""
-    rng = Random(f"questions:{seed}")
-    asked = [Question("facts", fact.language, prompt, fact.answer) for prompt, fact in held_out_questions()]
-    for language in LANGUAGES:
-        for entry in sums.sums():
-            prompt = rng.choice(sums.questions(language, *entry, held_out=True))
-            asked.append(Question("sums", language, prompt, sums.answer(*entry)))
-        for pair in rng.sample(topic_pairs(held_out=True), stories_per_language):
-            topics = tuple(rng.sample(pair, 2))
-            names = tuple(topic.noun(language) for topic in topics)
-            asked.append(Question("topic copy", language, stories.ask(rng, language, topics, True), names=names))
-    return asked
+def scores(asked: Sequence[Question], replies: Sequence[str]) -> dict[str, float]:
+    """Return the share of right answers by "kind language"."""
+    judged = ((question, question.is_right(reply)) for question, reply in zip(asked, replies, strict=True))
+    found = evaluation.scores(judged)
+    return {f"{kind} {name}": score.share for kind, languages in found.items() for name, score in languages.items()}
 
 
 def answers(
-    model: MiniMindForCausalLM, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int = 160
+    model: MiniMindForCausalLM, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int = FREE_ANSWER_TOKENS
 ) -> list[str]:
     """Answer each prompt greedily, as a chat's first turn."""
     encoded = [
@@ -92,22 +69,10 @@ def _greedy(model: MiniMindForCausalLM, prompts: list[list[int]], max_new_tokens
     return replies
 
 
-def scores(asked: Sequence[Question], replies: Sequence[str]) -> dict[str, float]:
-    """Return the share of right answers by "kind language"."""
-    right: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for question, reply in zip(asked, replies, strict=True):
-        key = f"{question.kind} {question.language}"
-        total[key] += 1
-        right[key] += question.is_right(reply)
-    return {key: right[key] / total[key] for key in sorted(total)}
-
-
 @torch.inference_mode()
-def held_out_loss(model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: int = 512) -> float:
+def held_out_loss(model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: Sequence[evaluation.Document]) -> float:
     """Return the mean loss in nats per answer token over documents of the held-out split."""
-    encode = Encoder(tokenizer)
-    rows = sorted((encode(held_out_document(0, index)) for index in range(documents)), key=lambda row: len(row[0]))
+    rows = sorted(_encoded(tokenizer, documents), key=lambda row: len(row[0]))
     total, count = 0.0, 0
     for first in range(0, len(rows), BATCH):
         batch = pad(rows[first : first + BATCH])
@@ -118,11 +83,17 @@ def held_out_loss(model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: i
     return total / count
 
 
-@torch.inference_mode()
-def expert_shares(model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: int = 512) -> list[list[float]]:
-    """Return, per layer, the share of real tokens' routes that each expert takes; they sum to 1."""
+def _encoded(tokenizer: Tokenizer, documents: Sequence[evaluation.Document]) -> list[tuple[list[int], list[float]]]:
     encode = Encoder(tokenizer)
-    batch = pad([encode(held_out_document(0, index)) for index in range(documents)])
+    return [encode(Document((Turn(document.prompt, document.answer),))) for document in documents]
+
+
+@torch.inference_mode()
+def expert_shares(
+    model: MiniMindForCausalLM, tokenizer: Tokenizer, documents: Sequence[evaluation.Document]
+) -> list[list[float]]:
+    """Return, per layer, the share of real tokens' routes that each expert takes; they sum to 1."""
+    batch = pad(_encoded(tokenizer, documents))
     real = (batch.input_ids != PADDING).flatten()
     shares: list[list[float]] = []
 

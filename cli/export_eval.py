@@ -1,0 +1,85 @@
+"""`minimind-export eval`: the quality of an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .choices import Device
+from .progress import progress_display
+
+
+def evaluate(
+    artifact: Annotated[
+        Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
+    ],
+    *,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="The float32 artifact or checkpoint to compare with.  (default: the float32 graph of the same folder, "
+            "or the checkpoint it was made from)",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Predict this UTF-8 text.  (default: the demo's held-out answers)", show_default=False
+        ),
+    ] = None,
+    questions: Annotated[
+        bool | None,
+        typer.Option(
+            "--questions/--no-questions",
+            help="Ask the demo's held-out questions.  (default: if it has the demo's tokenizer, without --text)",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Most questions of each kind, documents, and windows of text.  (default: all)"
+        ),
+    ] = None,
+    wrong: Annotated[int, typer.Option(metavar="N", min=0, help="Show so many wrong answers.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", show_default=False)
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the graph runs.")] = Device.AUTO,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Measure what an artifact is worth: what it knows, how it predicts text, how far it is from float32.
+
+    Questions and documents are the demo's held-out ones, which its training never saw. Measure a model of your own on
+    --text: nobody taught it the demo's facts.
+
+    \b
+    Examples:
+      minimind-export eval minimind-demo
+      minimind-export eval my-model/onnx/model_fp16.onnx --text my.txt
+      minimind-export eval my-model --against full_sft_512.pth --text my.txt
+    """
+    from minimind_edge.export.evaluation import evaluate
+
+    with progress_display(silent=as_json) as progress:
+        report = evaluate(
+            artifact,
+            against=against,
+            text=text,
+            questions=questions,
+            limit=limit,
+            wrong=wrong,
+            device=device.value,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        from .json_output import print_json
+
+        print_json(report.to_json())
+    else:
+        from .evaluation_table import print_evaluation
+
+        print_evaluation(report)

@@ -1,0 +1,90 @@
+"""How a mixture of experts shares its work: which expert takes how many of the tokens' routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ExportError
+from ..parity.case import Case, layout_of
+from ..parity.graph_file import expert_names, open_session, with_outputs
+from ..parity.ort_runner import GrowingLastRunner, GrowingRunner
+from ..parity.runner import GraphRunner
+from ..parity.static_runner import StaticRunner
+from .row import ROWS, Row, batches
+
+if TYPE_CHECKING:
+    from minimind_edge.runtime.graph_facts import GraphFacts
+    from minimind_edge.runtime.session import TokenIds
+
+
+@dataclass(frozen=True)
+class ExpertLoad:
+    """Each layer's shares of the tokens' routes, one an expert: they sum to 1, whatever number each token takes."""
+
+    layers: tuple[tuple[float, ...], ...]
+
+    @property
+    def least(self) -> float:
+        """The least share of any expert of any layer."""
+        return min(min(layer) for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for programs."""
+        return {"least_share": self.least, "layers": [list(layer) for layer in self.layers]}
+
+
+def expert_load(
+    graph: Path,
+    facts: GraphFacts,
+    experts: int,
+    rows: Sequence[Row],
+    progress: Callable[[float], None] = lambda done: None,
+) -> ExpertLoad:
+    """Count which experts the rows' tokens are sent to, prompts included.
+
+    Args:
+        graph: The `.onnx` file of a mixture of experts; it is run on the CPU.
+        facts: What it says of itself.
+        experts: Routed experts of a layer.
+        rows: At least one.
+        progress: Called with the share that is done.
+
+    Raises:
+        ExportError: The graph does not show which experts it chooses.
+    """
+    runner = _runner(graph, facts)
+    counts = np.zeros((facts.num_layers, experts), np.int64)
+    done, total = 0, sum(len(row.token_ids) for row in rows)
+    for batch in batches(rows, ROWS):
+        tokens = [ids[:length] for ids, length in zip(batch.token_ids, batch.lengths, strict=True)]
+        for layer, chosen in enumerate(_choices(runner, tokens)):
+            counts[layer] += np.bincount(chosen, minlength=experts)
+        done += int(batch.lengths.sum())
+        progress(done / total)
+    return ExpertLoad(tuple(tuple((layer / layer.sum()).tolist()) for layer in counts))
+
+
+def _runner(graph: Path, facts: GraphFacts) -> GraphRunner:
+    names = expert_names(facts.num_layers)
+    session = open_session(with_outputs(graph, names), graph.parent)
+    if facts.target != "tensorrt":
+        return GrowingRunner(session, facts, names)
+    runner = GrowingLastRunner if facts.cache == "growing" else StaticRunner
+    return runner(session, facts, names)
+
+
+def _choices(runner: GraphRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:
+    """The experts that the rows' real tokens are sent to, one array a layer."""
+    layout = layout_of([([len(row) for row in rows], "right")])
+    (chunk,) = Case("experts", tuple(rows), layout, (layout.shape[1],)).chunks()
+    runner.reset(*layout.shape)
+    experts = runner.step(chunk).experts
+    if experts is None:
+        raise ExportError("the graph does not show which experts it chooses: export it again")
+    real = (layout >= 0).ravel()
+    return [np.asarray(layer.reshape(real.size, -1)[real].ravel(), np.int64) for layer in experts]
