@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from ..errors import ExportError
 from .decoder import DecoderGraph
+from .dequantize import DequantizingWriter
 from .dialect import Dialect
 from .layers import check_activation
 from .ort import OrtDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
-from .precision import DTYPES, check_precision
-from .quantize_qdq import QUANTIZATIONS, QuantizingWriter
+from .precision import INTEGERS, check_precision, compute_dtype
+from .quantize_qdq import QuantizingWriter
 from .tensorrt import TensorRTDialect
 from .tensorrt_growing import GrowingTensorRTDialect
 from .writer import GraphWriter
@@ -24,6 +25,7 @@ from .writer import GraphWriter
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
+    from ..quantization import QuantizedMatrix
 
 Progress = Callable[[str, float], None]
 
@@ -45,16 +47,19 @@ def build_graph(
     progress: Progress | None = None,
     *,
     cache: str = "static",
+    quantized: Mapping[str, QuantizedMatrix] | None = None,
 ) -> ir.Model:
     """Write a model as an ONNX graph with a cache; its weights are read when the graph is saved.
 
     Args:
         model: In eval mode; it must not change before the graph is saved.
         target: `portable`, `ort` or `tensorrt`.
-        precision: See `precision.DTYPES`; logits are float32 always.
+        precision: See `precision.PRECISIONS`; logits are float32 always.
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
         cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
+        quantized: Of the precisions of integers, but for target `tensorrt`, which rounds by itself: the weights as
+            integers, by the names of their parameters.
 
     Raises:
         ExportError: A target or a precision that there is not, or a model that the target cannot hold.
@@ -62,12 +67,12 @@ def build_graph(
     """
     tell = progress or (lambda stage, done: None)
     check_precision(target, precision)
-    dialect_type, dtype = _dialect(target, precision, cache), DTYPES[precision]
+    dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_activation(model.config.hidden_act)
     tell("writing the graph's nodes", 0.0)
-    writer = _writer(model, precision)
+    writer = _writer(model, target, precision, quantized or {})
     step = dialect_type.inputs.of(model.config, dtype)
     dialect = dialect_type(writer, model, step, max_length)
     layers = model.config.num_hidden_layers
@@ -107,11 +112,15 @@ def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
     return GrowingTensorRTDialect
 
 
-def _writer(model: MiniMindForCausalLM, precision: str) -> GraphWriter:
-    parameters, dtype = dict(model.named_parameters()), DTYPES[precision]
-    if precision in QUANTIZATIONS:
+def _writer(
+    model: MiniMindForCausalLM, target: str, precision: str, quantized: Mapping[str, QuantizedMatrix]
+) -> GraphWriter:
+    parameters, dtype = dict(model.named_parameters()), compute_dtype(target, precision)
+    if precision not in INTEGERS:
+        return GraphWriter(parameters, dtype)
+    if target == "tensorrt":
         return QuantizingWriter(parameters, dtype, precision)
-    return GraphWriter(parameters, dtype)
+    return DequantizingWriter(parameters, dtype, quantized)
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:

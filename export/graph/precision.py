@@ -8,19 +8,20 @@ from minimind_edge.runtime.errors import UsageError
 
 from ..errors import ExportError
 
-DTYPES = {
-    "fp32": ir.DataType.FLOAT,
-    "fp16": ir.DataType.FLOAT16,
-    "bf16": ir.DataType.BFLOAT16,
-    "int8": ir.DataType.FLOAT16,
-    "int4": ir.DataType.FLOAT16,
-}
-"""In what a precision computes and caches: weights of integers become float16 as they are used."""
+FLOATS = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+INTEGERS = ("int8", "int4")
 
-FLOATS = ("fp32", "fp16")
+ON_CPU = ("fp32", "fp16", *INTEGERS)
 
-PRECISIONS = {"portable": FLOATS, "ort": FLOATS, "tensorrt": tuple(DTYPES)}
+PRECISIONS = {"portable": ON_CPU, "ort": ON_CPU, "tensorrt": (*FLOATS, *INTEGERS)}
 """Which precisions a target's graphs come in."""
+
+
+def compute_dtype(target: str, precision: str) -> ir.DataType:
+    """In what a graph computes and caches: beside integers, a GPU wants float16, and CPUs know float32 alone."""
+    if precision in INTEGERS:
+        return ir.DataType.FLOAT16 if target == "tensorrt" else ir.DataType.FLOAT
+    return FLOATS[precision]
 
 
 def check_precision(target: str, precision: str) -> None:
@@ -32,8 +33,8 @@ def check_precision(target: str, precision: str) -> None:
     """
     if target not in PRECISIONS:
         raise ExportError(f"target {target!r} cannot be exported; choose {' or '.join(PRECISIONS)}")
-    if precision not in DTYPES:
-        raise ExportError(f"precision {precision!r} cannot be exported; choose {' or '.join(DTYPES)}")
+    if not any(precision in known for known in PRECISIONS.values()):
+        raise ExportError(f"precision {precision!r} cannot be exported; choose {' or '.join((*FLOATS, *INTEGERS))}")
     if precision not in PRECISIONS[target]:
         others = " or ".join(name for name, known in PRECISIONS.items() if precision in known)
         raise UsageError(
