@@ -1,0 +1,150 @@
+"""Where the libraries of a site come from: a `node_modules` folder, or npm, which is asked once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from minimind_edge.runtime.errors import ArtifactError, MissingError
+
+from ..artifact.json_file import read_json
+from ..artifact.staging import staged_folder
+from .libraries import LIBRARIES, Library
+
+NODE_MODULES = "node_modules"
+
+PACKED_FOLDER = "package"
+"""What every file lies below in an archive of npm."""
+
+NPM_SECONDS = 600
+"""How long npm may take for one package."""
+
+
+def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> dict[Library, Path]:
+    """The folder of every library; npm is asked for those that are nowhere on this machine.
+
+    Args:
+        node_modules: Where to look and nowhere else; None for `node_modules` in the current folder, then what npm
+            brought before.
+        tell: Called with what takes long.
+
+    Raises:
+        MissingError: A library is not there, or is there in another version, and there is no npm to ask.
+        ArtifactError: What npm brought is not what was published.
+    """
+    if node_modules is not None:
+        folder = node_modules / NODE_MODULES if (node_modules / NODE_MODULES).is_dir() else node_modules
+        return {library: _required(library, folder) for library in LIBRARIES}
+    return {library: _found(library) or _fetched(library, tell) for library in LIBRARIES}
+
+
+def cache_folder() -> Path:
+    """Where what npm brought is kept for the next site."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "minimind-edge" / "web"
+
+
+def _required(library: Library, node_modules: Path) -> Path:
+    folder = node_modules / library.name
+    if _is_whole(library, folder):
+        return folder
+    found = _version(folder)
+    state = f"has version {found}" if found not in (None, library.version) else "is not there, or not whole"
+    raise MissingError(
+        f"{library.name} in {node_modules} {state}: expected {library.version}; run {_install_command()} beside it"
+    )
+
+
+def _found(library: Library) -> Path | None:
+    """A folder that holds the library in its version already, None if there is none."""
+    places = (Path(NODE_MODULES, library.name), _cached(library))
+    return next((folder for folder in places if _is_whole(library, folder)), None)
+
+
+def _is_whole(library: Library, folder: Path) -> bool:
+    return _version(folder) == library.version and all((folder / file).is_file() for file in library.files)
+
+
+def _version(folder: Path) -> str | None:
+    try:
+        version = read_json(folder / "package.json").get("version")
+    except (OSError, ArtifactError):
+        return None
+    return version if isinstance(version, str) else None
+
+
+def _cached(library: Library) -> Path:
+    return cache_folder() / library.spec.replace("/", "+")
+
+
+def _fetched(library: Library, tell: Callable[[str], None]) -> Path:
+    """Have npm bring the library, and keep what a site needs of it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingError(
+            f"the page needs {library.spec}, and there is no npm to bring it: install Node.js, or run "
+            f"{_install_command()} on any machine and name the folder with --node-modules"
+        )
+    tell(f"fetching {library.spec} by npm")
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = _pack(npm, library, Path(scratch))
+        check_integrity(archive, library)
+        with staged_folder(_cached(library)) as stage:
+            unpack(archive, library, stage)
+    return _cached(library)
+
+
+def _pack(npm: str, library: Library, scratch: Path) -> Path:
+    command = [npm, "pack", library.spec, "--silent", "--ignore-scripts", "--pack-destination", str(scratch)]
+    try:
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingError(f"npm could not bring {library.spec}: {error}") from error
+    archives = sorted(scratch.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        reason = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
+        raise MissingError(
+            f"npm could not bring {library.spec}: {reason}; or name a folder that has it with --node-modules"
+        )
+    return archives[0]
+
+
+def check_integrity(archive: Path, library: Library) -> None:
+    """See that an archive is the one that was published.
+
+    Raises:
+        ArtifactError: It is another one.
+    """
+    found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != library.integrity:
+        raise ArtifactError(f"npm brought another {library.spec} than was published: {found}, not {library.integrity}")
+
+
+def unpack(archive: Path, library: Library, folder: Path) -> None:
+    """Take what a site needs out of an archive of npm: the library's files, its description and its license.
+
+    Raises:
+        ArtifactError: A file is not in it.
+    """
+    with tarfile.open(archive) as content:
+        members = {member.name: member for member in content.getmembers() if member.isfile()}
+        for file in (*library.files, PurePosixPath("package.json"), PurePosixPath("LICENSE")):
+            member = members.get(f"{PACKED_FOLDER}/{file}")
+            source = None if member is None else content.extractfile(member)
+            if source is not None:
+                place = folder / file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(source.read())
+            elif file in library.files:
+                raise ArtifactError(f"{library.spec} has no {file}")
+
+
+def _install_command() -> str:
+    return f"`npm install {' '.join(library.spec for library in LIBRARIES)}`"

@@ -1,0 +1,66 @@
+/** Where messages are written: Enter sends, Shift+Enter begins a new line, Escape stops the answer. */
+
+import { pageElement } from "./page-element.js";
+
+/** The form below the conversation. */
+export class Composer {
+  /**
+   * @param {(text: string) => void} onSend
+   * @param {() => void} onStop
+   */
+  constructor(onSend, onStop) {
+    this._onSend = onSend;
+    this._form = pageElement("composer", HTMLFormElement);
+    this._question = pageElement("question", HTMLTextAreaElement);
+    this._send = pageElement("send", HTMLButtonElement);
+    this._stop = pageElement("stop", HTMLButtonElement);
+    this._notice = pageElement("notice", HTMLParagraphElement);
+    this._isBusy = false;
+    this._form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this._submit();
+    });
+    this._question.addEventListener("keydown", (event) => {
+      // While an input method composes, Enter takes its suggestion.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this._submit();
+    });
+    this._stop.addEventListener("click", onStop);
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this._isBusy) onStop();
+    });
+  }
+
+  /** Show the form, and be ready for typing. */
+  open() {
+    this._form.hidden = false;
+    this.focus();
+  }
+
+  focus() {
+    this._question.focus();
+  }
+
+  /** @param {string} text */
+  notice(text) {
+    this._notice.textContent = text;
+  }
+
+  /** @param {boolean} isBusy Whether an answer is being written: it can be stopped then, and nothing sent. */
+  setBusy(isBusy) {
+    const stopHadFocus = document.activeElement === this._stop;
+    this._isBusy = isBusy;
+    this._send.hidden = isBusy;
+    this._stop.hidden = !isBusy;
+    if (stopHadFocus) this.focus();
+  }
+
+  _submit() {
+    const text = this._question.value;
+    if (this._isBusy || text.trim() === "") return;
+    this._question.value = "";
+    this._onSend(text);
+    this.focus();
+  }
+}

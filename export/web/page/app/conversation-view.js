@@ -1,0 +1,70 @@
+/** The conversation on the page: questions, answers and notes, and what a screen reader is told of them. */
+
+import { AnswerView } from "./answer-view.js";
+import { say } from "./language.js";
+import { newElement, pageElement } from "./page-element.js";
+
+/** How near to its end, in pixels, the list must be to follow what is written. */
+const NEAR_END = 60;
+
+/** The list of messages. */
+export class ConversationView {
+  constructor() {
+    this._list = pageElement("conversation", HTMLOListElement);
+    this._announcer = pageElement("announcer", HTMLParagraphElement);
+    this._follows = true;
+    this._list.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this._list;
+      this._follows = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    });
+  }
+
+  /**
+   * Show a question, and begin the answer to it.
+   *
+   * @param {string} question
+   */
+  begin(question) {
+    const item = newElement("li", { class: "question" });
+    item.append(newElement("span", { class: "visually-hidden", text: `${say("you")}: ` }));
+    item.append(newElement("p", { class: "text", text: question }));
+    const answer = new AnswerView(() => this._scrollToEnd());
+    this._list.hidden = false;
+    this._list.append(item, answer.element);
+    this._follows = true;
+    this._scrollToEnd();
+    this.announce(say("writing"));
+    return answer;
+  }
+
+  /**
+   * A line about the conversation, before the answer that is being written.
+   *
+   * @param {string} text
+   */
+  note(text) {
+    const note = newElement("li", { class: "note", text });
+    const last = this._list.lastElementChild;
+    if (last?.classList.contains("writing")) last.before(note);
+    else this._list.append(note);
+    this._scrollToEnd();
+  }
+
+  clear() {
+    this._list.replaceChildren();
+    this._list.hidden = true;
+  }
+
+  /**
+   * Tell a screen reader, when it has nothing else to say.
+   *
+   * @param {string} text
+   */
+  announce(text) {
+    this._announcer.textContent = text;
+  }
+
+  _scrollToEnd() {
+    if (this._follows) this._list.scrollTop = this._list.scrollHeight;
+  }
+}

@@ -1,0 +1,71 @@
+/** What is shown until the model is ready: how far it is, or why it is not. */
+
+import { explain, say } from "./language.js";
+import { pageElement } from "./page-element.js";
+
+const MEGABYTE = 1e6;
+
+/** @typedef {import("./texts.js").TextKey} TextKey */
+
+/** The view of the stages before the conversation. */
+export class LoadingView {
+  /** @param {() => void} onRetry */
+  constructor(onRetry) {
+    this._section = pageElement("loading", HTMLElement);
+    this._text = pageElement("loading-text", HTMLParagraphElement);
+    this._bar = pageElement("loading-bar", HTMLProgressElement);
+    this._error = pageElement("loading-error", HTMLParagraphElement);
+    this._retry = pageElement("retry", HTMLButtonElement);
+    this._retry.addEventListener("click", onRetry);
+  }
+
+  /**
+   * A stage whose length is not known.
+   *
+   * @param {TextKey} key
+   */
+  showStage(key) {
+    this._section.hidden = false;
+    this._error.hidden = true;
+    this._retry.hidden = true;
+    this._text.hidden = false;
+    this._text.textContent = say(key);
+    this._bar.hidden = false;
+    this._bar.removeAttribute("value");
+  }
+
+  /**
+   * The download.
+   *
+   * @param {number} loaded Bytes.
+   * @param {number} total Bytes.
+   */
+  showProgress(loaded, total) {
+    if (loaded === total) {
+      this.showStage("preparing");
+      return;
+    }
+    const megabytes = (/** @type {number} */ bytes) => (bytes / MEGABYTE).toFixed(1);
+    this._text.textContent = say("loadingModel", { loaded: megabytes(loaded), total: megabytes(total) });
+    this._bar.max = total;
+    this._bar.value = loaded;
+  }
+
+  /**
+   * @param {import("../engine/errors.js").ErrorCode} code
+   * @param {Record<string, string | number>} details
+   */
+  showError(code, details) {
+    this._section.hidden = false;
+    this._text.hidden = true;
+    this._bar.hidden = true;
+    this._error.hidden = false;
+    this._error.textContent = explain(code, details);
+    this._retry.hidden = false;
+    this._retry.focus();
+  }
+
+  hide() {
+    this._section.hidden = true;
+  }
+}

@@ -1,0 +1,23 @@
+/** The panel of settings and model card: beside the conversation on a wide screen, over it on a narrow one. */
+
+import { pageElement } from "./page-element.js";
+
+/** Make the panel open and close. */
+export function preparePanel() {
+  const panel = pageElement("panel", HTMLElement);
+  const opener = pageElement("open-panel", HTMLButtonElement);
+  const closer = pageElement("close-panel", HTMLButtonElement);
+  const behind = ["title", "new-chat", "language", "open-panel"].map((id) => pageElement(id, HTMLElement));
+  const covered = [...behind, pageElement("composer", HTMLElement), ...document.querySelectorAll("main")];
+  const show = (/** @type {boolean} */ isOpen) => {
+    panel.classList.toggle("open", isOpen);
+    opener.setAttribute("aria-expanded", String(isOpen));
+    for (const element of covered) /** @type {HTMLElement} */ (element).inert = isOpen;
+    (isOpen ? closer : opener).focus();
+  };
+  opener.addEventListener("click", () => show(true));
+  closer.addEventListener("click", () => show(false));
+  panel.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && panel.classList.contains("open")) show(false);
+  });
+}

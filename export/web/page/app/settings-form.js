@@ -1,0 +1,133 @@
+/** The settings: how answers are sampled, and what computes them. */
+
+import { say } from "./language.js";
+import { pageElement } from "./page-element.js";
+
+/** @typedef {import("../engine/messages.js").ModelFacts} ModelFacts */
+/** @typedef {import("../engine/device.js").DeviceChoice} DeviceChoice */
+
+const SAMPLING = /** @type {const} */ (["temperature", "topK", "topP", "repetitionPenalty"]);
+
+/** The form in the panel. */
+export class SettingsForm {
+  constructor() {
+    this._form = pageElement("settings", HTMLFormElement);
+    /** @type {ModelFacts | null} */
+    this._facts = null;
+    const { device, threads } = chosenDevice();
+    this._field("device").value = device;
+    this._field("threads").value = threads === null ? "" : String(threads);
+    this._field("greedy").addEventListener("change", () => this._disableUnused());
+    for (const name of ["device", "threads"]) {
+      this._field(name).addEventListener("change", () => this._chooseDevice());
+    }
+    pageElement("reset", HTMLButtonElement).addEventListener("click", () => this._reset());
+    this._form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /**
+   * Show what the model's author chose.
+   *
+   * @param {ModelFacts} facts
+   */
+  show(facts) {
+    const isFirst = this._facts === null;
+    this._facts = facts;
+    pageElement("thinking", HTMLLabelElement).hidden = !facts.knowsThinking;
+    if (isFirst) this._reset();
+    this.translate();
+  }
+
+  /** Say the hints in the language in use. */
+  translate() {
+    if (this._facts === null) return;
+    const { device, threads } = this._facts;
+    const name = device === "webgpu" ? "WebGPU" : "WebAssembly";
+    const key = threads > 1 ? "deviceInUse" : "deviceInUseOne";
+    pageElement("device-hint", HTMLParagraphElement).textContent = say(key, { device: name, threads });
+  }
+
+  /**
+   * Whether every value is in its range; the browser points at the first that is not.
+   */
+  isValid() {
+    return this._form.reportValidity();
+  }
+
+  /**
+   * A question with these settings.
+   *
+   * @param {string} text
+   * @returns {import("../engine/messages.js").Question}
+   */
+  question(text) {
+    const seed = this._number("seed");
+    const own = this._facts?.params;
+    const given = SAMPLING.map((name) => [name, this._number(name) ?? own?.[name]]);
+    const greedy = /** @type {HTMLInputElement} */ (this._field("greedy")).checked;
+    const thinking = this._field("thinking").value;
+    return {
+      text,
+      system: this._field("system").value.trim(),
+      thinking: thinking === "" ? null : thinking === "yes",
+      params: { ...own, ...Object.fromEntries(given), seed, greedy },
+      maxNewTokens: this._number("maxNewTokens") ?? 1,
+    };
+  }
+
+  _reset() {
+    if (this._facts === null) return;
+    const { params, maxNewTokens } = this._facts;
+    for (const name of SAMPLING) this._field(name).value = String(params[name]);
+    this._field("seed").value = "";
+    this._field("maxNewTokens").value = String(maxNewTokens);
+    /** @type {HTMLInputElement} */ (this._field("greedy")).checked = params.greedy;
+    this._disableUnused();
+  }
+
+  /** Greedy decoding has no use for what shapes a random choice. */
+  _disableUnused() {
+    const greedy = /** @type {HTMLInputElement} */ (this._field("greedy")).checked;
+    for (const name of ["temperature", "topK", "topP", "seed"]) this._field(name).disabled = greedy;
+  }
+
+  _chooseDevice() {
+    if (!this.isValid()) return;
+    const address = new URL(location.href);
+    for (const name of ["device", "threads"]) {
+      const value = this._field(name).value;
+      if (value === "" || value === "auto") address.searchParams.delete(name);
+      else address.searchParams.set(name, value);
+    }
+    location.assign(address);
+  }
+
+  /** @param {string} name */
+  _number(name) {
+    const { value } = this._field(name);
+    return value === "" ? null : Number(value);
+  }
+
+  /**
+   * @param {string} name
+   * @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement}
+   */
+  _field(name) {
+    return /** @type {any} */ (this._form.elements.namedItem(name));
+  }
+}
+
+/**
+ * What the page's address asks to compute with: `?device=wasm&threads=2`.
+ *
+ * @returns {import("../engine/model.js").LoadOptions}
+ */
+export function chosenDevice() {
+  const asked = new URL(location.href).searchParams;
+  const device = asked.get("device");
+  const threads = Number(asked.get("threads"));
+  return {
+    device: device === "wasm" || device === "webgpu" ? device : "auto",
+    threads: Number.isInteger(threads) && threads > 0 ? threads : null,
+  };
+}

@@ -1,0 +1,148 @@
+/** A conversation: keeps the history, fits it in the context, and has only its new part run. */
+
+import { complete } from "./completion.js";
+import { PageError } from "./errors.js";
+import { CLOSE_TAG, OPEN_TAG } from "./think-splitter.js";
+
+/** @typedef {import("./chat-template.js").Message} Message */
+/** @typedef {import("./completion.js").CompletionResult} CompletionResult */
+/** @typedef {import("./prompt.js").Prompt} Prompt */
+
+/** At most one part in so many of the context is kept free for an answer. */
+const ANSWER_SHARE = 4;
+
+/**
+ * @typedef {object} ChatOptions
+ * @property {string} system A message before all others, never dropped; empty for none.
+ * @property {boolean | null} thinking Whether to ask the model to think first; null leaves it to the template.
+ * @property {import("./sampling.js").SamplingParams} params
+ * @property {number} maxNewTokens
+ * @property {readonly string[]} stop
+ */
+
+/** Talks with one model; what the session holds of earlier turns is not run again. */
+export class Chat {
+  /** @param {import("./model.js").Model} model */
+  constructor(model) {
+    this._model = model;
+    /** @type {Message[]} The history, oldest first, without the system message. */
+    this.messages = [];
+    /** @type {number[]} The tokens that the session holds. */
+    this._held = [];
+  }
+
+  /** Forget the conversation. */
+  clear() {
+    this.messages = [];
+  }
+
+  /** Take note that the model has a new session. */
+  forgetSession() {
+    this._held = [];
+  }
+
+  /**
+   * Say something. The turn enters the history when the answer ends, also one that was cut off, but not without any text.
+   *
+   * @param {string} text
+   * @param {ChatOptions} options
+   * @param {AbortSignal} signal
+   * @param {{segment: (segment: import("./think-splitter.js").Segment) => void, dropped: (count: number) => void}} listener
+   * @returns {Promise<CompletionResult>}
+   */
+  async send(text, options, signal, listener) {
+    /** @type {Message} */
+    const question = { role: "user", content: text };
+    const { dropped, prompt } = this._fit([...this.messages, question], options);
+    const { maxLength } = this._model;
+    if (prompt.tokenIds.length > maxLength) {
+      throw new PageError("context-full", { tokens: prompt.tokenIds.length, limit: maxLength });
+    }
+    if (dropped > 0) {
+      this.messages.splice(0, dropped);
+      listener.dropped(dropped);
+    }
+    const result = await this._complete(prompt, options, signal, listener.segment);
+    if (result.text !== "" || result.finishReason !== "cancelled") {
+      this.messages.push(question, { role: "assistant", content: said(prompt, result.text) });
+    }
+    return result;
+  }
+
+  /**
+   * @param {Prompt} prompt
+   * @param {ChatOptions} options
+   * @param {AbortSignal} signal
+   * @param {(segment: import("./think-splitter.js").Segment) => void} onSegment
+   */
+  async _complete(prompt, options, signal, onSegment) {
+    const { session, tokenizer, maxLength, stopTokenIds } = this._model;
+    const cachedLength = commonPrefix(this._held, prompt.tokenIds);
+    /** @type {number[]} */
+    let written = [];
+    try {
+      const limits = { maxNewTokens: options.maxNewTokens, maxLength, stopTokenIds, cachedLength };
+      const { params, stop } = options;
+      const result = await complete(session, tokenizer, prompt, params, { ...limits, stop, signal }, onSegment);
+      written = result.tokenIds;
+      return result;
+    } finally {
+      this._held = [...prompt.tokenIds, ...written].slice(0, session.length);
+    }
+  }
+
+  /**
+   * Drop as many of the oldest turns as it takes to leave room; the last message stays, fit or not.
+   *
+   * @param {Message[]} messages
+   * @param {ChatOptions} options
+   */
+  _fit(messages, options) {
+    const { maxLength, prompts } = this._model;
+    const room = maxLength - Math.min(options.maxNewTokens, Math.floor(maxLength / ANSWER_SHARE));
+    /** @type {Message[]} */
+    const system = options.system === "" ? [] : [{ role: "system", content: options.system }];
+    const build = (/** @type {number} */ start) => prompts.build([...system, ...messages.slice(start)], options.thinking);
+    let dropped = 0;
+    let prompt = build(0);
+    for (const start of laterTurns(messages)) {
+      if (prompt.tokenIds.length <= room) break;
+      dropped = start;
+      prompt = build(start);
+    }
+    return { dropped, prompt };
+  }
+}
+
+/**
+ * Where the history may begin, but for its first message: at any message of the user.
+ *
+ * @param {readonly Message[]} messages
+ */
+function laterTurns(messages) {
+  return messages.flatMap((message, index) => (index > 0 && message.role === "user" ? [index] : []));
+}
+
+/**
+ * The answer as the history has it: a think block that the prompt opened is a part of it, and always closed.
+ *
+ * @param {Prompt} prompt
+ * @param {string} text
+ */
+function said(prompt, text) {
+  if (!prompt.opensThinking) return text;
+  return text.includes(CLOSE_TAG) ? `${OPEN_TAG}\n${text}` : `${OPEN_TAG}\n${text}\n${CLOSE_TAG}\n\n`;
+}
+
+/**
+ * How many tokens of a prompt need not be run again: all but one at most, whose logits are needed.
+ *
+ * @param {readonly number[]} held
+ * @param {readonly number[]} wanted
+ */
+function commonPrefix(held, wanted) {
+  const limit = Math.min(held.length, wanted.length - 1);
+  let length = 0;
+  while (length < limit && held[length] === wanted[length]) length += 1;
+  return length;
+}

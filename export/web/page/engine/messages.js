@@ -1,0 +1,49 @@
+/**
+ * What the page and its worker tell each other.
+ *
+ * @typedef {import("./sampling.js").SamplingParams} SamplingParams
+ */
+
+/**
+ * What a question is asked with.
+ *
+ * @typedef {object} Question
+ * @property {string} text
+ * @property {string} system Empty for none.
+ * @property {boolean | null} thinking
+ * @property {Partial<SamplingParams>} params
+ * @property {number} maxNewTokens
+ */
+
+/**
+ * @typedef {{type: "load", options: import("./model.js").LoadOptions}
+ *   | {type: "ask", question: Question}
+ *   | {type: "stop"}
+ *   | {type: "clear"}} Request
+ */
+
+/**
+ * What is known about a model that is ready.
+ *
+ * @typedef {object} ModelFacts
+ * @property {import("./manifest.js").Manifest} manifest
+ * @property {SamplingParams} params Its author's.
+ * @property {number} maxNewTokens
+ * @property {boolean} chats Whether it has a chat template.
+ * @property {boolean} knowsThinking Whether it can be told to think first.
+ * @property {string} device
+ * @property {number} threads
+ */
+
+/**
+ * @typedef {{type: "progress", loaded: number, total: number}
+ *   | {type: "ready", facts: ModelFacts}
+ *   | {type: "fallback", reason: string}
+ *   | {type: "segment", segment: import("./think-splitter.js").Segment}
+ *   | {type: "dropped", count: number}
+ *   | {type: "restart"}
+ *   | {type: "end", result: import("./completion.js").CompletionResult}
+ *   | {type: "error", code: import("./errors.js").ErrorCode, details: Record<string, string | number>}} Report
+ */
+
+export {};

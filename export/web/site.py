@@ -1,0 +1,128 @@
+"""From a checkpoint or an artifact to a folder of static files that is a chat with the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minimind_edge.runtime.errors import ArtifactError, UsageError
+
+from ..artifact.json_file import read_json
+from ..artifact.manifest import MANIFEST, is_artifact
+from ..artifact.staging import staged_folder
+from ..artifact.tokenizer_files import TOKENIZER
+from ..pipeline import export_onnx
+from ..request import ExportRequest
+from .libraries import WEBGPU_MARK, Library
+from .library_source import find_libraries
+from .request import SiteRequest, SiteResult
+
+PAGE = Path(__file__).parent / "page"
+MODEL = "model"
+VENDOR = "vendor"
+DEFAULT_FOLDER = Path("site")
+TARGET = "portable"
+
+Progress = Callable[[str, float], None]
+
+# The share of the time that is over when the libraries are there.
+LIBRARIES_FOUND = 0.05
+
+
+def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteResult:
+    """Export a model and write the site around it; where a step fails, nothing is left behind.
+
+    Args:
+        request: What to put on it.
+        progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+
+    Raises:
+        EdgeError: Bad input or options, a library that cannot be had, or parity that failed.
+        MiniMindError: A checkpoint or config that is no MiniMind.
+        OSError: The disk is full or cannot be written.
+    """
+    tell = progress or (lambda stage, done: None)
+    folder = _destination(request.export)
+    libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
+    with staged_folder(folder) as stage:
+        notes = _put_model(request.export, stage / MODEL, tell)
+        manifest = read_json(stage / MODEL / MANIFEST)
+        shutil.copytree(PAGE, stage, dirs_exist_ok=True)
+        _put_libraries(libraries, stage / VENDOR)
+        size, download = _sizes(stage, manifest)
+    tell("done", 1.0)
+    return SiteResult(folder=folder, size=size, download=download, notes=notes, manifest=manifest)
+
+
+def _destination(export: ExportRequest) -> Path:
+    """The site's folder.
+
+    Raises:
+        UsageError: Something else is there, or a site and no `--force`.
+    """
+    folder = export.output or DEFAULT_FOLDER
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return folder
+    if not (is_artifact(folder / MODEL) and (folder / "index.html").is_file()):
+        raise UsageError(f"{folder} is there and is no site of this tool; name another folder with -o")
+    if not export.force:
+        raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
+    return folder
+
+
+def _put_model(export: ExportRequest, folder: Path, tell: Progress) -> tuple[str, ...]:
+    """Write the artifact that the page runs; what there is to tell about it.
+
+    Raises:
+        ArtifactError: The page cannot run it.
+    """
+    if export.checkpoint is not None and is_artifact(export.checkpoint):
+        shutil.copytree(export.checkpoint, folder)
+        notes: tuple[str, ...] = ()
+    else:
+        onward: Progress = lambda stage, done: tell(stage, LIBRARIES_FOUND + done * (1 - LIBRARIES_FOUND))  # noqa: E731
+        result = export_onnx(replace(export, output=folder, target=TARGET, force=False), onward)
+        notes = tuple(note for note in result.notes if not note.startswith("warning: no tokenizer"))
+    _check_runs_in_page(folder, export.checkpoint)
+    return notes
+
+
+def _check_runs_in_page(folder: Path, source: Path | None) -> None:
+    manifest = read_json(folder / MANIFEST)
+    graphs = [graph for graph in manifest["graphs"] if graph["file"] == manifest["default_graph"]]
+    if not graphs or graphs[0]["target"] != TARGET:
+        raise ArtifactError(
+            f"{source} has no graph of target {TARGET}, which the page runs; give the checkpoint instead"
+        )
+    if (folder / f"{graphs[0]['file']}_data").exists():
+        raise ArtifactError(
+            f"{source} is too large for a browser: its weights fill a file of their own; try int8 or int4"
+        )
+    if not (folder / TOKENIZER).is_file():
+        raise ArtifactError(f"{source} has no tokenizer, and a page is no use without; name one by --tokenizer")
+
+
+def _put_libraries(libraries: Mapping[Library, Path], vendor: Path) -> None:
+    """Copy the libraries' files, with a note that says what they are."""
+    notice = ["What this folder holds, as published on npm:", ""]
+    for library, source in libraries.items():
+        notice.append(f"{library.spec}, {library.license}")
+        for file, place in library.files.items():
+            (vendor / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, vendor / place)
+        if (source / "LICENSE").is_file():
+            shutil.copyfile(source / "LICENSE", vendor / f"LICENSE.{library.name.rpartition('/')[2]}")
+    (vendor / "NOTICE").write_text("\n".join(notice) + "\n", encoding="utf-8")
+
+
+def _sizes(site: Path, manifest: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of the whole site, and of what a browser loads of it to run the model by WebAssembly."""
+    sizes = {path.relative_to(site): path.stat().st_size for path in site.rglob("*") if path.is_file()}
+    used = {Path(MODEL, manifest["default_graph"])}
+    used.update(Path(MODEL, name) for name in (MANIFEST, "config.json", "generation_config.json", TOKENIZER))
+    used.add(Path(MODEL, "tokenizer_config.json"))
+    page = {path for path in sizes if path.parts[0] != MODEL and WEBGPU_MARK not in path.name}
+    return sum(sizes.values()), sum(sizes[path] for path in page | used)
