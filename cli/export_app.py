@@ -12,6 +12,7 @@ from .export_eval import evaluate
 from .export_inspect import inspect
 from .export_onnx import onnx
 from .export_verify import verify
+from .export_web import web
 from .version import VersionOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -20,6 +21,7 @@ app.command()(engine)
 app.command()(verify)
 app.command("eval")(evaluate)
 app.command()(inspect)
+app.command()(web)
 
 
 @app.callback(epilog=EXIT_CODES)
