@@ -1,0 +1,139 @@
+"""Measure this project against its peers: `python -m benchmarks.peers`, or `make bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from . import plot
+from .contenders import BARE_LOOP, EAGER, PEERS, Contender, contenders
+from .environment import make_environment
+from .failure import Unmeasurable
+from .measure import Plan, measure
+from .models import MODELS, demo_checkpoint, write_folder
+from .preparation import PROJECT, Prepared, prepare
+from .quality import demo_passages, measure_quality, text_passages
+from .report import Report
+from .row import Row
+
+QUICK = Plan(rounds=2, starts=1)
+
+
+def main() -> None:
+    """Measure, and write the report."""
+    arguments = parse_arguments()
+    plan = QUICK if arguments.quick else Plan(rounds=arguments.rounds, starts=arguments.starts)
+    workspace = arguments.workspace.resolve()
+    everyone = contenders(arguments.peers)
+    report = Report(plan, [PEERS[name] for name in arguments.peers])
+    for name in arguments.models:
+        source = workspace / "models" / name
+        write_folder(source, MODELS[name].build, demo_checkpoint().parent)
+        report.models[name] = measure_model(everyone, source, workspace, plan)
+        write(report, arguments.out)  # what is measured stays, whatever comes
+    add_quality(report, everyone, arguments.quality_model, workspace)
+    path = write(report, arguments.out)
+    draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
+    print(path.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.add_argument("--models", type=listed(MODELS), default=list(MODELS), help="of A,B,C,D")
+    parser.add_argument("--peers", type=listed(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=Plan.rounds, help="measurements of each speed")
+    parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
+    parser.add_argument("--out", type=Path, default=PROJECT / "benchmarks" / "results", help="folder of the report")
+    parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png beside the report)")
+    parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on (default: the demo)")
+    parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
+    parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
+    return parser.parse_args()
+
+
+def listed(known: dict):
+    """A reader of names with commas between them, in any case."""
+    names = {name.casefold(): name for name in known}
+
+    def read(text: str) -> list[str]:
+        try:
+            return [names[part.strip().casefold()] for part in text.split(",")]
+        except KeyError as unknown:
+            raise argparse.ArgumentTypeError(f"{unknown} is none of {', '.join(known)}") from None
+
+    return read
+
+
+def tell(text: str) -> None:
+    """Say on stderr how far the run is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan: Plan) -> list[Row]:
+    """All rows of one model."""
+    rows, entries = [], []
+    for contender in everyone:
+        row = Row(contender)
+        rows.append(row)
+        try:
+            entries.append((row, prepare(contender, source, workspace, plan.threads)))
+        except Unmeasurable as reason:
+            row.give_up(str(reason))
+    measure(entries, plan, lambda stage: tell(f"{source.name}: {stage}"))
+    return rows
+
+
+def add_quality(report: Report, everyone: list[Contender], folder: Path | None, workspace: Path) -> None:
+    """Measure how far each build is from float32, on weights that were trained."""
+    source = (folder or workspace / "models" / "demo").resolve()
+    if folder is None:
+        from minimind_edge.minimind import load_checkpoint
+
+        write_folder(source, lambda: load_checkpoint(demo_checkpoint()), demo_checkpoint().parent)
+        report.quality_model = "The bundled dense checkpoint, on documents that its training never saw."
+    else:
+        report.quality_model = f"{source.name}, on the text of this project's license."
+    threads = report.plan.threads
+    prepared: list[tuple[Contender, Prepared | Unmeasurable]] = []
+    for contender in everyone:
+        if contender.peer in (BARE_LOOP, EAGER):
+            continue
+        try:
+            prepared.append((contender, prepare(contender, source, workspace, threads)))
+        except Unmeasurable as reason:
+            prepared.append((contender, reason))
+    tell("quality")
+    license_text = (PROJECT / "LICENSE").read_text(encoding="utf-8")
+    passages = demo_passages(source) if folder is None else text_passages(source, license_text)
+    reference = prepare(contenders([EAGER.name])[0], source, workspace, threads)
+    report.quality = measure_quality(prepared, reference, passages, threads)
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Write the report as JSON and Markdown, named after the machine's processor; gives the JSON's path."""
+    content = report.to_json()
+    cpu = re.sub(r"[^a-z0-9]+", "-", content["machine"]["cpu"].casefold()).strip("-")
+    path = folder / f"peers-{cpu}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(report.to_markdown(), encoding="utf-8")
+    return path
+
+
+def draw(report: Path, picture: Path, workspace: Path) -> None:
+    """Draw the picture, where matplotlib can be had."""
+    try:
+        python = make_environment("plot", plot.PACKAGES, {}, workspace)
+    except Unmeasurable as reason:
+        tell(f"no picture: {reason}")
+        return
+    subprocess.run([str(python), plot.__file__, str(report), str(picture)], check=True)
+
+
+if __name__ == "__main__":
+    main()

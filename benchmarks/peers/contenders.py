@@ -1,0 +1,109 @@
+"""Who is measured: every peer with its builds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WORKERS = Path(__file__).resolve().parent / "workers"
+
+TORCH = ("torch==2.13.0", "numpy==2.4.6", "safetensors==0.8.0")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program that runs language models.
+
+    Attributes:
+        name: What tables call it.
+        worker: Its file in `workers/`.
+        builds: Its models: what each is called, and the precision of this project that it is compared with.
+        packages: What its environment holds; none for this project's own environment.
+        variables: Of the environment, while the packages are installed.
+    """
+
+    name: str
+    worker: str
+    builds: Mapping[str, str]
+    packages: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One build of one peer: a row of every table."""
+
+    peer: Peer
+    build: str
+
+    @property
+    def name(self) -> str:
+        """Peer and build."""
+        return f"{self.peer.name} {self.build}"
+
+    @property
+    def precision(self) -> str:
+        """The precision of this project that it is compared with."""
+        return self.peer.builds[self.build]
+
+    @property
+    def worker(self) -> Path:
+        """The program that measures it."""
+        return WORKERS / self.peer.worker
+
+
+EDGE = Peer("minimind-edge", "edge.py", {"fp32": "fp32", "int8": "int8", "int4": "int4"})
+
+BARE_LOOP = Peer("bare onnxruntime", "bare_loop.py", {"fp32": "fp32", "int4": "int4"})
+"""It runs this project's graphs, so it has no models of its own."""
+
+EAGER = Peer("eager PyTorch", "eager.py", {"fp32": "fp32"})
+"""It runs the checkpoint as it is, and is what all others are held against."""
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        EDGE,
+        BARE_LOOP,
+        Peer(
+            "onnxruntime-genai",
+            "genai.py",
+            {"fp32": "fp32", "int8": "int8", "int4": "int4", "int4-mixed": "int4"},
+            (
+                "onnxruntime-genai==0.18.0",
+                "onnxruntime==1.32.0",
+                "onnx==1.23.2",
+                "onnx-ir==1.1.0",
+                "transformers==5.23.0",
+                *TORCH,
+            ),
+        ),
+        Peer(
+            "llama.cpp",
+            "llamacpp.py",
+            {"F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_K_M": "int4"},
+            ("llama-cpp-python==0.3.36", "gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0"),
+            # Built for this machine's own instructions, as whoever wants speed does; pictures and sound left out.
+            {
+                "CMAKE_ARGS": "-DGGML_NATIVE=ON -DGGML_OPENMP=ON -DLLAVA_BUILD=OFF",
+                "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
+            },
+        ),
+        Peer(
+            "OpenVINO GenAI",
+            "openvino_pipeline.py",
+            {"int8": "int8", "int4": "int4"},
+            ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH),
+        ),
+        Peer("optimum", "optimum_onnx.py", {"fp32": "fp32"}, ("optimum-onnx[onnxruntime]==0.1.0", *TORCH)),
+        EAGER,
+        Peer("transformers", "transformers_eager.py", {"fp32": "fp32", "bf16": "fp32"}),
+    )
+}
+
+
+def contenders(names: list[str]) -> list[Contender]:
+    """Every build of the named peers."""
+    return [Contender(PEERS[name], build) for name in names for build in PEERS[name].builds]

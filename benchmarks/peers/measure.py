@@ -1,0 +1,107 @@
+"""Speed: rounds over all contenders, whose workers stay alive, so that a slow minute of the machine hits all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import perf_counter
+
+from .failure import Unmeasurable
+from .preparation import Prepared
+from .row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, Row
+from .worker import Worker
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        rounds: Measurements of each speed.
+        starts: Fresh processes of each contender.
+        threads: CPU threads.
+        prompt_tokens: Prompt of a generation.
+        new_tokens: Tokens generated behind it.
+        prefill_tokens: The prompt whose prefill is measured.
+        short_prompt: The prompt of a fresh process.
+    """
+
+    rounds: int = 7
+    starts: int = 5
+    threads: int = 2
+    prompt_tokens: int = 128
+    new_tokens: int = 128
+    prefill_tokens: int = 512
+    short_prompt: int = 16
+
+
+def measure(entries: Sequence[tuple[Row, Prepared]], plan: Plan, progress: Progress) -> None:
+    """Measure all contenders on one model; what cannot be measured is noted in its row.
+
+    Args:
+        entries: The rows to fill, each with what runs it.
+        plan: How much.
+        progress: Told each stage.
+    """
+    for row, prepared in entries:
+        row.add(DISK, prepared.disk_bytes())
+    for number in range(plan.starts):
+        progress(f"fresh process {number + 1} of {plan.starts}")
+        for row, prepared in turned(entries, number):
+            if FIRST_TOKEN not in row.missing:
+                measure_start(row, prepared, plan)
+    with ExitStack() as stack:
+        alive = start_all(entries, plan, stack)
+        for number in range(plan.rounds):
+            progress(f"round {number + 1} of {plan.rounds}")
+            for row, worker in turned(alive, number):
+                if DECODE not in row.missing:
+                    measure_speed(row, worker, plan)
+
+
+def turned(entries: Sequence, number: int) -> list:
+    """The entries in this round's order: each round begins with another one."""
+    start = number % len(entries) if entries else 0
+    return [*entries[start:], *entries[:start]]
+
+
+def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitStack) -> list[tuple[Row, Worker]]:
+    """Start a worker each; `stack` closes them."""
+    alive = []
+    for row, prepared in entries:
+        try:
+            worker = stack.enter_context(prepared.start(plan.threads))
+            worker.wait_loaded()
+        except Unmeasurable as reason:
+            row.give_up(str(reason))
+        else:
+            alive.append((row, worker))
+    return alive
+
+
+def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
+    """One round of one contender, behind a short generation that wakes it up."""
+    try:
+        worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=plan.short_prompt)
+        answer = worker.ask("generate", prompt_tokens=plan.prompt_tokens, new_tokens=plan.new_tokens)
+        row.add(DECODE, (plan.new_tokens - 1) / answer["rest_s"])
+        answer = worker.ask("generate", prompt_tokens=plan.prefill_tokens, new_tokens=1)
+        row.add(PREFILL, plan.prefill_tokens / answer["first_token_s"])
+    except Unmeasurable as reason:
+        row.give_up(str(reason), (DECODE, PREFILL))
+
+
+def measure_start(row: Row, prepared: Prepared, plan: Plan) -> None:
+    """One fresh process: the time to its first token, and the most memory it has held after a whole generation."""
+    started = perf_counter()
+    try:
+        with prepared.start(plan.threads) as worker:
+            worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=1)
+            row.add(FIRST_TOKEN, perf_counter() - started)
+            worker.ask("generate", prompt_tokens=plan.prompt_tokens, new_tokens=plan.new_tokens)
+            row.add(MEMORY, worker.ask("memory")["peak_rss_bytes"])
+    except Unmeasurable as reason:
+        row.give_up(str(reason), (FIRST_TOKEN, MEMORY))

@@ -1,0 +1,113 @@
+"""Each contender's model, made from the same Hugging Face folder by its peer's own converter, and kept between runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .contenders import BARE_LOOP, EAGER, EDGE, Contender
+from .environment import python_of
+from .failure import Unmeasurable, last_line
+from .worker import Worker, worker_environment
+
+PATIENCE_S = 1800
+"""Seconds for one conversion."""
+
+PROJECT = Path(__file__).resolve().parents[2]
+SOURCES = ("export", "minimind", "runtime")
+"""Packages of this project whose files decide what its exports are."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A contender that is ready to run a model.
+
+    Attributes:
+        contender: Who.
+        python: The interpreter of its environment.
+        folder: Its model.
+        log: Where its workers' stderr goes.
+    """
+
+    contender: Contender
+    python: Path
+    folder: Path
+    log: Path
+
+    def start(self, threads: int) -> Worker:
+        """Start a worker; it loads the model meanwhile.
+
+        Raises:
+            Unmeasurable: it could not be started.
+        """
+        return Worker(self.python, self.contender.worker, self.folder, threads=threads, log=self.log)
+
+    def disk_bytes(self) -> int:
+        """What its model takes on the disk, without a tokenizer: the weights and what describes the graph."""
+        files = [self.folder] if self.folder.is_file() else [path for path in self.folder.rglob("*") if path.is_file()]
+        return sum(path.stat().st_size for path in files if path.suffix in MODEL_FILES)
+
+
+MODEL_FILES = (".onnx", ".data", ".onnx_data", ".gguf", ".bin", ".safetensors")
+
+
+def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared:
+    """Convert a model for a contender, if that has not been done.
+
+    Args:
+        contender: Who.
+        source: The Hugging Face folder.
+        workspace: Where environments, models and logs are kept.
+        threads: CPU threads for the conversion.
+
+    Raises:
+        Unmeasurable: there is no environment for it, or its converter fails.
+    """
+    python = python_of(contender.peer, workspace)
+    name = contender.name.replace(" ", "-")
+    models, log = workspace / "converted" / source.name, workspace / "logs" / f"{source.name}-{name}.log"
+    if contender.peer is EAGER:
+        return Prepared(contender, python, source, log)
+    if contender.peer is BARE_LOOP:
+        folder = models / f"{EDGE.name}-{contender.build}"
+        if not folder.is_dir():
+            raise Unmeasurable(f"it runs the graph of {EDGE.name} {contender.build}, which is not there")
+        return Prepared(contender, python, folder, log)
+    prepared = Prepared(contender, python, models / name, log)
+    if not prepared.folder.is_dir() or (contender.peer is EDGE and is_outdated(prepared.folder)):
+        convert(prepared, source, threads)
+    return prepared
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether this project's code has changed since its export was made."""
+    made = folder.stat().st_mtime
+    return any(path.stat().st_mtime > made for name in SOURCES for path in (PROJECT / name).rglob("*.py"))
+
+
+def convert(prepared: Prepared, source: Path, threads: int) -> None:
+    """Run a peer's converter; what it leaves stands in place only when it has ended well.
+
+    Raises:
+        Unmeasurable: it fails, or takes too long.
+    """
+    contender, folder, log = prepared.contender, prepared.folder, prepared.log
+    print(f"converting {source.name} for {contender.name}", file=sys.stderr, flush=True)
+    half_done = folder.with_name(folder.name + ".partial")
+    for old in (half_done, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    for parent in (half_done.parent, log.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    program = [str(prepared.python), str(contender.worker)]
+    command = [*program, "convert", str(source), str(half_done), contender.build]
+    environment = worker_environment(threads)
+    with log.open("w", encoding="utf-8") as output:
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        try:
+            subprocess.run(command, check=True, timeout=PATIENCE_S, env=environment, **streams)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Unmeasurable(f"could not be converted: {last_line(log) or error}") from error
+    half_done.rename(folder)

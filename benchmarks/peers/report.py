@@ -1,0 +1,172 @@
+"""The report of a run: JSON for machines, and Markdown tables for people."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .contenders import EDGE, Peer
+from .measure import Plan
+from .models import MODELS
+from .quality import QualityRow
+from .row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, QUANTITIES, Row
+from .spread import Spread, ratio
+
+OWN_PACKAGES = ("minimind-edge", "onnxruntime", "torch", "transformers", "numpy")
+
+
+@dataclass
+class Report:
+    """What one run measured.
+
+    Attributes:
+        plan: How much was measured.
+        peers: Who took part.
+        models: The rows of each model, by its letter.
+        quality: How far each build is from float32.
+        quality_model: Of which model, for people.
+    """
+
+    plan: Plan
+    peers: Sequence[Peer]
+    models: dict[str, list[Row]] = field(default_factory=dict)
+    quality: list[QualityRow] = field(default_factory=list)
+    quality_model: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        from minimind_edge.runtime.machine import describe_machine
+
+        return {
+            "date": datetime.date.today().isoformat(),
+            "machine": describe_machine(),
+            "plan": asdict(self.plan),
+            "versions": {peer.name: list(peer.packages) for peer in self.peers if peer.packages} | own_versions(),
+            "models": {
+                name: {"title": MODELS[name].title, "rows": [json_row(row, rows) for row in rows]}
+                for name, rows in self.models.items()
+            },
+            "quality": {"model": self.quality_model, "rows": [row.to_json() for row in self.quality]},
+        }
+
+    def to_markdown(self) -> str:
+        """Tables, with what could not be measured below each."""
+        parts = [self._preface()]
+        kl = {(row.contender.name): row.quality.mean_kl for row in self.quality if row.quality is not None}
+        for name, rows in self.models.items():
+            parts.append(f"## {name}: {MODELS[name].title}\n\n{speed_table(rows, kl)}{missing_list(rows)}")
+        if self.quality:
+            parts.append(f"## Quality\n\n{self.quality_model}\n\n{quality_table(self.quality)}")
+        return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+    def _preface(self) -> str:
+        from minimind_edge.runtime.machine import describe_machine
+
+        machine, plan = describe_machine(), self.plan
+        return (
+            f"# minimind-edge and its peers\n\n{machine['cpu']}, {machine['cores']} cores, "
+            f"{datetime.date.today().isoformat()}. Batch 1, {plan.threads} threads, greedy, random weights. Decode: "
+            f"{plan.new_tokens} tokens behind a prompt of {plan.prompt_tokens}; prefill: {plan.prefill_tokens} tokens; "
+            f"first token: a fresh process, up to the first token behind {plan.short_prompt}. Medians of {plan.rounds} "
+            f"interleaved rounds (range); {plan.starts} fresh processes. Behind each speed of a peer: {EDGE.name}'s at "
+            f"the precision named as a multiple of it, the median of the rounds' ratios."
+        )
+
+
+def own_versions() -> dict[str, list[str]]:
+    """What this project's own environment holds."""
+    found = []
+    for name in OWN_PACKAGES:
+        try:
+            found.append(f"{name}=={version(name)}")
+        except PackageNotFoundError:
+            continue
+    return {EDGE.name: found}
+
+
+def counterpart(row: Row, rows: Iterable[Row]) -> Row | None:
+    """This project's row of the precision that a peer's row is compared with; None for its own rows."""
+    if row.contender.peer is EDGE:
+        return None
+    ours = (other for other in rows if other.contender.peer is EDGE)
+    return next((other for other in ours if other.contender.build == row.contender.precision), None)
+
+
+def advantage(row: Row, rows: Sequence[Row], quantity: str) -> Spread | None:
+    """How many times a peer's quantity this project's is; None where one of both was not measured."""
+    ours = counterpart(row, rows)
+    return None if ours is None else ratio(ours.values.get(quantity, ()), row.values.get(quantity, ()))
+
+
+def json_row(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+    """A row with what this project's is of each of its quantities."""
+    ratios = {name: advantage(row, rows, name) for name in QUANTITIES}
+    ours = {name: spread.to_json() for name, spread in ratios.items() if spread is not None}
+    return row.to_json() | ({"compared_with": row.contender.precision, "ours_to_this": ours} if ours else {})
+
+
+def speed_table(rows: Sequence[Row], kl: dict[str, float]) -> str:
+    """One line a contender."""
+    lines = [
+        "| | build | decode tok/s | ours | prefill tok/s | ours | first token s | memory MB | disk MB | mean KL |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        first, memory, disk = (row.spread(name) for name in (FIRST_TOKEN, MEMORY, DISK))
+        divergence = kl.get(row.contender.name)
+        cells = [
+            row.contender.peer.name,
+            row.contender.build,
+            speed_cell(row.spread(DECODE)),
+            ratio_cell(advantage(row, rows, DECODE), row),
+            speed_cell(row.spread(PREFILL)),
+            ratio_cell(advantage(row, rows, PREFILL), row),
+            "–" if first is None else f"{first.median:.2f}",
+            "–" if memory is None else f"{memory.median / 1e6:.0f}",
+            "–" if disk is None else f"{disk.median / 1e6:.1f}",
+            "–" if divergence is None else kl_cell(divergence),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def speed_cell(spread: Spread | None) -> str:
+    """Tokens a second, with the range."""
+    return "–" if spread is None else f"{spread.median:.0f} ({spread.low:.0f}–{spread.high:.0f})"
+
+
+def ratio_cell(spread: Spread | None, row: Row) -> str:
+    """How many times a peer's speed ours is, and at which precision."""
+    return "" if spread is None else f"{spread.median:.2f}x {row.contender.precision}"
+
+
+def kl_cell(value: float) -> str:
+    """Nats; below what float32 arithmetic itself leaves, nothing more is told."""
+    return "< 1e-6" if value < 1e-6 else f"{value:.4f}"
+
+
+def quality_table(rows: Sequence[QualityRow]) -> str:
+    """One line a contender, with the reason where there is nothing to tell."""
+    lines = ["| | build | mean KL, nats | same top token | disk MB | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        name = f"| {row.contender.peer.name} | {row.contender.build} |"
+        if row.quality is None or row.disk_bytes is None:
+            lines.append(f"{name} – | – | – | {row.reason} |")
+        else:
+            quality = row.quality
+            lines.append(f"{name} {kl_cell(quality.mean_kl)} | {quality.top1:.1%} | {row.disk_bytes / 1e6:.1f} | |")
+    return "\n".join(lines)
+
+
+def missing_list(rows: Sequence[Row]) -> str:
+    """What could not be measured, a line a reason."""
+    lines = []
+    for row in rows:
+        for reason in dict.fromkeys(row.missing.values()):
+            names = [name for name, why in row.missing.items() if why == reason]
+            what = "nothing" if len(names) == len(QUANTITIES) else f"no {', '.join(names)}"
+            lines.append(f"- {row.contender.name}: {what} measured: {reason}")
+    return "\n\nNot measured:\n\n" + "\n".join(lines) if lines else ""

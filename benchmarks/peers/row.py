@@ -1,0 +1,60 @@
+"""What was measured of one contender on one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .contenders import Contender
+from .spread import Spread
+
+DECODE = "decode_tokens_per_s"
+PREFILL = "prefill_tokens_per_s"
+FIRST_TOKEN = "first_token_s"
+MEMORY = "peak_rss_bytes"
+DISK = "disk_bytes"
+
+QUANTITIES = (DECODE, PREFILL, FIRST_TOKEN, MEMORY, DISK)
+
+
+@dataclass
+class Row:
+    """What was measured of one contender on one model.
+
+    Attributes:
+        contender: Who.
+        values: For each quantity, one value a round; fewer than there are rounds where it ended early.
+        missing: For a quantity without a value, or with fewer than there are rounds: why.
+    """
+
+    contender: Contender
+    values: dict[str, list[float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def add(self, quantity: str, value: float) -> None:
+        """Take down one round's value."""
+        self.values.setdefault(quantity, []).append(value)
+
+    def give_up(self, reason: str, quantities: tuple[str, ...] = QUANTITIES) -> None:
+        """Say why nothing more is measured of these quantities; the first reason stands."""
+        for quantity in quantities:
+            self.missing.setdefault(quantity, reason)
+
+    def spread(self, quantity: str) -> Spread | None:
+        """A quantity over its rounds; None where it was never measured."""
+        values = self.values.get(quantity)
+        return Spread.of(values) if values else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: each quantity's median, range and single values, and what is missing."""
+        measured = {name: self.spread(name) for name in QUANTITIES}
+        return {
+            "peer": self.contender.peer.name,
+            "build": self.contender.build,
+            **{
+                name: spread.to_json() | {"rounds": self.values[name]}
+                for name, spread in measured.items()
+                if spread is not None
+            },
+            "not_measured": self.missing,
+        }

@@ -1,0 +1,98 @@
+"""A worker: a process that holds one model of one peer, and measures when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from threading import Timer
+from time import monotonic
+from typing import Any
+
+from .failure import Unmeasurable, last_line
+
+PATIENCE_S = 180
+"""Seconds for one answer."""
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment of a worker: bounded threads, and no network."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+
+
+class Worker:
+    """A running worker; use it in a `with` statement, or close it.
+
+    Args:
+        python: The interpreter of the peer's environment.
+        script: The worker's program.
+        folder: The model.
+        threads: CPU threads.
+        log: Where its stderr goes.
+
+    Attributes:
+        load_s: Seconds that loading the model took, None until `wait_loaded`.
+
+    Raises:
+        Unmeasurable: it could not be started.
+    """
+
+    def __init__(self, python: Path, script: Path, folder: Path, *, threads: int, log: Path) -> None:
+        self.load_s: float | None = None
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [str(python), str(script), "serve", str(folder), "--threads", str(threads)]
+        environment = worker_environment(threads)
+        with log.open("w", encoding="utf-8") as errors:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+            try:
+                self._process = subprocess.Popen(command, text=True, env=environment, **pipes)
+            except OSError as error:
+                raise Unmeasurable(f"did not start: {error}") from error
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def wait_loaded(self) -> None:
+        """Wait until the model is loaded.
+
+        Raises:
+            Unmeasurable: it does not load.
+        """
+        if self.load_s is None:
+            self.load_s = self._read(PATIENCE_S)["load_s"]
+
+    def ask(self, do: str, *, patience_s: float = PATIENCE_S, **arguments: Any) -> dict[str, Any]:
+        """Have the worker do one thing, and wait for the answer.
+
+        Raises:
+            Unmeasurable: it crashed, or took longer than `patience_s` seconds.
+        """
+        self.wait_loaded()
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it has ended: reading tells why
+        return self._read(patience_s)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self, patience_s: float) -> dict[str, Any]:
+        alarm, started = Timer(patience_s, self._process.kill), monotonic()
+        alarm.start()
+        line = self._process.stdout.readline()
+        alarm.cancel()
+        if line:
+            return json.loads(line)
+        if monotonic() - started >= patience_s:
+            raise Unmeasurable(f"gave no answer in {patience_s:.0f} s")
+        status = self._process.wait()
+        raise Unmeasurable(last_line(self._log) or f"ended with status {status}")

@@ -1,0 +1,54 @@
+"""This project: its own export, its own session and decode loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import serving
+
+
+def convert(source: Path, folder: Path, build: str) -> None:
+    """Export for ONNX Runtime at the precision that the build is named after."""
+    from minimind_edge.export.pipeline import export_onnx
+    from minimind_edge.export.request import ExportRequest
+
+    request = ExportRequest(checkpoint=source, output=folder, precision=build, verify=False, force=True)
+    export_onnx(request, lambda stage, done: None)
+
+
+def graph_of(folder: Path) -> Path:
+    """The graph of an artifact folder that holds one."""
+    return next((folder / "onnx").glob("*.onnx"))
+
+
+class Edge:
+    """A session of this project's runtime."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        from minimind_edge.runtime.ort_session import OrtSession
+
+        self._session = OrtSession.load(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
+
+    def generate(self, prompt: list[int], new_tokens: int) -> serving.Timing:
+        """Generate greedily, by the decode loop that users run."""
+        from minimind_edge.runtime.decode import generate
+        from minimind_edge.runtime.sampling import SamplingParams
+
+        generation = generate(self._session, [prompt], SamplingParams(greedy=True), new_tokens)
+        for _ in generation:
+            pass
+        return serving.Timing(generation.timings.time_to_first_token_s, generation.timings.decode_s)
+
+    def logits(self, tokens: list[int]) -> list[Any]:
+        """Token by token."""
+        import numpy as np
+
+        self._session.reset()
+        ids = np.array(tokens, np.int64)
+        rows = [self._session.prefill(ids[None, :1])[0].copy()]
+        return rows + [self._session.decode(ids[index : index + 1])[0].copy() for index in range(1, len(ids))]
+
+
+if __name__ == "__main__":
+    serving.main(Edge, convert)

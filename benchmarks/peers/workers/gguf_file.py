@@ -1,0 +1,103 @@
+"""A Hugging Face folder of MiniMind's architectures as a float32 GGUF file, the form that llama.cpp reads.
+
+llama.cpp's own script for it is no part of its package, and refuses tokenizers that it does not know; what is measured
+is token ids in and logits out, so the file has no vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
+
+ARCHITECTURES = {"llama": "llama", "qwen3": "qwen3", "qwen3_moe": "qwen3moe"}
+
+NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
+}
+"""Names of a layer's tensors, Hugging Face's and GGUF's."""
+
+
+def write_gguf(source: Path, path: Path) -> None:
+    """Write a folder's weights and architecture as one GGUF file."""
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    tensors = load_file(source / "model.safetensors")
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[config["model_type"]])
+    write_architecture(writer, config)
+    for name, tensor in renamed(tensors, config).items():
+        writer.add_tensor(name, np.ascontiguousarray(tensor, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_architecture(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
+    """Write what llama.cpp must know besides the tensors."""
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    rope = config.get("rope_parameters") or config
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "num_experts" in config:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    writer.add_tokenizer_model("none")
+
+
+def renamed(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors under GGUF's names; q and k in the order of its architecture, experts stacked."""
+    result = {
+        "token_embd.weight": tensors["model.embed_tokens.weight"],
+        "output_norm.weight": tensors["model.norm.weight"],
+    }
+    if not config["tie_word_embeddings"]:
+        result["output.weight"] = tensors["lm_head.weight"]
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for theirs, name in NAMES.items():
+            tensor = tensors.get(f"{prefix}{theirs}.weight")
+            if tensor is not None:
+                result[f"blk.{layer}.{name}.weight"] = in_rotary_order(tensor, theirs, config)
+        for part in ("gate", "up", "down"):
+            experts = [
+                f"{prefix}mlp.experts.{index}.{part}_proj.weight" for index in range(config.get("num_experts", 0))
+            ]
+            if experts:
+                result[f"blk.{layer}.ffn_{part}_exps.weight"] = np.stack([tensors[name] for name in experts])
+    return result
+
+
+def in_rotary_order(tensor: np.ndarray, name: str, config: dict[str, Any]) -> np.ndarray:
+    """Of the `llama` architecture, the rows of q and k interleaved: there llama.cpp pairs element 2 i with 2 i + 1."""
+    heads = {"self_attn.q_proj": "num_attention_heads", "self_attn.k_proj": "num_key_value_heads"}.get(name)
+    if heads is None or config["model_type"] != "llama":
+        return tensor
+    rows, width = tensor.shape
+    return tensor.reshape(config[heads], 2, -1, width).swapaxes(1, 2).reshape(rows, width)

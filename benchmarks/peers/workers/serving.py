@@ -1,0 +1,119 @@
+"""What all workers share: a model is loaded once, then measured whenever a line on stdin says so.
+
+A worker runs in its peer's environment, so this file needs the standard library and numpy alone. Called as
+
+    WORKER.py serve FOLDER --threads 2
+
+it prints one JSON object a line: `{"load_s": ...}` when the model is loaded, then one answer to each command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+CONTEXT = 1024
+"""Tokens that a model must hold; what is measured takes less."""
+
+
+class Timing(NamedTuple):
+    """Seconds of one generation: up to its first token, and all behind it."""
+
+    first_token_s: float
+    rest_s: float
+
+
+class Runner(Protocol):
+    """A peer with a model loaded."""
+
+    def generate(self, prompt: list[int], new_tokens: int) -> Timing:
+        """Generate greedily behind a prompt, from an empty cache, never stopping early."""
+        ...
+
+    def logits(self, tokens: list[int]) -> Any:
+        """The logits behind each token of a row, [S, V] float32."""
+        ...
+
+
+def main(load: Callable[[Path, int], Runner], convert: Callable[[Path, Path, str], None] | None = None) -> None:
+    """Read the command line of a worker, and do it.
+
+    Args:
+        load: Makes a runner from a folder that `convert` wrote, for a number of threads.
+        convert: Makes that folder from a Hugging Face folder and the name of a build.
+    """
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve")
+    serving.add_argument("folder", type=Path)
+    serving.add_argument("--threads", type=int, default=2)
+    if convert is not None:
+        converting = commands.add_parser("convert")
+        converting.add_argument("source", type=Path)
+        converting.add_argument("folder", type=Path)
+        converting.add_argument("build")
+    arguments = parser.parse_args()
+    if arguments.command == "convert" and convert is not None:
+        convert(arguments.source, arguments.folder, arguments.build)
+    else:
+        serve(load, arguments.folder, arguments.threads)
+
+
+def serve(load: Callable[[Path, int], Runner], folder: Path, threads: int) -> None:
+    """Load a model and answer commands until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the peer itself prints must not stand between the answers
+    started = time.perf_counter()
+    runner = load(folder, threads)
+    print(json.dumps({"load_s": time.perf_counter() - started}), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        print(json.dumps(ANSWERS[command.pop("do")](runner, **command)), file=answers)
+
+
+def answer_generate(runner: Runner, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
+    """Measure one generation; the prompt is always the same."""
+    prompt = [(37 * index + 11) % 2000 + 3 for index in range(prompt_tokens)]
+    return runner.generate(prompt, new_tokens)._asdict()
+
+
+def answer_logits(runner: Runner, passages: str, out: str) -> dict[str, int]:
+    """Write logits, [N, V] float32, for the tokens of passages that count.
+
+    Args:
+        runner: The peer.
+        passages: A JSON file: for each passage its tokens, and the index of the first whose prediction counts.
+        out: The .npy file to write.
+    """
+    import numpy as np
+
+    counted = []
+    for tokens, first in json.loads(Path(passages).read_text(encoding="utf-8")):
+        counted += list(runner.logits(tokens)[first - 1 : len(tokens) - 1])
+    np.save(out, np.asarray(counted, np.float32))
+    return {"tokens": len(counted)}
+
+
+def answer_memory(runner: Runner) -> dict[str, int]:
+    """The most memory that this process has held, bytes."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    # Not ru_maxrss: it begins with what the parent held when this process was forked.
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return {"peak_rss_bytes": int(peak.split()[1]) * 1024}
+
+
+ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "generate": answer_generate,
+    "logits": answer_logits,
+    "memory": answer_memory,
+}
