@@ -97,6 +97,10 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
+.PHONY: bench
+bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
+	$(BIN)/python -m benchmarks.peers $(BENCH)
+
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf build dist out .mirror *.egg-info $(VENV) $(TF4)
+	rm -rf build dist out .bench .mirror *.egg-info $(VENV) $(TF4)
