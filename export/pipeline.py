@@ -14,6 +14,7 @@ from .artifact.genai_config import genai_config
 from .artifact.hf_config import generation_config, model_config
 from .artifact.json_file import write_json
 from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.model_card import write_model_card
 from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from .bundled import bundled_checkpoint
@@ -36,6 +37,9 @@ GRAPH_FILE = {
     "int8": "onnx/model_q8.onnx",
     "int4": "onnx/model_q4.onnx",
 }
+
+TRANSFORMERS_JS_Q8 = "onnx/model_quantized.onnx"
+"""What transformers.js calls int8, in the one target that it loads."""
 
 GENAI_TARGETS = ("portable", "ort")
 """Whose graphs onnxruntime-genai loads."""
@@ -75,13 +79,15 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)
+        is_chat = tokenizer is not None and tokenizer.chat_template is not None
+        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=is_chat)
     tell("done", 1.0)
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
         notes=(*loaded.report.lines(), *notes),
         has_tokenizer=tokenizer is not None,
-        has_chat_template=tokenizer is not None and tokenizer.chat_template is not None,
+        has_chat_template=is_chat,
         manifest=content,
         parity=parity,
     )
@@ -143,7 +149,7 @@ def _write_graph(
 
     graph = build_graph(model, request.target, request.precision, max_length, progress=building)
     tell("writing the graph", BUILT)
-    file = GRAPH_FILE[request.precision]
+    file = graph_file(request.target, request.precision)
     save_graph(graph, stage / file)
     opset = graph.opset_imports[""]
     del graph
@@ -158,6 +164,11 @@ def _write_graph(
         parity=None if parity is None else parity.to_json(),
     )
     return entry, parity
+
+
+def graph_file(target: str, precision: str) -> str:
+    """A graph's place in its artifact."""
+    return TRANSFORMERS_JS_Q8 if (target, precision) == ("portable", "int8") else GRAPH_FILE[precision]
 
 
 def _verify(request: ExportRequest, model: MiniMindForCausalLM, graph: Path, tell: Progress) -> ParityReport:

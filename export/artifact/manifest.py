@@ -11,6 +11,7 @@ from minimind_edge.runtime.errors import ArtifactError
 
 from .architecture import describe_architecture
 from .json_file import read_json
+from .loading_tools import loads_in
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
@@ -62,7 +63,8 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
     Args:
         report: Where the weights came from.
         config: The model as it was exported, overrides included.
-        graphs: One `graph_entry` each; the first is what a runtime takes unless it is told otherwise.
+        graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
+            unless it is told otherwise.
     """
     return {
         "format": FORMAT,
@@ -75,7 +77,9 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),
-        "graphs": graphs,
+        "graphs": [
+            graph | {"loads_in": list(loads_in(config, graph["target"], graph["precision"]))} for graph in graphs
+        ],
         "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }

@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 ARTIFACT_FILES = {
+    "README.md",
     "chat_template.jinja",
     "config.json",
     "genai_config.json",
