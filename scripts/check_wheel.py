@@ -14,12 +14,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cli", "export", "minimind", "runtime")
+PLUGIN = ROOT / "interop" / "optimum" / "plugin"
 NOT_SHIPPED = {".pyc"}
 
 
 def expected_files() -> set[str]:
-    """The wheel's names of every file below the four package folders."""
-    return {
+    """The wheel's names of every file below the four package folders, and of what `optimum-cli` looks for."""
+    plugin = {f"optimum/commands/register/{path.name}" for path in PLUGIN.glob("*.py")}
+    return plugin | {
         f"minimind_edge/{path.relative_to(ROOT).as_posix()}"
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
@@ -34,7 +36,7 @@ def main() -> int:
         print(f"check_wheel: expected one wheel in {sys.argv[1]}, found {len(wheels)}", file=sys.stderr)
         return 1
     with zipfile.ZipFile(wheels[0]) as archive:
-        shipped = {name for name in archive.namelist() if name.startswith("minimind_edge/")}
+        shipped = {name for name in archive.namelist() if name.startswith(("minimind_edge/", "optimum/"))}
     expected = expected_files()
     for name in sorted(expected - shipped):
         print(
