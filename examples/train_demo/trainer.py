@@ -50,7 +50,7 @@ class Settings:
 
 def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None) -> Settings:
     """Return the settings of the bundled checkpoints; a step of the mixture takes longer, so it gets fewer of them."""
-    return Settings(moe=moe, seed=seed, steps=steps or (1500 if moe else 2800))
+    return Settings(moe=moe, seed=seed, steps=steps or (2500 if moe else 2200))
 
 
 @dataclass(frozen=True)
