@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from . import plot
-from .contenders import BARE_LOOP, EAGER, PEERS, Contender, contenders
-from .environment import make_environment
+from .contenders import BARE_LOOP, EAGER, PEERS, Contender, Peer, contenders
+from .environment import python_of
 from .failure import Unmeasurable
 from .measure import Plan, measure
 from .models import MODELS, demo_checkpoint, write_folder
@@ -128,7 +128,7 @@ def write(report: Report, folder: Path) -> Path:
 def draw(report: Path, picture: Path, workspace: Path) -> None:
     """Draw the picture, where matplotlib can be had."""
     try:
-        python = make_environment("plot", plot.PACKAGES, {}, workspace)
+        python = python_of(Peer("matplotlib", plot.__file__, {}, plot.PACKAGES), workspace)
     except Unmeasurable as reason:
         tell(f"no picture: {reason}")
         return

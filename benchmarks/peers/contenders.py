@@ -21,6 +21,7 @@ class Peer:
         worker: Its file in `workers/`.
         builds: Its models: what each is called, and the precision of this project that it is compared with.
         packages: What its environment holds; none for this project's own environment.
+        unwanted: Packages that these bring along and that are taken out again.
         variables: Of the environment, while the packages are installed.
     """
 
@@ -28,6 +29,7 @@ class Peer:
     worker: str
     builds: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,7 +88,7 @@ PEERS = {
             {"F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_K_M": "int4"},
             ("llama-cpp-python==0.3.36", "gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0"),
             # Built for this machine's own instructions, as whoever wants speed does; pictures and sound left out.
-            {
+            variables={
                 "CMAKE_ARGS": "-DGGML_NATIVE=ON -DGGML_OPENMP=ON -DLLAVA_BUILD=OFF",
                 "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
             },
@@ -96,6 +98,7 @@ PEERS = {
             "openvino_pipeline.py",
             {"int8": "int8", "int4": "int4"},
             ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH),
+            unwanted=("torchvision",),  # made for another build of torch, it breaks every import of transformers
         ),
         Peer("optimum", "optimum_onnx.py", {"fp32": "fp32"}, ("optimum-onnx[onnxruntime]==0.1.0", *TORCH)),
         EAGER,

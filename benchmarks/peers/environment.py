@@ -22,32 +22,32 @@ def python_of(peer: Peer, workspace: Path) -> Path:
     """
     if not peer.packages:
         return Path(sys.executable)
-    return make_environment(peer.name, peer.packages, peer.variables, workspace)
+    folder = workspace / "environments" / peer.name.replace(" ", "-")
+    installed, wanted = folder / "installed.txt", "\n".join(peer.packages)
+    if not installed.is_file() or installed.read_text(encoding="utf-8") != wanted:
+        install(peer, folder)
+        installed.write_text(wanted, encoding="utf-8")
+    return folder / "bin" / "python"
 
 
-def make_environment(name: str, packages: tuple[str, ...], variables: dict[str, str], workspace: Path) -> Path:
-    """An environment that holds exactly these packages; gives its interpreter.
+def install(peer: Peer, folder: Path) -> None:
+    """Make an environment, with pip's output in a log beside it.
 
     Raises:
-        Unmeasurable: pip failed; the log's name is in the message.
+        Unmeasurable: it fails; the reason is the log's last line.
     """
-    folder = workspace / "environments" / name.replace(" ", "-")
-    python, installed = folder / "bin" / "python", folder / "installed.txt"
-    wanted = "\n".join(packages)
-    if installed.is_file() and installed.read_text(encoding="utf-8") == wanted:
-        return python
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    log = folder.parent / f"{folder.name}.log"
-    print(f"installing {', '.join(packages)} (log: {log})", file=sys.stderr, flush=True)
+    log = folder.with_name(f"{folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"installing {', '.join(peer.packages)} (log: {log})", file=sys.stderr, flush=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    commands = [[sys.executable, "-m", "venv", str(folder)], [*pip, "install", *peer.packages]]
+    if peer.unwanted:
+        commands.append([*pip, "uninstall", "--yes", *peer.unwanted])
+    variables = os.environ | dict(peer.variables)
     with log.open("w", encoding="utf-8") as output:
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "--disable-pip-version-check", "install", *packages],
-        ):
-            run = {"stdout": output, "stderr": subprocess.STDOUT, "env": os.environ | dict(variables)}
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        for command in commands:
             try:
-                subprocess.run(command, check=True, timeout=PATIENCE_S, **run)
+                subprocess.run(command, check=True, timeout=PATIENCE_S, env=variables, **streams)
             except (OSError, subprocess.SubprocessError) as error:
                 raise Unmeasurable(f"could not be installed: {last_line(log) or error}") from error
-    installed.write_text(wanted, encoding="utf-8")
-    return python

@@ -178,7 +178,7 @@ def test_an_environment_that_cannot_be_made_is_a_reason(tmp_path, monkeypatch):
 
     monkeypatch.setattr(environment.subprocess, "run", fail)
     with pytest.raises(Unmeasurable, match="could not be installed: ERROR: No matching distribution found"):
-        environment.make_environment("none", ("nothing==1",), {}, tmp_path)
+        environment.python_of(Peer("none", "none.py", {}, ("nothing==1",)), tmp_path)
 
 
 def test_logits_count_from_the_first_predicted_token_on(fake):

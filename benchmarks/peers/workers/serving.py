@@ -10,6 +10,7 @@ it prints one JSON object a line: `{"load_s": ...}` when the model is loaded, th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -21,6 +22,9 @@ from typing import Any, NamedTuple, Protocol
 
 CONTEXT = 1024
 """Tokens that a model must hold; what is measured takes less."""
+
+PROMPTS = itertools.count()
+"""Numbers of the prompts."""
 
 
 class Timing(NamedTuple):
@@ -79,8 +83,9 @@ def serve(load: Callable[[Path, int], Runner], folder: Path, threads: int) -> No
 
 
 def answer_generate(runner: Runner, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
-    """Measure one generation; the prompt is always the same."""
-    prompt = [(37 * index + 11) % 2000 + 3 for index in range(prompt_tokens)]
+    """Measure one generation; no prompt begins as another one did, since some peers keep the cache of the last."""
+    start = next(PROMPTS)
+    prompt = [37 * (start + index) % 2000 + 3 for index in range(prompt_tokens)]
     return runner.generate(prompt, new_tokens)._asdict()
 
 
