@@ -121,11 +121,11 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
     """A plan, built here."""
     from minimind_edge.export.engine import EngineRequest, build_engine
-    from minimind_edge.runtime.tensorrt.session import TensorRTSession
+    from minimind_edge.runtime.tensorrt.opening import load_plan
 
     plan = folder / f"{backend}-{precision}" / "model.plan"
     request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH)
-    return TensorRTSession.load(build_engine(request).plan)
+    return load_plan(build_engine(request).plan)
 
 
 def load(checkpoint: Path, dtype: torch.dtype, device: str, *, flash: bool = True) -> MiniMindForCausalLM:

@@ -20,7 +20,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command(epilog=EXIT_CODES)
 def bench(
-    artifact: Annotated[Path, typer.Argument(help="An artifact folder or an .onnx graph.", show_default=False)],
+    artifact: Annotated[
+        Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
+    ],
     *,
     prompt_tokens: Annotated[
         str, typer.Option(metavar="N,N,...", help="Lengths of the prompts; a row of results each.")
@@ -43,6 +45,7 @@ def bench(
     Examples:
       minimind-bench minimind-demo
       minimind-bench my-model --prompt-tokens 128,512,2048 --threads 2 --json
+      minimind-bench my-model/model.plan
     """
     from minimind_edge.runtime.bench import BenchPlan
     from minimind_edge.runtime.bench_report import measure_artifact
@@ -83,7 +86,9 @@ def print_report(report: BenchReport) -> None:
     console.print(
         f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})", soft_wrap=True
     )
-    console.print(f"{machine['cpu']}, {report.threads} threads, onnxruntime {machine['onnxruntime']}", soft_wrap=True)
+    threads = f", {report.threads} threads" if report.threads else ""
+    gpu = f", {report.artifact['gpu']}" if report.artifact["gpu"] else ""
+    console.print(f"{machine['cpu']}{threads}{gpu}, {report.artifact['runs_by']}", soft_wrap=True)
     console.print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)", soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "of it loop"):

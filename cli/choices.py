@@ -32,6 +32,13 @@ class Backend(str, Enum):
 
 
 class CacheForm(str, Enum):
+    """How a graph of target tensorrt keeps keys and values."""
+
+    STATIC = "static"
+    GROWING = "growing"
+
+
+class PlanCache(str, Enum):
     """How a plan keeps keys and values."""
 
     AUTO = "auto"

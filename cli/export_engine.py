@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .choices import Backend, CacheForm, Precision
+from .choices import Backend, PlanCache, Precision
 from .next_command import run_command
 from .progress import progress_display
 
@@ -51,8 +51,8 @@ def engine(
         typer.Option(help="A GPU to build for, as in 8.6; repeatable; RTX only.", show_default=False),
     ] = None,
     cache: Annotated[
-        CacheForm, typer.Option(help="Written in place, or growing; auto: as the parser takes it.")
-    ] = CacheForm.AUTO,
+        PlanCache, typer.Option(help="Written in place, or growing; auto: as the parser takes it.")
+    ] = PlanCache.AUTO,
     workspace: Annotated[
         int | None,
         typer.Option(min=1, help="Most MiB of working memory for one layer; full TensorRT.", show_default=False),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .choices import Precision, Target
+from .choices import CacheForm, Precision, Target
 from .next_command import engine_command, run_command
 from .progress import progress_display
 
@@ -35,6 +35,9 @@ def onnx(
     ] = False,
     target: Annotated[Target, typer.Option(help="What the graph is made for.")] = Target.ORT,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
+    cache: Annotated[
+        CacheForm, typer.Option(help="Of target tensorrt: written in place, or growing for a TensorRT before opset 24.")
+    ] = CacheForm.STATIC,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: Annotated[
         Path | None,
@@ -73,6 +76,7 @@ def onnx(
         moe=moe,
         target=target.value,
         precision=precision.value,
+        cache=cache.value,
         tokenizer=tokenizer,
         config=config,
         max_length=max_length,

@@ -64,6 +64,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     """
     tell = progress or (lambda stage, done: None)
     check_precision(request.target, request.precision)
+    _check_cache(request)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
@@ -91,6 +92,16 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         manifest=content,
         parity=parity,
     )
+
+
+def _check_cache(request: ExportRequest) -> None:
+    """See that the cache's form is one that the target has a choice of.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if request.cache != "static" and request.target != "tensorrt":
+        raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -147,7 +158,7 @@ def _write_graph(
     def building(name: str, share: float) -> None:
         tell(name, LOADED + share * (BUILT - LOADED))
 
-    graph = build_graph(model, request.target, request.precision, max_length, progress=building)
+    graph = build_graph(model, request.target, request.precision, max_length, progress=building, cache=request.cache)
     tell("writing the graph", BUILT)
     file = graph_file(request.target, request.precision)
     save_graph(graph, stage / file)
@@ -161,6 +172,7 @@ def _write_graph(
         precision=request.precision,
         opset=opset,
         max_length=max_length,
+        cache=request.cache if request.target == "tensorrt" else None,
         parity=None if parity is None else parity.to_json(),
     )
     return entry, parity

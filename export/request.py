@@ -22,6 +22,7 @@ class ExportRequest:
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
+        cache: Of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Turn YaRN on or off; None leaves it as the checkpoint's config has it.
         lora: Adapter files to merge, in order.
@@ -34,6 +35,7 @@ class ExportRequest:
     moe: bool = False
     target: str = "ort"
     precision: str = "fp32"
+    cache: str = "static"
     tokenizer: Path | None = None
     config: Path | None = None
     max_length: int | None = None

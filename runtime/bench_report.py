@@ -11,9 +11,10 @@ from typing import Any
 from .artifact import Artifact
 from .bench import BenchPlan, BenchRow, measure
 from .environment import physical_cores
-from .machine import describe_machine, peak_rss_bytes
+from .machine import describe_machine, gpu_name, peak_rss_bytes
 from .run_clock import RunClock
-from .session_loader import load_graph
+from .session_loader import load_session
+from .tensorrt.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class BenchReport:
 
     Attributes:
         machine: see `describe_machine`.
-        artifact: `path`, `graph`, `target` and `precision` where the artifact tells them, and `device`.
-        threads: that one operator might use; None where ONNX Runtime chose by itself.
+        artifact: `path`, `graph`, `target` and `precision` where the artifact tells them, `runs_by` (what ran it, with
+            its version), `device`, and the name of that `gpu` or None.
+        threads: that one operator might use; None where ONNX Runtime chose by itself, and for a plan.
         rows: one for each length of prompt.
         load_s: seconds to open the artifact and make its session, `import onnxruntime` included.
         peak_rss_bytes: the most memory that the process held; None where the system does not tell.
@@ -61,7 +63,7 @@ def measure_artifact(
     """Load an artifact and run the plan on it.
 
     Args:
-        path: an artifact folder or a graph.
+        path: an artifact folder, a graph or a TensorRT plan.
         plan: what to measure.
         threads: that one operator may use; None for the physical cores.
         device: `auto`, `cpu` or `cuda`.
@@ -73,21 +75,24 @@ def measure_artifact(
     progress("loading", 0.0)
     started = perf_counter()
     artifact = Artifact.open(path)
-    session = load_graph(artifact.graph, threads=threads, device=device)
+    session = load_session(artifact.graph, threads=threads, device=device)
     load_s = perf_counter() - started
     clock = RunClock(session)
     rows = measure(session, plan, lambda: clock.seconds, progress)
-    entry = artifact.entry
+    machine = describe_machine()
+    entry, built = artifact.entry, session.facts if isinstance(session.facts, Plan) else None
     return BenchReport(
-        machine=describe_machine(),
+        machine=machine,
         artifact={
             "path": str(path),
             "graph": str(artifact.graph),
             "target": session.facts.target,
-            "precision": entry.precision if entry else None,
+            "precision": entry.precision if entry else session.facts.precision,
+            "runs_by": built.title if built else f"onnxruntime {machine['onnxruntime']}",
             "device": session.device,
+            "gpu": gpu_name() if session.device == "cuda" else None,
         },
-        threads=threads or physical_cores(),
+        threads=None if built else threads or physical_cores(),
         rows=tuple(rows),
         load_s=load_s,
         peak_rss_bytes=peak_rss_bytes(),

@@ -78,7 +78,7 @@ class GraphFacts:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
         target = target_of(metadata)
-        cache = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+        cache = cache_of(metadata)
         own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
         _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
@@ -144,6 +144,15 @@ def target_of(metadata: Mapping[str, str]) -> str:
     if target not in INPUTS:
         raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {', '.join(INPUTS)}")
     return target
+
+
+def cache_of(metadata: Mapping[str, str]) -> str:
+    """How the graph keeps its cache; see `GraphFacts.cache`.
+
+    Raises:
+        ArtifactError: It is for a target that this runtime does not run.
+    """
+    return metadata.get(f"{METADATA_PREFIX}cache", CACHES[target_of(metadata)])
 
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:

@@ -37,6 +37,18 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def gpu_name() -> str | None:
+    """The first NVIDIA GPU's name as its driver tells it, None where there is none."""
+    from .errors import MissingError
+    from .tensorrt.cuda_library import CudaLibrary
+    from .tensorrt.device import find_device
+
+    try:
+        return find_device(CudaLibrary()).name
+    except MissingError:
+        return None
+
+
 def usable_cores() -> int:
     """Logical cores that this process may run on."""
     if sys.platform == "linux":

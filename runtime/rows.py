@@ -1,4 +1,4 @@
-"""Rows of a batch in a cache where each row counts its own slots: padding takes none."""
+"""Rows of a batch: which of their tokens are real, and how many."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .session import TokenIds
 class Rows:
     """Which tokens of each row are real.
 
-    A session counts slots with padding, the same for every row. The plan writes each row at an index of its own, so
-    that here real tokens alone take slots and a row's positions are its slots.
+    A session counts slots with padding, the same for every row. In a static cache real tokens alone take slots, each
+    row by its own count, so that a row's positions are its slots.
 
     Args:
         batch_size: B.
         max_length: Most tokens of a row, padding included.
 
     Attributes:
-        counts: `[B]` int64, each row's real tokens: where its next one goes.
+        counts: `[B]` int64, each row's real tokens: position of its next one.
     """
 
     def __init__(self, batch_size: int, max_length: int) -> None:
@@ -42,6 +42,10 @@ class Rows:
         """Count one real token a row that has run."""
         self._real[:, length] = True
         self.counts += 1
+
+    def mask(self, length: int) -> NDArray[np.bool_]:
+        """Which of the first `length` tokens are real, `[B, length]`; a view."""
+        return self._real[:, :length]
 
     def spread(self, cache: NDArray[np.floating[Any]], length: int) -> NDArray[np.floating[Any]]:
         """Move what is cached to the slots that count padding.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from .artifact import PLAN_SUFFIX
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from .growing_ort_session import GrowingOrtSession
     from .ort_session import OrtSession
     from .static_ort_session import StaticOrtSession
-    from .tensorrt.session import TensorRTSession
+    from .tensorrt.opening import PlanSession
+
+    GraphSession: TypeAlias = OrtSession | StaticOrtSession | GrowingOrtSession
 
 
 def load_session(
     path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
-) -> OrtSession | StaticOrtSession | TensorRTSession:
+) -> GraphSession | PlanSession:
     """Load a graph or a plan.
 
     Args:
@@ -31,26 +34,31 @@ def load_session(
         UsageError: An argument is out of range, or has no place with a plan.
     """
     if path.suffix == PLAN_SUFFIX:
-        from .tensorrt.session import TensorRTSession
+        from .tensorrt.opening import load_plan
 
         if device == "cpu":
             raise UsageError(
                 f"{path} is a TensorRT plan, which no CPU runs: leave --device out, or run the .onnx graph"
             )
-        return TensorRTSession.load(path, max_length=max_length)
+        return load_plan(path, max_length=max_length)
     return load_graph(path, device=device, threads=threads, max_length=max_length)
 
 
 def load_graph(
     path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
-) -> OrtSession | StaticOrtSession:
+) -> GraphSession:
     """Load a graph of any target; see `load_session`."""
-    from .graph_facts import target_of
+    from .graph_facts import cache_of, target_of
     from .ort_session import OrtSession, open_graph
 
     onnxruntime, session = open_graph(path, device, threads)
-    if target_of(session.get_modelmeta().custom_metadata_map) == "tensorrt":
-        from .static_ort_session import StaticOrtSession
+    metadata = session.get_modelmeta().custom_metadata_map
+    if target_of(metadata) != "tensorrt":
+        return OrtSession(onnxruntime, session, max_length=max_length)
+    if cache_of(metadata) == "growing":
+        from .growing_ort_session import GrowingOrtSession
 
-        return StaticOrtSession(onnxruntime, session, max_length=max_length)
-    return OrtSession(onnxruntime, session, max_length=max_length)
+        return GrowingOrtSession(onnxruntime, session, max_length=max_length)
+    from .static_ort_session import StaticOrtSession
+
+    return StaticOrtSession(onnxruntime, session, max_length=max_length)

@@ -6,22 +6,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .buffers import DeviceMemory
-from .environment import CUDA
+from .bound_graph import BoundGraph
 from .errors import ArtifactError
-from .graph_facts import GraphFacts
 from .kv_cache import SharedCache
 from .session import Logits, TokenIds
-from .session_options import SILENT, onnxruntime_errors, summary
 from .static_session import StaticSession
 
 PREFILL_CHUNK = 512
 """Most prompt tokens of a row in one run."""
-
-DEFAULT_MAX_LENGTH = 32768
-"""Slots of a graph that does not tell its own limit."""
 
 REMEDY = "raise --max-length (at export, where the graph sets the limit)"
 
@@ -42,7 +35,7 @@ class StaticOrtSession(StaticSession):
         device: `cpu` or `cuda`.
 
     Raises:
-        ArtifactError: The graph is not what this runtime runs.
+        ArtifactError: The graph is not what this session runs.
         UsageError: A number is less than 1.
     """
 
@@ -54,36 +47,27 @@ class StaticOrtSession(StaticSession):
         max_length: int | None = None,
         prefill_chunk: int = PREFILL_CHUNK,
     ) -> None:
-        self.facts = GraphFacts.read(
-            session.get_inputs(), session.get_outputs(), session.get_modelmeta().custom_metadata_map
-        )
+        self._graph = BoundGraph(onnxruntime, session)
+        self.facts, self.device = self._graph.facts, self._graph.device
         if self.facts.cache != "static":
-            raise ArtifactError("the graph has the growing cache of older TensorRT, which is for engines only")
-        self.device = "cuda" if CUDA in session.get_providers() else "cpu"
-        self._session = session
-        self._errors = onnxruntime_errors(onnxruntime)
-        self._binding = session.io_binding()
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = SILENT
-        self._memory = DeviceMemory(onnxruntime, self.device)
-        self._host = DeviceMemory(onnxruntime, "cpu")
+            raise ArtifactError(f"the graph has a {self.facts.cache} cache: a session of another kind runs it")
         self._rows_reserved = 0
-        self._limit = self.facts.max_length or DEFAULT_MAX_LENGTH
+        limit = self._graph.max_length
         super().__init__(
             vocab_size=self.facts.vocab_size,
-            max_length=self._limit if max_length is None else min(self._limit, max_length),
+            max_length=limit if max_length is None else min(limit, max_length),
             chunk=prefill_chunk,
             remedy=REMEDY,
         )
 
     def _reserve(self, batch_size: int) -> None:
-        """See `StaticSession._reserve`; buffers are kept where the batch size is."""
+        """See `ChunkSession._reserve`; buffers are kept where the batch size is."""
         if batch_size == self._rows_reserved:
             return
         self._rows_reserved = batch_size
-        self._binding.clear_binding_inputs()  # lets go of the buffers of the batch before
-        self._binding.clear_binding_outputs()
-        self._cache = SharedCache(self.facts, self._binding, self._memory, batch_size, self._max_length)
+        graph = self._graph
+        graph.clear()
+        self._cache = SharedCache(self.facts, graph.binding, graph.memory, batch_size, self._max_length)
         self._step_ids = np.zeros((batch_size, 1), np.int32)
         self._written = np.zeros(batch_size, np.int32)
         self._last = np.zeros(batch_size, np.int32)
@@ -103,20 +87,10 @@ class StaticOrtSession(StaticSession):
                 self._bind(self._step_ids)
                 # Input for another device is copied when it is bound, so that there it must be bound for each run.
                 self._step_is_bound = self.device == "cpu"
-        first, past = int(written.min()), int(written.max())
-        try:
-            self._cache.bind(past, past + tokens.shape[1])
-            self._session.run_with_iobinding(self._binding, self._run_options)
-        except self._errors as error:
-            raise ArtifactError(
-                f"the graph failed at positions {first} to {past + tokens.shape[1] - 1}: {summary(error)}"
-            ) from error
+        past = int(written.max())
+        self._graph.run(self._cache, past, past + tokens.shape[1])
         return self._logits[:, 0]
 
-    def _bind(self, tokens: NDArray[np.int32]) -> None:
-        arrays: tuple[NDArray[Any], ...] = (tokens, self._written, self._last, self._logits)
-        # Kept, because a binding need not keep the arrays behind its values alive.
-        self._bound = [self._host.put(array) for array in arrays]
-        for name, value in zip(("input_ids", "write_indices", "last_index"), self._bound, strict=False):
-            self._binding.bind_ortvalue_input(name, value)
-        self._binding.bind_ortvalue_output("logits", self._bound[-1])
+    def _bind(self, tokens: np.ndarray[Any, np.dtype[np.int32]]) -> None:
+        inputs = {"input_ids": tokens, "write_indices": self._written, "last_index": self._last}
+        self._graph.bind(inputs, self._logits)

@@ -19,7 +19,8 @@ class Destination:
 
     Attributes:
         folder: Its path.
-        kept: The manifest's entries of graphs that stay: other precisions of the same model for the same target.
+        kept: The manifest's entries of graphs that stay: other precisions of the same model for the same target, their
+            cache in the same form.
     """
 
     folder: Path
@@ -61,7 +62,8 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     try:
         graphs = there["graphs"]
         same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
-        stays = same_model and all(graph["target"] == request.target for graph in graphs)
+        kind = request.target, request.cache
+        stays = same_model and all((graph["target"], graph.get("cache", "static")) == kind for graph in graphs)
         kept = tuple(graph for graph in graphs if stays and graph["precision"] != request.precision)
     except (KeyError, TypeError) as error:
         raise ArtifactError(

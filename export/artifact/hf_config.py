@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from minimind_edge.minimind.config import MiniMindConfig
+from typing import TYPE_CHECKING, Any
 
 from .json_file import read_json
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind.config import MiniMindConfig
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",

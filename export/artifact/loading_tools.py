@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from minimind_edge.minimind.config import MiniMindConfig
+from typing import TYPE_CHECKING
 
 from .hf_config import stock_model_type
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind.config import MiniMindConfig
 
 RUN = "minimind-run"
 ENGINE = "minimind-export engine"

@@ -31,7 +31,15 @@ def is_artifact(folder: Path) -> bool:
 
 
 def graph_entry(
-    folder: Path, file: str, *, target: str, precision: str, opset: int, max_length: int, parity: dict[str, Any] | None
+    folder: Path,
+    file: str,
+    *,
+    target: str,
+    precision: str,
+    opset: int,
+    max_length: int,
+    cache: str | None = None,
+    parity: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What the manifest says of one graph.
 
@@ -42,6 +50,7 @@ def graph_entry(
         precision: Of the weights.
         opset: Version of the standard operators.
         max_length: Context length in tokens.
+        cache: Of target `tensorrt`: `static` or `growing`; None where the target has no choice.
         parity: The parity report as JSON, None where it was not asked for.
     """
     weights = [folder / file, folder / f"{file}_data"]
@@ -49,6 +58,7 @@ def graph_entry(
         "file": file,
         "target": target,
         "precision": precision,
+        **({} if cache is None else {"cache": cache}),
         "opset": opset,
         "max_length": max_length,
         "sha256": file_sha256(folder / file),

@@ -12,14 +12,17 @@ from minimind_edge.runtime.tensorrt.plan import FORMAT
 
 from ..artifact.manifest import file_sha256
 from .builder import TensorInfo
+from .engine_graph import EngineGraph
 from .profiles import Limits, Profile
-from .static_graph import StaticGraph
 
-KV_LAYOUT = "[batch, num_key_value_heads, kv_capacity, head_dim], past and present at one address, written in place"
+KV_LAYOUTS = {
+    "static": "[batch, num_key_value_heads, capacity, head_dim], past and present at one address, written in place",
+    "growing": "[batch, num_key_value_heads, slots in use, head_dim], past and present in two buffers that take turns",
+}
 
 
 def describe_plan(
-    graph: StaticGraph,
+    graph: EngineGraph,
     limits: Limits,
     profiles: Sequence[Profile],
     *,
@@ -59,8 +62,8 @@ def describe_plan(
         "vocab_size": graph.vocab_size,
         "eos_token_ids": graph.eos_token_ids,
         "kv_cache": {
-            "form": "static",
-            "layout": KV_LAYOUT,
+            "form": graph.cache_form,
+            "layout": KV_LAYOUTS[graph.cache_form],
             "num_layers": graph.cache.num_layers,
             "num_key_value_heads": graph.cache.num_key_value_heads,
             "head_dim": graph.cache.head_dim,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES, Plan
+from minimind_edge.runtime.tensorrt.plan import Plan
 
 from ..inspection.table import Inspection, Section, byte_count
 
@@ -43,7 +43,7 @@ class PlanInspection(Inspection):
         summary = (
             ("path", str(plan.path)),
             ("size", byte_count(self.size)),
-            ("built by", f"{BACKEND_NAMES[plan.backend]} {plan.version}, which has to run it too"),
+            ("built by", f"{plan.title}, which has to run it too"),
             ("runs on", f"compute capability {', '.join(map(str, plan.compute_capabilities))}"),
             ("precision", plan.precision),
             ("rows", "1" if plan.max_batch == 1 else f"1 to {plan.max_batch}"),

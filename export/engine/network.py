@@ -65,4 +65,4 @@ def _worded(error: Any) -> str:
 def _remedy(backend: Backend, parser: Any) -> str:
     if takes_static_cache(backend, parser):
         return "export the checkpoint again with this version, and report the message if it stays"
-    return "this TensorRT is older than opset 24 of ONNX: install a newer one"
+    return "this TensorRT is older than opset 24 of ONNX: take --cache growing, or install a newer one"

@@ -10,21 +10,19 @@ from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
 from ..artifact.manifest import is_artifact
 from ..artifact.tokenizer_files import TOKENIZER
-from ..errors import ExportError
 from .builder import BuildOptions, build_plan
+from .cache_form import CACHES, check_cache_form, choose_cache_form
 from .capabilities import choose_capabilities
 from .choice import Choice, choose_backend
 from .description import describe_plan
+from .engine_graph import EngineGraph
 from .monitor import Progress
-from .network import new_parser, takes_static_cache
 from .plan_files import write_plan
-from .profiles import Limits, static_profiles
+from .profiles import Limits, profiles_of
 from .request import EngineRequest, EngineResult
 from .source import EXPORTED, GraphSource, open_source
-from .static_graph import StaticGraph
 
 PLAN = "model.plan"
-CACHES = ("auto", "static", "growing")
 BACKENDS = ("auto", *BACKEND_NAMES)
 
 
@@ -43,10 +41,11 @@ def build_engine(request: EngineRequest, progress: Progress | None = None) -> En
     tell = progress or (lambda stage, done: None)
     _check(request)
     choice = choose_backend(request)
-    _check_cache_form(request, choice)
+    form = choose_cache_form(request.cache, choice.backend)
     _capabilities(request, choice, set())  # what no graph could change is told before one is exported
-    with open_source(request, tell) as source:
-        graph = StaticGraph.read(source.graph)
+    with open_source(request, form, tell) as source:
+        graph = EngineGraph.read(source.graph)
+        check_cache_form(graph, request.cache, form, choice.backend)
         if request.precision not in (None, graph.precision):
             raise UsageError(f"{source.graph} is {graph.precision}, not {request.precision}: leave --precision out")
         start = EXPORTED if source.notes else 0.0
@@ -56,12 +55,12 @@ def build_engine(request: EngineRequest, progress: Progress | None = None) -> En
 
 
 def _build(
-    request: EngineRequest, choice: Choice, source: GraphSource, graph: StaticGraph, progress: Progress
+    request: EngineRequest, choice: Choice, source: GraphSource, graph: EngineGraph, progress: Progress
 ) -> EngineResult:
     backend = choice.backend
     limits = choose_limits(request, graph)
     capabilities = _capabilities(request, choice, graph.stored_types())
-    profiles = static_profiles(limits, graph.cache_of(limits.length))
+    profiles = profiles_of(graph.cache_form, limits, graph.cache_of(limits.length))
     options = BuildOptions(profiles, capabilities, request.workspace, request.timing_cache)
     built = build_plan(backend, graph.for_parser(limits.length), graph.path, options, progress)
     content = describe_plan(
@@ -94,7 +93,7 @@ def _capabilities(request: EngineRequest, choice: Choice, types: set[int]) -> tu
     return choose_capabilities(request.compute_capabilities, choice.backend.name, types, device)
 
 
-def choose_limits(request: EngineRequest, graph: StaticGraph) -> Limits:
+def choose_limits(request: EngineRequest, graph: EngineGraph) -> Limits:
     """Batch, length and chunk of a plan.
 
     Raises:
@@ -126,25 +125,6 @@ def _check(request: EngineRequest) -> None:
         raise UsageError(f"-o {request.output}: a plan's name ends with .plan")
     if request.output is not None and request.output.is_dir():
         raise UsageError(f"-o {request.output} is a folder; name a file")
-
-
-def _check_cache_form(request: EngineRequest, choice: Choice) -> None:
-    """See which form of the cache the installed parser takes, and that it can be built.
-
-    Raises:
-        UsageError: The form that was asked for is not the one.
-        ExportError: The parser is older than the operators of the static form.
-    """
-    if request.cache == "growing":
-        raise UsageError("--cache growing is not built by this version; the static form runs where its parser takes it")
-    backend = choice.backend
-    logger = backend.logger()
-    parser = new_parser(backend, backend.module.Builder(logger), logger)
-    if not takes_static_cache(backend, parser):
-        raise ExportError(
-            f"{backend.title} does not know TensorScatter (opset 24), which writes the cache in place; install a newer "
-            "TensorRT, or run the .onnx graph on the CUDA provider: minimind-run --device cuda"
-        )
 
 
 def _default_output(request: EngineRequest) -> Path:

@@ -23,7 +23,7 @@ class EngineRequest:
         max_length: Most positions of a row; None for the graph's own limit.
         max_chunk: Most prompt tokens of a row in one run.
         compute_capabilities: GPUs to build for, as in "8.6"; none for the backend's default.
-        cache: `auto`, `static` or `growing`.
+        cache: `static` (written in place), `growing`, or `auto`, which takes what the installed parser does.
         workspace: Most bytes of working memory that TensorRT may use for one layer; None leaves it to TensorRT.
         timing_cache: A file that keeps what TensorRT measured on this GPU, so that the next build is faster.
     """

@@ -44,11 +44,12 @@ class GraphSource:
 
 
 @contextmanager
-def open_source(request: EngineRequest, progress: Progress) -> Iterator[GraphSource]:
+def open_source(request: EngineRequest, cache: str, progress: Progress) -> Iterator[GraphSource]:
     """Yield the graph to build from; one that was exported for this is gone afterwards.
 
     Args:
         request: Names the source.
+        cache: Form of the cache of a graph that is exported: `static` or `growing`.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
@@ -62,7 +63,7 @@ def open_source(request: EngineRequest, progress: Progress) -> Iterator[GraphSou
         yield _from_graph(source, request.precision)
     else:
         with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-            yield _from_checkpoint(request, Path(folder) / "artifact", progress)
+            yield _from_checkpoint(request, cache, Path(folder) / "artifact", progress)
 
 
 def _from_artifact(folder: Path, precision: str | None) -> GraphSource:
@@ -96,7 +97,7 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
     return GraphSource(graph, None, None, None, None)
 
 
-def _from_checkpoint(request: EngineRequest, folder: Path, progress: Progress) -> GraphSource:
+def _from_checkpoint(request: EngineRequest, cache: str, folder: Path, progress: Progress) -> GraphSource:
     from ..pipeline import export_onnx
     from ..request import ExportRequest
 
@@ -105,6 +106,7 @@ def _from_checkpoint(request: EngineRequest, folder: Path, progress: Progress) -
         output=folder,
         target="tensorrt",
         precision=request.precision or DEFAULT_PRECISION,
+        cache=cache,
         max_length=request.max_length,
     )
     result = export_onnx(export, lambda stage, done: progress(stage if done < 1 else "graph", done * EXPORTED))

@@ -26,7 +26,7 @@ from .suite import Suite
 from .tolerance import Tolerance, tolerance_of
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import MiniMindForCausalLM
+    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
     from minimind_edge.runtime.graph_facts import GraphFacts
 
 Progress = Callable[[str, float], None]
@@ -73,7 +73,12 @@ def compare(
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
     with _runnable(graph, precision) as runnable:
         facts = read_facts(open_session(runnable), model.config, target, precision)
-        suite = Suite(model.config.vocab_size, facts.max_length or model.config.max_position_embeddings, thorough)
+        suite = Suite(
+            model.config.vocab_size,
+            facts.max_length or model.config.max_position_embeddings,
+            thorough,
+            long_prompt=long_prompt(model.config) if thorough and facts.cache == "static" else None,
+        )
         if steps is None:
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
         return compare_runners(
@@ -87,6 +92,11 @@ def compare(
             release=release,
             progress=progress,
         )
+
+
+def long_prompt(config: MiniMindConfig) -> int | None:
+    """Tokens behind which YaRN stretches positions past its original context; None for a model without it."""
+    return config.yarn_parameters["original_max_position_embeddings"] if config.inference_rope_scaling else None
 
 
 def compare_runners(
@@ -133,7 +143,7 @@ def compare_runners(
         runner = make_runner()
         tell(runner.name, (1 + index) / (1 + len(runners)))
         for case, reference in references:
-            if case.positions is None or not runner.last_token_only:
+            if case.positions is None or not runner.counts_positions:
                 one = measure(case, reference, runner, comparable.get(case.name), tolerance.routes_may_differ)
                 measurements.append(one)
                 if one.case_comparable is not None:
@@ -190,7 +200,7 @@ def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[
         return runner(load_graph(path, device="cpu"))
 
     if (facts.target, facts.cache) == ("tensorrt", "growing"):
-        return [lambda: showing_experts(GrowingLastRunner)]
+        return [lambda: showing_experts(GrowingLastRunner), session, lambda: session(RolledBackRunner)]
     if facts.target == "tensorrt":
         return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
     growing = [lambda: showing_experts(GrowingRunner)]

@@ -33,6 +33,7 @@ class GrowingRunner:
 
     name = "graph"
     last_token_only = False
+    counts_positions = False
 
     def __init__(
         self, session: onnxruntime.InferenceSession, facts: GraphFacts, expert_names: Sequence[str] = ()
@@ -90,6 +91,7 @@ class SharedBufferRunner:
 
     name = "graph, one buffer"
     last_token_only = False
+    counts_positions = False
 
     def __init__(self, session: onnxruntime.InferenceSession, facts: GraphFacts) -> None:
         self._session = session

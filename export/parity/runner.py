@@ -45,6 +45,11 @@ class GraphRunner(Protocol):
         """Whether `step` gives [B, V] instead of [B, S, V]."""
         ...
 
+    @property
+    def counts_positions(self) -> bool:
+        """Whether it counts positions by itself, so that it cannot run a case that has its own."""
+        ...
+
     def reset(self, batch_size: int, slots: int) -> None:
         """Forget everything; the next case has `batch_size` rows of `slots` cache slots."""
         ...

@@ -22,6 +22,7 @@ class SessionRunner:
 
     name = "session"
     last_token_only = True
+    counts_positions = True
 
     def __init__(self, session: Session) -> None:
         self._session = session

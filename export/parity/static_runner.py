@@ -32,6 +32,7 @@ class StaticRunner:
 
     name = "graph, in place"
     last_token_only = True
+    counts_positions = True
 
     def __init__(
         self, session: onnxruntime.InferenceSession, facts: GraphFacts, expert_names: Sequence[str] = ()

@@ -27,6 +27,9 @@ TAIL = ((1, 1, 1), "left")
 
 FAR_TOKENS = 12
 
+BEHIND_FAR = (51, 1)
+"""Chunks behind a long prompt."""
+
 GREEDY_PROMPT = 16
 
 
@@ -37,12 +40,17 @@ class Suite:
         vocab_size: Token ids are 0 to `vocab_size - 1`.
         max_length: Cache slots and positions the graph has; longer cases are left out.
         thorough: More lengths and more ways to cut a prompt.
+        long_prompt: Tokens to run before a few others, where that fits, for a candidate that counts positions by itself
+            and so cannot be shown far ones by `positions`; None for no such case.
     """
 
-    def __init__(self, vocab_size: int, max_length: int, thorough: bool = False) -> None:
+    def __init__(
+        self, vocab_size: int, max_length: int, thorough: bool = False, *, long_prompt: int | None = None
+    ) -> None:
         self._vocab_size = vocab_size
         self._max_length = max_length
         self._thorough = thorough
+        self._long_prompt = long_prompt
         self._random = np.random.default_rng(SEED)
 
     def cases(self) -> Iterator[Case]:
@@ -67,6 +75,9 @@ class Suite:
         yield self._padded("padded right", [(PADDED_LENGTHS, "right"), TAIL, TAIL])
         yield self._padded("padded between chunks", [((5, 2, 3), "left"), ((1, 4, 2), "right"), TAIL])
         yield self._far()
+        if self._long_prompt is not None:
+            splits = (self._long_prompt, *BEHIND_FAR)
+            yield unpadded(f"behind {self._long_prompt} tokens", self._draw(sum(splits)), splits)
 
     def _padded(self, name: str, blocks: list[tuple[tuple[int, ...], str]]) -> Case:
         """A batch of rows of different lengths, one chunk a block."""

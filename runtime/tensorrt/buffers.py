@@ -1,48 +1,62 @@
-"""All that a plan reads and writes, in the device's memory, at addresses that stay."""
+"""All that a plan reads and writes, in the device's memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..graph_facts import cache_names
-from ..session import Logits, TokenIds
+from ..session import Logits
 from .interfaces import TOKENS, Address, Driver
 from .plan import Plan
 
+Shape = tuple[int, ...]
 
-class DeviceBuffers:
+
+class InputBuffer:
+    """An input on the host and on the device, with room for each of its shapes.
+
+    Args:
+        driver: Of the device.
+        most: Numbers of its largest shape.
+
+    Attributes:
+        address: On the device.
+        values: On the host, int32: what was filled in last.
+    """
+
+    def __init__(self, driver: Driver, most: int) -> None:
+        self._host = driver.host_array((most,), TOKENS)
+        self.address = driver.allocate(self._host.nbytes)
+        self.values: NDArray[np.int32] = self._host[:0]
+
+    def fill(self, values: NDArray[Any]) -> None:
+        """Take over these numbers; equal shapes lie at equal addresses, as a recorded copy needs it."""
+        self.values = self._host[: values.size].reshape(values.shape)
+        self.values[...] = values
+
+
+class DeviceBuffers(ABC):
     """Tokens in, logits out, and the cache between.
-
-    Past and present have one address: the plan writes the cache in place.
 
     Args:
         driver: Of the device.
         plan: Gives the sizes.
-
-    Attributes:
-        write_indices: `[max_batch]` int32 on the host: where each row's tokens go, from the first on.
-        last_index: `[max_batch]` int32 on the host: of which token of a row the logits are wanted.
+        inputs: Most numbers of each input beside the cache.
     """
 
-    def __init__(self, driver: Driver, plan: Plan) -> None:
+    def __init__(self, driver: Driver, plan: Plan, inputs: Mapping[str, int]) -> None:
         self._driver = driver
         self._plan = plan
-        rows, tokens = plan.max_batch, plan.max_batch * plan.max_chunk
-        self._ids = driver.host_array((tokens,), TOKENS)
-        self.write_indices = driver.host_array((rows,), TOKENS)
-        self.last_index = driver.host_array((rows,), TOKENS)
-        self._logits: Logits = driver.host_array((rows, plan.vocab_size), np.float32)
-        self._inputs: dict[str, Address] = {
-            "input_ids": driver.allocate(self._ids.nbytes),
-            "write_indices": driver.allocate(self.write_indices.nbytes),
-            "last_index": driver.allocate(self.last_index.nbytes),
-        }
+        self._inputs = {name: InputBuffer(driver, most) for name, most in inputs.items()}
+        self._logits: Logits = driver.host_array((plan.max_batch, plan.vocab_size), np.float32)
         self._logits_address = driver.allocate(self._logits.nbytes)
-        self._cache: list[Address] = []
+        tokens = plan.max_batch * plan.max_chunk
+        self._experts = [driver.allocate(tokens * each.per_token * each.dtype.itemsize) for each in plan.experts]
         self._rows = 0
 
     def reserve(self, batch_size: int) -> bool:
@@ -57,58 +71,94 @@ class DeviceBuffers:
         if batch_size <= self._rows:
             return False
         self._rows = 0
-        while self._cache:
-            self._driver.free(self._cache.pop())
-        size = self._plan.cache.tensor_bytes(batch_size)
-        for _ in range(2 * self._plan.cache.num_layers):
-            # Zeros matter: a slot that is hidden counts nothing times what it holds, and NaN times nothing is NaN.
-            self._cache.append(self._driver.allocate(size))
+        self._free_cache()
+        self._allocate_cache(self._plan.cache.tensor_bytes(batch_size))
         self._rows = batch_size
         return True
 
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Rows and tokens a row of what was filled in last, B and S."""
+        batch_size, length = self._inputs["input_ids"].values.shape
+        return batch_size, length
+
+    def fill(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the inputs of the next run, by name; `input_ids` is `[B, S]`."""
+        for name, values in inputs.items():
+            self._inputs[name].fill(values)
+
     def addresses(self) -> Iterator[tuple[str, Address]]:
         """Where each input and output of the plan lies."""
-        yield from self._inputs.items()
+        for name, buffer in self._inputs.items():
+            yield name, buffer.address
         yield "logits", self._logits_address
+        for each, address in zip(self._plan.experts, self._experts, strict=True):
+            yield each.name, address
         layers = self._plan.cache.num_layers
-        for prefix in ("past_key_values", "present"):
-            yield from zip(cache_names(prefix, layers), self._cache, strict=True)
+        for prefix, cache in (("past_key_values", self._pasts()), ("present", self._presents())):
+            yield from zip(cache_names(prefix, layers), cache, strict=True)
 
-    def shapes(self, batch_size: int, length: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Shape of each input for a chunk of `length` tokens a row."""
-        yield "input_ids", (batch_size, length)
-        yield "write_indices", (batch_size,)
-        yield "last_index", (batch_size,)
-        cache = self._plan.cache
-        for name in cache_names("past_key_values", cache.num_layers):
-            yield name, cache.tensor_shape(batch_size)
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        """Shape of each input for what was filled in."""
+        for name, buffer in self._inputs.items():
+            yield name, buffer.values.shape
+        past = self._past_shape()
+        for name in cache_names("past_key_values", self._plan.cache.num_layers):
+            yield name, past
 
-    def input_ids(self, batch_size: int, length: int) -> TokenIds:
-        """The token ids on the host, `[B, S]` int32, to be filled."""
-        return self._ids[: batch_size * length].reshape(batch_size, length)
-
-    def logits(self, batch_size: int) -> Logits:
+    def logits(self) -> Logits:
         """The logits on the host, `[B, V]`."""
-        return self._logits[:batch_size]
+        return self._logits[: self.chunk[0]]
 
+    def send(self) -> None:
+        """Copy the inputs to the device."""
+        for buffer in self._inputs.values():
+            self._driver.to_device(buffer.address, buffer.values)
+
+    def fetch(self) -> None:
+        """Copy the logits to the host."""
+        self._driver.to_host(self.logits(), self._logits_address)
+
+    def read_experts(self) -> list[NDArray[np.int64]]:
+        """A copy of the experts that the last run chose in each layer, `[B, S, k]`; empty for a dense model."""
+        outputs = [np.empty((*self.chunk, each.per_token), each.dtype) for each in self._plan.experts]
+        for output, address in zip(outputs, self._experts, strict=True):
+            self._driver.to_host(output, address)
+        self._driver.synchronize()
+        return [output.astype(np.int64) for output in outputs]
+
+    @abstractmethod
     def read_cache(self, batch_size: int) -> list[NDArray[np.floating[Any]]]:
-        """A copy of every key and value by turns, each `[B, H_kv, capacity, D]`; bfloat16 as float32."""
-        cache = self._plan.cache
-        stored = np.dtype({"bfloat16": "uint16"}.get(cache.dtype, cache.dtype))
-        copies = [np.empty(cache.tensor_shape(batch_size), stored) for _ in self._cache]
-        for copy, address in zip(copies, self._cache, strict=True):
+        """A copy of every key and value by turns, each `[B, H_kv, slots, D]`; bfloat16 as float32."""
+
+    @abstractmethod
+    def _allocate_cache(self, tensor_bytes: int) -> None:
+        """Take memory for keys and values of so many bytes each."""
+
+    @abstractmethod
+    def _free_cache(self) -> None:
+        """Give that memory back, as far as there is some."""
+
+    @abstractmethod
+    def _pasts(self) -> Sequence[Address]:
+        """Where every key and value is read, by turns."""
+
+    @abstractmethod
+    def _presents(self) -> Sequence[Address]:
+        """Where every key and value is written, by turns."""
+
+    @abstractmethod
+    def _past_shape(self) -> Shape:
+        """Of each key and value that the next run reads."""
+
+    def _read(self, addresses: Sequence[Address], shape: Shape) -> list[NDArray[np.floating[Any]]]:
+        """Copies of keys and values of one shape."""
+        dtype = self._plan.cache.dtype
+        stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
+        copies = [np.empty(shape, stored) for _ in addresses]
+        for copy, address in zip(copies, addresses, strict=True):
             self._driver.to_host(copy, address)
         self._driver.synchronize()
-        if cache.dtype == "bfloat16":  # the upper half of a float32
+        if dtype == "bfloat16":  # the upper half of a float32
             return [(copy.astype(np.uint32) << 16).view(np.float32) for copy in copies]
         return copies
-
-    def send(self, batch_size: int, length: int) -> None:
-        """Copy the inputs to the device."""
-        sources = (self.input_ids(batch_size, length), self.write_indices[:batch_size], self.last_index[:batch_size])
-        for address, array in zip(self._inputs.values(), sources, strict=True):
-            self._driver.to_device(address, array)
-
-    def fetch(self, batch_size: int) -> None:
-        """Copy the logits to the host."""
-        self._driver.to_host(self.logits(batch_size), self._logits_address)

@@ -101,6 +101,11 @@ class CudaDriver:
             self._stream,
         )
 
+    def copy(self, target: Address, source: Address, size: int) -> None:
+        """See `Driver.copy`."""
+        addresses = ctypes.c_uint64(target), ctypes.c_uint64(source)
+        self._library.call("cuMemcpyDtoDAsync_v2", *addresses, ctypes.c_size_t(size), self._stream)
+
     def synchronize(self) -> None:
         """See `Driver.synchronize`."""
         self._library.call("cuStreamSynchronize", self._stream)

@@ -51,6 +51,10 @@ class Driver(Protocol):
         """Copy into a host array; it is filled after `synchronize`."""
         ...
 
+    def copy(self, target: Address, source: Address, size: int) -> None:
+        """Copy bytes on the device; the two pieces do not overlap."""
+        ...
+
     def synchronize(self) -> None:
         """Wait for all of the work.
 
@@ -119,4 +123,4 @@ class Engine(Protocol):
 
 
 TOKENS = np.dtype(np.int32)
-"""Of `input_ids`, `write_indices` and `last_index`."""
+"""Of every input beside the cache."""

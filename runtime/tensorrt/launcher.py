@@ -48,19 +48,17 @@ class Launcher:
         for name, address in self._buffers.addresses():
             self._require(self._context.set_tensor_address(name, address), f"set the address of {name}")
 
-    def run(self, batch_size: int, length: int) -> None:
+    def run(self) -> None:
         """Run what the buffers hold on the host, and wait for the logits.
 
-        Args:
-            batch_size: B.
-            length: S, tokens a row.
+        Shapes are taken to be those of the run before where the chunk's are: a cache that grows is bound for each run.
 
         Raises:
             ArtifactError: TensorRT refused.
             MissingError: The device failed.
         """
-        if (batch_size, length) != self._shape:
-            self._reshape(batch_size, length)
+        if self._buffers.chunk != self._shape:
+            self._reshape()
         if self._graph is None and self._records and self._runs >= WARM_UPS:
             self._graph = self._record()
         if self._graph is not None:
@@ -70,17 +68,16 @@ class Launcher:
             self._runs += 1
         self._driver.synchronize()
 
-    def _reshape(self, batch_size: int, length: int) -> None:
+    def _reshape(self) -> None:
         self._forget()
-        for name, shape in self._buffers.shapes(batch_size, length):
+        for name, shape in self._buffers.shapes():
             self._require(self._context.set_input_shape(name, shape), f"run {name} of shape {list(shape)}")
-        self._shape = (batch_size, length)
+        self._shape = self._buffers.chunk
 
     def _enqueue(self) -> None:
-        batch_size, length = self._shape
-        self._buffers.send(batch_size, length)
+        self._buffers.send()
         self._require(self._context.execute_async_v3(self._driver.stream), f"run a chunk of shape {list(self._shape)}")
-        self._buffers.fetch(batch_size)
+        self._buffers.fetch()
 
     def _record(self) -> GraphHandle | None:
         """The step as a graph; None, and no more tries, where something in it cannot be recorded."""

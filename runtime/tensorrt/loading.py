@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from ..errors import ArtifactError, MissingError
 from .backend import Backend, error_text
+from .device import CudaDevice
 from .interfaces import Context, Driver, Engine
+from .kernel_cache import KernelCache, kernel_file
 from .plan import DECODE, PREFILL, Plan
 
 
@@ -17,6 +20,7 @@ class LoadedEngine:
         backend: TensorRT, of the plan's kind and version.
         plan: What the plan is.
         data: The plan; a driver and a GPU must be there.
+        device: The GPU; None keeps no compiled kernels.
 
     Attributes:
         engine: TensorRT's.
@@ -27,7 +31,7 @@ class LoadedEngine:
         ArtifactError: TensorRT does not take the plan.
     """
 
-    def __init__(self, backend: Backend, plan: Plan, data: bytes) -> None:
+    def __init__(self, backend: Backend, plan: Plan, data: bytes, device: CudaDevice | None = None) -> None:
         self._backend = backend
         self._plan = plan
         self._logger = backend.logger()
@@ -45,6 +49,11 @@ class LoadedEngine:
         self.engine: Engine = engine
         self.replays_by_itself = hasattr(backend.module, "CudaGraphStrategy")
         _check_interface(engine, plan)
+        digest = plan.content.child("plan").optional("sha256", str)
+        kernels = kernel_file(digest, str(device.capability)) if device is not None and digest else None
+        self._kernels = KernelCache(kernels)
+        # Kernels for new shapes are compiled while the plan runs: they are kept when it is let go, or at the end.
+        weakref.finalize(self, self._kernels.save)
 
     def reason(self) -> str:
         """What TensorRT said last of what went wrong."""
@@ -60,6 +69,7 @@ class LoadedEngine:
         """
         prefill, decode = self._context(driver, PREFILL), self._context(driver, DECODE)
         driver.synchronize()
+        self._kernels.save()
         return prefill, decode
 
     def _context(self, driver: Driver, profile: int) -> Context:
@@ -70,13 +80,21 @@ class LoadedEngine:
 
     def _create_context(self) -> Any:
         engine: Any = self.engine
+        module = self._backend.module
         # The default gives each context the memory of the larger profile.
-        strategy = self._backend.module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+        strategy = module.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
         if not self.replays_by_itself:
             return engine.create_execution_context(strategy)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        config.cuda_graph_strategy = self._backend.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if self._plan.cache_form == "static":
+            config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        else:
+            # Each step has shapes of its own: a graph, or kernels, made for them would never be used again.
+            config.cuda_graph_strategy = module.CudaGraphStrategy.DISABLED
+            kernels = module.DynamicShapesKernelSpecializationStrategy.NONE
+            config.dynamic_shapes_kernel_specialization_strategy = kernels
+        self._kernels.attach(config)
         return engine.create_execution_context(config)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ MAGIC = {"tensorrt": b"ftrt", "rtx": b"vtrt"}
 
 KV_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of a number of the cache."""
+
+EXPERTS_SUFFIX = ".moe.topk_indices"
+"""What the names of outputs end with that tell the experts chosen."""
+
+EXPERT_TYPES = ("int32", "int64")
+"""Of these outputs."""
 
 PREFILL, DECODE = 0, 1
 """Indices of a plan's profiles."""
@@ -58,6 +65,21 @@ class CacheLayout:
 
 
 @dataclass(frozen=True)
+class ExpertOutput:
+    """An output that tells which experts a layer chose, `[B, S, per_token]`.
+
+    Attributes:
+        name: Of the output.
+        per_token: Experts of a token, k.
+        dtype: int32 or int64.
+    """
+
+    name: str
+    per_token: int
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A TensorRT plan and what is known of it.
 
@@ -69,6 +91,7 @@ class Plan:
         precision: Of the weights.
         cache_form: `static` (written in place) or `growing`.
         cache: The cache's sizes.
+        experts: Of a mixture of experts an output a layer that tells the chosen ones; empty for a dense model.
         vocab_size: V.
         max_batch: Most rows.
         max_chunk: Most tokens of a row in one run.
@@ -84,6 +107,7 @@ class Plan:
     precision: str
     cache_form: str
     cache: CacheLayout
+    experts: tuple[ExpertOutput, ...]
     vocab_size: int
     max_batch: int
     max_chunk: int
@@ -135,6 +159,7 @@ class Plan:
                 capacity=_count(kv, "capacity"),
                 dtype=_one_of(kv, "dtype", tuple(KV_BYTES)),
             ),
+            experts=tuple(_expert_outputs(values)),
             vocab_size=_count(values, "vocab_size"),
             max_batch=_count(limits, "batch_size"),
             max_chunk=_count(limits, "chunk"),
@@ -142,6 +167,16 @@ class Plan:
             source=values.child("checkpoint").optional("file", str) or "CHECKPOINT",
             content=values,
         )
+
+    @property
+    def target(self) -> str:
+        """Of the graph that it was built from."""
+        return "tensorrt"
+
+    @property
+    def title(self) -> str:
+        """What built it and has to run it, for people."""
+        return f"{BACKEND_NAMES[self.backend]} {self.version}"
 
     def load_bytes(self) -> bytes:
         """The plan itself, as it was built.
@@ -197,6 +232,15 @@ def _count(values: JsonObject, key: str) -> int:
     if found is None:
         values.reject(key, "at least 1")
     return found
+
+
+def _expert_outputs(values: JsonObject) -> Iterator[ExpertOutput]:
+    for tensor in values.children("tensors"):
+        if (name := tensor.required("name", str)).endswith(EXPERTS_SUFFIX):
+            shape = tensor.integers("shape")
+            if len(shape) != 3 or shape[2] < 1:
+                tensor.reject("shape", "[B, S, k]")
+            yield ExpertOutput(name, shape[2], np.dtype(_one_of(tensor, "dtype", EXPERT_TYPES)))
 
 
 def _one_of(values: JsonObject, key: str, choices: tuple[str, ...]) -> str:

@@ -72,7 +72,11 @@ def test_a_plan_is_inspected_without_a_gpu(command, built):
 
 @NEEDS_RTX
 @NEEDS_NO_GPU
-@pytest.mark.parametrize("program", [("minimind-run", "--engine"), ("minimind-export", "verify")])
+@pytest.mark.parametrize(
+    "program",
+    [("minimind-run", "--engine"), ("minimind-export", "verify"), ("minimind-bench",)],
+    ids=lambda words: words[0],
+)
 def test_running_a_plan_without_a_driver(refused, built, program):
     plan, _ = built
     options = ("--ids", "1,2") if program[0] == "minimind-run" else ()

@@ -8,7 +8,7 @@ from static_decoder import VOCAB
 
 from minimind_edge.export.engine import EngineRequest, build_engine
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.tensorrt.session import TensorRTSession
+from minimind_edge.runtime.tensorrt.opening import load_plan
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
 """Of the largest logit. float16 keeps 11 bits of each number on the way."""
@@ -24,7 +24,7 @@ def session(device, decoder, tmp_path, precision):
     graph = decoder.save(tmp_path / "model.onnx", precision)
     request = EngineRequest(graph, tmp_path / "out" / "model.plan", max_batch=3, max_length=64, max_chunk=8)
     try:
-        return TensorRTSession.load(build_engine(request).plan)
+        return load_plan(build_engine(request).plan)
     except MissingError as error:
         pytest.skip(f"no TensorRT for {device.name}: {error}")
 

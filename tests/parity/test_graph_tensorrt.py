@@ -18,7 +18,8 @@ from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
 from minimind_edge.export.parity.session_runner import SessionRunner
 from minimind_edge.minimind import MiniMindForCausalLM
-from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, MissingError, UsageError
+from minimind_edge.runtime.errors import ContextLengthError, MissingError, UsageError
+from minimind_edge.runtime.session import Session
 from minimind_edge.runtime.session_loader import load_graph
 
 MAX_LENGTH = 96
@@ -73,6 +74,45 @@ def test_the_growing_form(variant: str, precision: str, tmp_path: Path) -> None:
     assert {(one.domain, one.version) for one in onnx.load(path).opset_import} == {("", 19)}
     report = compared(model, path)
     assert report, report.failures
+
+
+def test_the_growing_form_as_users_run_it(tmp_path: Path) -> None:
+    """By the session, chunked and rolled back, to the last slot and no further, in ONNX Runtime."""
+    model = make_model("gqa")
+    path = export(model, tmp_path, cache="growing")
+    report = compared(model, path)
+    assert report, report.failures
+    assert report.greedy == (24, 24)
+    assert {one.runner for one in report.measurements} == {"graph", "session", "session, rolled back"}
+    assert any(one.case == "far positions" for one in report.measurements)
+    limited_to_its_slots(model, load_graph(path, device="cpu", threads=1, max_length=20))
+
+
+@pytest.mark.parametrize("cache", ["static", "growing"])
+def test_positions_past_yarns_original_context(cache: str, tmp_path: Path) -> None:
+    """2,060 tokens, and some more behind them: frequencies are stretched from position 2,048 on."""
+    model = make_model("yarn", max_position_embeddings=4096, num_hidden_layers=1)
+    plain = make_model("gqa", max_position_embeddings=4096, num_hidden_layers=1)
+    path = tmp_path / "fp32.onnx"
+    save_graph(build_graph(model, "tensorrt", "fp32", 4096, cache=cache), path)
+    session = load_graph(path, device="cpu", threads=1)
+    text = np.random.default_rng(0).integers(2, 131, 2064)
+    found = [session.prefill(text[None, :2060])[0].copy()]
+    found += [session.decode(text[end : end + 1])[0].copy() for end in range(2060, 2064)]
+    with torch.inference_mode():
+        expected, unstretched = (one(torch.from_numpy(text)[None]).logits[0, 2059:].numpy() for one in (model, plain))
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(expected - unstretched).max() > 1e-2 * np.abs(expected).max(), (
+        "this text does not tell YaRN from none"
+    )
+
+
+def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
+    scaling = {"original_max_position_embeddings": 30}
+    model = make_model("yarn", yarn_parameters=scaling, num_hidden_layers=1)
+    report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
+    assert report, report.failures
+    assert any(one.case == "behind 30 tokens" for one in report.measurements)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -188,7 +228,11 @@ def test_integers_are_small(tmp_path: Path) -> None:
 
 def test_a_session_at_its_limit(tmp_path: Path) -> None:
     model = make_model("gqa")
-    session = load_graph(export(model, tmp_path), device="cpu", threads=1, max_length=20)
+    limited_to_its_slots(model, load_graph(export(model, tmp_path), device="cpu", threads=1, max_length=20))
+
+
+def limited_to_its_slots(model: MiniMindForCausalLM, session: Session) -> None:
+    """Fill 20 slots, and try one more."""
     ids = np.arange(2, 22)[None]
     session.prefill(ids[:, :18])
     with pytest.raises(ContextLengthError, match="3 more tokens behind 18"):
@@ -206,11 +250,6 @@ def test_a_session_at_its_limit(tmp_path: Path) -> None:
 def test_bfloat16_has_no_arithmetic_on_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"build a plan with `minimind-export engine`"):
         load_graph(export(make_model("gqa"), tmp_path, "bf16"), device="cpu")
-
-
-def test_the_growing_form_is_for_engines(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="for engines only"):
-        load_graph(export(make_model("gqa"), tmp_path, cache="growing"), device="cpu")
 
 
 def test_what_does_not_go_together() -> None:

@@ -43,6 +43,7 @@ class TorchRunner:
 
     name = "torch"
     last_token_only = False
+    counts_positions = False
 
     def __init__(self, model: MiniMindForCausalLM, change: Change = lambda chunk: chunk) -> None:
         self.model = model

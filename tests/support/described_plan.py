@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
+from onnx import numpy_helper
 from static_decoder import StaticDecoder
 
 from minimind_edge.export.engine.builder import TensorInfo
 from minimind_edge.export.engine.description import describe_plan
-from minimind_edge.export.engine.profiles import Limits, static_profiles
-from minimind_edge.export.engine.static_graph import StaticGraph
+from minimind_edge.export.engine.engine_graph import EngineGraph
+from minimind_edge.export.engine.profiles import Limits, profiles_of
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
 PLAN_BYTES = b"vtrt: no plan, but what it would begin with"
@@ -33,20 +35,27 @@ def describe(
 
 def describe_graph(path: Path, *, batch_size: int, length: int, chunk: int) -> dict[str, Any]:
     """The content of a `.plan.json` of any graph."""
-    graph = StaticGraph.read(path)
+    graph = EngineGraph.read(path)
     limits = Limits(batch_size, length, chunk)
     inputs = [TensorInfo(each.name, "input", "int32", ()) for each in graph.model.graph.input]
     outputs = [TensorInfo(each.name, "output", "float32", ()) for each in graph.model.graph.output]
     return describe_plan(
         graph,
         limits,
-        static_profiles(limits, graph.cache_of(length)),
+        profiles_of(graph.cache_form, limits, graph.cache_of(length)),
         backend="rtx",
         backend_version="1.7.1.116",
         capabilities=[ComputeCapability(8, 6), ComputeCapability(12, 0)],
         data=PLAN_BYTES,
-        tensors=[*inputs, *outputs],
+        tensors=[*inputs, *outputs, *expert_outputs(graph.model.graph)],
         checkpoint={"file": "tiny.pth", "sha256": "0" * 64, "generation": "minimind2"},
         config=None,
         parity=None,
     )
+
+
+def expert_outputs(graph: onnx.GraphProto) -> list[TensorInfo]:
+    """The experts chosen, as a plan of a mixture of experts tells them."""
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    routers = [node for node in graph.node if node.op_type == "TopK"]
+    return [TensorInfo(node.output[1], "output", "int64", (-1, -1, constants[node.input[1]].item())) for node in routers]

@@ -2,8 +2,8 @@
 
 It is no emulation of speed or of arithmetic: it enforces the rules that the real ones have and are silent about
 (work is done later and in order, addresses are the device's, shapes lie in the profile, past and present are one
-buffer, nothing is written past the cache's end), and computes with ONNX Runtime on the graph that a plan would be built
-from.
+buffer or, where the cache grows, all apart, nothing is written past the cache's end), and computes with ONNX Runtime on
+the graph that a plan would be built from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from minimind_edge.export.parity.graph_file import with_outputs
 from minimind_edge.runtime.tensorrt.plan import Plan
 
 STREAM = 77
@@ -70,6 +71,12 @@ class StandInDriver:
         self._check_copy(address, array)
         self._ask(lambda: array.reshape(-1).view(np.uint8).__setitem__(slice(None), self.view(address, array.nbytes)))
 
+    def copy(self, target: int, source: int, size: int) -> None:
+        self.view(target, size)
+        self.view(source, size)
+        require(target + size <= source or source + size <= target, "a copy onto itself")
+        self._ask(lambda: self.view(target, size).__setitem__(slice(None), self.view(source, size).copy()))
+
     def synchronize(self) -> None:
         require(self.recording is None, "synchronized while a graph was recorded")
         work, self.queue = self.queue, []
@@ -96,9 +103,11 @@ class StandInDriver:
 
     def view(self, address: int, size: int) -> np.ndarray:
         """Bytes of the device's memory, which must all be of one allocation."""
-        require(address in self.memory, f"no memory at {address:#x}")
-        require(size <= self.memory[address].size, f"{size} bytes at {address:#x}, which has less")
-        return self.memory[address][:size]
+        start = max((each for each in self.memory if each <= address), default=-1)
+        offset = address - start
+        require(start >= 0 and offset < max(self.memory[start].size, 1), f"no memory at {address:#x}")
+        require(offset + size <= self.memory[start].size, f"{size} bytes at {address:#x}, which has less")
+        return self.memory[start][offset : offset + size]
 
     def _check_copy(self, address: int, array: np.ndarray) -> None:
         self.view(address, array.nbytes)
@@ -123,7 +132,9 @@ class StandInEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(str(self.graph), options, providers=["CPUExecutionProvider"])
+        experts = [each.name for each in self.plan.experts]
+        source = with_outputs(self.graph, experts) if experts else str(self.graph)
+        self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.inputs = {each.name: each for each in self.session.get_inputs()}
         self.outputs = {each.name: each for each in self.session.get_outputs()}
         self.profiles = [each.child("shapes") for each in self.plan.content.children("profiles")]
@@ -176,11 +187,7 @@ class StandInContext:
         require(
             set(self._addresses) == {*engine.inputs, *engine.outputs}, "launched before every tensor had an address"
         )
-        for name, address in self._addresses.items():
-            if name.startswith("past_key_values"):
-                require(
-                    self._addresses[name.replace("past_key_values", "present")] == address, f"{name} is not aliased"
-                )
+        self._check_cache()
         state = (tuple(self._shapes.items()), tuple(self._addresses.items()))
         if driver.recording is not None:
             require(self._warm == state, "recorded before a plain run of these shapes")
@@ -191,21 +198,32 @@ class StandInContext:
         driver._ask(lambda: self._compute(shapes, addresses))
         return True
 
+    def _check_cache(self) -> None:
+        """Past and present of a static cache are one buffer, of a growing one all are apart; its mask fits."""
+        names = [name for name in self._addresses if name.startswith("past_key_values")]
+        pasts = [self._addresses[name] for name in names]
+        presents = [self._addresses[name.replace("past_key_values", "present")] for name in names]
+        if self._engine.plan.cache_form == "static":
+            require(pasts == presents, "past and present are not aliased")
+            return
+        require(len({*pasts, *presents}) == 2 * len(names), "past and present share memory")
+        slots = self._shapes[names[0]][2] + self._shapes["input_ids"][1]
+        require(self._shapes["attention_mask"][1] == slots, "the mask has other slots than past and chunk")
+
     def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         self.runs += 1
         engine = self._engine
         feeds = {name: self._array(name, shape, addresses[name]) for name, shape in shapes.items()}
-        capacity = engine.plan.cache.capacity
-        end = int(feeds["write_indices"].max()) + shapes["input_ids"][1]
-        require(end <= capacity, f"wrote {end} slots of {capacity}, which the kernel drops silently")
+        if engine.plan.cache_form == "static":
+            capacity = engine.plan.cache.capacity
+            end = int(feeds["write_indices"].max()) + shapes["input_ids"][1]
+            require(end <= capacity, f"wrote {end} slots of {capacity}, which the kernel drops silently")
         names = list(engine.outputs)
         for name, result in zip(names, engine.session.run(names, feeds), strict=True):
             view = engine.driver.view(addresses[name], result.nbytes)
             view[:] = np.ascontiguousarray(result).reshape(-1).view(np.uint8)
 
     def _array(self, name: str, shape: tuple[int, ...], address: int) -> np.ndarray:
-        dtype = np.dtype(
-            {"tensor(int32)": "i4", "tensor(float)": "f4", "tensor(float16)": "f2"}[self._engine.inputs[name].type]
-        )
+        dtype = np.dtype(DTYPES[self._engine.inputs[name].type])
         size = int(np.prod(shape)) * dtype.itemsize
         return self._engine.driver.view(address, size).view(dtype).reshape(shape).copy()

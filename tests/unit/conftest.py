@@ -37,6 +37,12 @@ def config_of(variant: str, **overrides: Any) -> MiniMindConfig:
     return (MiniMindConfig.minimind3 if is_minimind3 else MiniMindConfig)(**TINY | fields | overrides)
 
 
+@pytest.fixture
+def config_of_kind() -> Callable[..., MiniMindConfig]:
+    """The tiny config of a kind of model by its name, fields overridden by keywords."""
+    return config_of
+
+
 @pytest.fixture(params=VARIANTS)
 def tiny_config(request: pytest.FixtureRequest) -> MiniMindConfig:
     """A tiny config of each kind of model."""

@@ -75,7 +75,7 @@ USED = {
     "NetworkDefinitionCreationFlag": {"STRONGLY_TYPED": None},
     "MemoryPoolType": {"WORKSPACE": None},
     "ExecutionContextAllocationStrategy": {"ON_PROFILE_CHANGE": None},
-    "DataType": {"FLOAT": None, "HALF": None, "BF16": None, "INT32": None},
+    "DataType": {"FLOAT": None, "HALF": None, "BF16": None, "INT32": None, "INT64": None},
 }
 """Class, then method with the names of its arguments, or attribute; the order of arguments is checked too."""
 
@@ -86,8 +86,13 @@ USED_OF_RTX = {
     "IRuntimeConfig": {
         "set_execution_context_allocation_strategy": ["strategy"],
         "cuda_graph_strategy": None,
+        "dynamic_shapes_kernel_specialization_strategy": None,
+        "create_runtime_cache": [],
+        "set_runtime_cache": ["cache"],
     },
-    "CudaGraphStrategy": {"WHOLE_GRAPH_CAPTURE": None},
+    "IRuntimeCache": {"serialize": [], "deserialize": ["blob"]},
+    "CudaGraphStrategy": {"WHOLE_GRAPH_CAPTURE": None, "DISABLED": None},
+    "DynamicShapesKernelSpecializationStrategy": {"NONE": None},
     "Runtime": {"get_engine_validity": ["buffer"]},
     "EngineValidity": {"INVALID": None},
     "EngineInvalidityDiagnostics": {"MALFORMED_ENGINE": None},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorrt_standin import StandInDriver
 
-from minimind_edge.runtime.tensorrt.buffers import DeviceBuffers
+from minimind_edge.runtime.tensorrt.static_buffers import StaticBuffers
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def buffers(plan, description):
     def make(dtype="float32"):
         cache = description()["kv_cache"] | {"dtype": dtype}
         driver = StandInDriver()
-        return DeviceBuffers(driver, plan(kv_cache=cache)), driver
+        return StaticBuffers(driver, plan(kv_cache=cache)), driver
 
     return make
 

@@ -179,7 +179,7 @@ def test_options_out_of_range(options, expected):
     ("options", "expected"),
     [
         ({"workspace": 1 << 30}, "--workspace is for full TensorRT"),
-        ({"cache": "growing"}, "--cache growing"),
+        ({"cache": "growing"}, "has a static cache, not a growing one: leave --cache out"),
         ({"precision": "fp32"}, "is fp16, not fp32"),
         ({"max_length": 1000}, "--max-length 1000 is more than the 256 positions"),
         ({"compute_capabilities": ("9.0",)}, "H100"),

@@ -70,6 +70,11 @@ class FakeLibrary:
         assert stream.value == 0x57
         ctypes.memmove(target.value, address.value, size.value)
 
+    def cuMemcpyDtoDAsync_v2(self, target, source, size, stream):
+        assert stream.value == 0x57
+        assert isinstance(target, ctypes.c_uint64)
+        ctypes.memmove(target.value, source.value, size.value)
+
     def cuStreamSynchronize(self, stream):
         assert stream.value == 0x57
 

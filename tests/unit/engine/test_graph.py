@@ -6,11 +6,11 @@ import onnx
 import pytest
 
 from minimind_edge.export.engine.capabilities import choose_capabilities
+from minimind_edge.export.engine.engine_graph import EngineGraph
 from minimind_edge.export.engine.monitor import PhaseCount
 from minimind_edge.export.engine.pipeline import choose_limits
-from minimind_edge.export.engine.profiles import Limits, static_profiles
+from minimind_edge.export.engine.profiles import Limits, profiles_of
 from minimind_edge.export.engine.request import EngineRequest
-from minimind_edge.export.engine.static_graph import StaticGraph
 from minimind_edge.export.errors import ExportError
 from minimind_edge.runtime.errors import UsageError
 from minimind_edge.runtime.graph_facts import cache_names
@@ -28,7 +28,7 @@ FLOAT, BF16, FP8, FP4 = (
 @pytest.fixture
 def graph(decoder, tmp_path):
     def read(precision="fp32", **metadata):
-        return StaticGraph.read(decoder.save(tmp_path / "model.onnx", precision, **metadata))
+        return EngineGraph.read(decoder.save(tmp_path / "model.onnx", precision, **metadata))
 
     return read
 
@@ -52,11 +52,12 @@ def test_the_capacity_is_written_in_and_the_graph_left_as_it_was(graph):
     assert found.model.SerializeToString() == before
 
 
-@pytest.mark.parametrize(("precision", "marked"), [("fp32", 2), ("fp16", 0)])
-def test_attention_in_float32_may_be_taken_apart(graph, precision, marked):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_attention_may_be_taken_apart(graph, precision):
+    """Float32 has no fused kernel, nor have narrow heads in any type."""
     ready = onnx.load_from_string(graph(precision).for_parser(48))
     attributes = [each.name for node in ready.graph.node if node.op_type == "Attention" for each in node.attribute]
-    assert attributes == ["TRT_decomposable"] * marked
+    assert attributes == ["TRT_decomposable"] * 2
 
 
 def test_graphs_that_are_none_of_this_target(graph, tmp_path):
@@ -64,7 +65,7 @@ def test_graphs_that_are_none_of_this_target(graph, tmp_path):
         graph(target="ort")
     (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
     with pytest.raises(ExportError, match="is no ONNX graph"):
-        StaticGraph.read(tmp_path / "bad.onnx")
+        EngineGraph.read(tmp_path / "bad.onnx")
 
 
 def test_limits(graph):
@@ -76,7 +77,7 @@ def test_limits(graph):
 
 
 def test_profiles():
-    prefill, decode = static_profiles(Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
+    prefill, decode = profiles_of("static", Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
     assert (prefill.name, decode.name) == ("prefill", "decode")
     assert prefill.shapes["input_ids"] == ((1, 1), (1, 128), (4, 512))
     assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (4, 1))
@@ -86,8 +87,19 @@ def test_profiles():
         assert len(profile.shapes) == 5
 
 
+def test_profiles_of_a_growing_cache():
+    prefill, decode = profiles_of("growing", Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
+    assert prefill.shapes["input_ids"] == prefill.shapes["position_ids"] == ((1, 1), (1, 128), (4, 512))
+    assert prefill.shapes["attention_mask"] == ((1, 1), (1, 128), (4, 1000))
+    assert prefill.shapes["past_key_values.0.value"] == ((1, 2, 0, 16), (1, 2, 0, 16), (4, 2, 999, 16))
+    assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (4, 1))
+    assert decode.shapes["attention_mask"] == ((1, 1), (1, 501), (4, 1000))
+    assert decode.shapes["past_key_values.0.key"] == ((1, 2, 0, 16), (1, 2, 500, 16), (4, 2, 999, 16))
+    assert decode.shapes["last_index"] == ((1,), (1,), (4,))
+
+
 def test_rows_vary_in_both_profiles_or_the_plan_would_have_the_weights_twice():
-    prefill, decode = static_profiles(Limits(1, 64, 16), CacheLayout(1, 2, 16, 64, "float16"))
+    prefill, decode = profiles_of("static", Limits(1, 64, 16), CacheLayout(1, 2, 16, 64, "float16"))
     assert prefill.shapes["input_ids"] == ((1, 1), (1, 16), (2, 16))
     assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (2, 1))
     assert decode.shapes["write_indices"] == ((1,), (1,), (2,))

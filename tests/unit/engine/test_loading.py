@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from dataclasses import replace
 from enum import Enum
 from types import SimpleNamespace
 
@@ -11,6 +13,8 @@ import pytest
 
 from minimind_edge.runtime.errors import ArtifactError, MissingError
 from minimind_edge.runtime.tensorrt.backend import Backend
+from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
+from minimind_edge.runtime.tensorrt.device import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
 
 
@@ -93,6 +97,117 @@ def test_no_room_for_a_context(full):
     loaded = LoadedEngine(backend(FakeEngine(names(full), room=False)), full, b"")
     with pytest.raises(MissingError, match="no room to run"):
         loaded.contexts(SimpleNamespace(stream=5, synchronize=lambda: None))
+
+
+class RuntimeCache:
+    """TensorRT-RTX's `IRuntimeCache`: takes what one like it gave."""
+
+    def __init__(self):
+        self.content = b""
+
+    def deserialize(self, blob):
+        fits = blob.startswith(b"kernels")
+        self.content = bytes(blob) if fits else self.content
+        return fits
+
+    def serialize(self):
+        return self.content
+
+
+class RuntimeConfig:
+    """TensorRT-RTX's `IRuntimeConfig`."""
+
+    def __init__(self):
+        self.cache = None
+        self.cuda_graph_strategy = self.dynamic_shapes_kernel_specialization_strategy = "default"
+
+    def set_execution_context_allocation_strategy(self, strategy):
+        self.strategy = strategy
+
+    def create_runtime_cache(self):
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        return True
+
+
+class RtxEngine(FakeEngine):
+    """A plan of TensorRT-RTX; to make a context compiles kernels into the cache."""
+
+    def create_runtime_config(self):
+        return RuntimeConfig()
+
+    def create_execution_context(self, config):
+        self.config = config
+        if config.cache is not None:
+            config.cache.content = b"kernels of both" if config.cache.content else b"kernels"
+        return super().create_execution_context(config)
+
+
+@pytest.fixture
+def rtx(plan, monkeypatch, tmp_path):
+    """Load a plan of TensorRT-RTX and make its contexts; gives what was loaded and the engine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    device = CudaDevice(0, "NVIDIA Test", ComputeCapability(8, 6), 8 << 30, "13.0")
+
+    def load(form="static", capability=device):
+        made = plan()
+        made = replace(made, cache_form=form)
+        engine = RtxEngine(names(made))
+        found = backend(engine)
+        found.module.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole", DISABLED="off")
+        found.module.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(NONE="none")
+        loaded = LoadedEngine(Backend("rtx", found.module), made, b"", capability)
+        loaded.contexts(SimpleNamespace(stream=5, synchronize=lambda: None))
+        return loaded, engine
+
+    return load
+
+
+def kernel_files(tmp_path):
+    return sorted((tmp_path / "cache" / "minimind-edge" / "kernels").glob("*"))
+
+
+def test_compiled_kernels_are_kept_for_the_next_run(rtx, tmp_path):
+    rtx()
+    (file,) = kernel_files(tmp_path)
+    assert file.read_bytes() == b"kernels of both"
+    assert file.name.endswith("-8.6.cache")
+    loaded, engine = rtx()
+    assert engine.config.cache.content == b"kernels of both"
+    engine.config.cache.content = b"kernels of later shapes"
+    del loaded
+    engine.config = None
+    gc.collect()
+    assert file.read_bytes() == b"kernels of later shapes", "kept when the plan is let go"
+    assert kernel_files(tmp_path) == [file], "no half-written file"
+
+
+def test_a_file_of_kernels_that_does_not_fit_is_passed_over(rtx, tmp_path):
+    rtx()
+    (file,) = kernel_files(tmp_path)
+    file.write_bytes(b"of another driver")
+    rtx()
+    assert file.read_bytes() == b"kernels of both"
+
+
+def test_kernels_that_cannot_be_kept_are_no_error(rtx, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    rtx()
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    _, engine = rtx()
+    assert engine.config.cache is None
+
+
+def test_steps_of_a_growing_cache_are_neither_recorded_nor_specialised(rtx):
+    _, engine = rtx("growing")
+    config = engine.config
+    assert (config.cuda_graph_strategy, config.dynamic_shapes_kernel_specialization_strategy) == ("off", "none")
+    _, engine = rtx("static")
+    config = engine.config
+    assert (config.cuda_graph_strategy, config.dynamic_shapes_kernel_specialization_strategy) == ("whole", "default")
 
 
 def test_building_from_an_artifact_takes_no_pytorch():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
 from tensorrt_standin import StandInDriver, StandInEngine
 
@@ -15,9 +17,11 @@ from minimind_edge.export.engine import EngineRequest, build_engine
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.verification import verify_artifact
-from minimind_edge.minimind import MiniMindConfig
+from minimind_edge.minimind import MiniMindConfig, load_checkpoint
 from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
+from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession
 
@@ -28,6 +32,8 @@ TINY = {
     "num_key_value_heads": 2,
     "vocab_size": 128,
 }
+KINDS = ("minimind2", "minimind2-moe", "minimind2-yarn", "minimind3", "minimind3-moe")
+OLDER = ("v1", "minimind2-legacy", "minimind2-legacy-moe")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 CAPACITY = 64
 
@@ -37,30 +43,51 @@ NEEDS_RTX = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(params=[*KINDS, *OLDER])
+def kind_of_model(request, random_model, config_of_kind, tmp_path):
+    """A tiny model of each kind, those of older checkpoints read from such a file."""
+    if request.param in KINDS:
+        return random_model(config_of_kind(request.param))
+    kind = request.param.removesuffix("-moe")
+    torch.save(make_state(kind, moe=kind != request.param), tmp_path / "full_sft_64.pth")
+    return load_checkpoint(tmp_path / "full_sft_64.pth")
+
+
 @NEEDS_RTX
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_a_plan_in_every_precision(random_model, tmp_path, kind, precision):
-    model = random_model(MiniMindConfig(**TINY, use_moe=kind == "moe"))
-    check_plan(model, tmp_path, precision)
+def test_a_plan_of_every_kind_of_model_in_every_precision(kind_of_model, tmp_path, precision):
+    check_plan(kind_of_model, tmp_path, precision)
 
 
 @NEEDS_RTX
-def test_a_plan_of_every_kind_of_model(tiny_model, tmp_path):
-    check_plan(tiny_model, tmp_path, "fp16")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("variant", ["minimind2-yarn", "minimind3-moe"])
+def test_a_plan_with_a_growing_cache(random_model, config_of_kind, tmp_path, variant, precision):
+    content = check_plan(random_model(config_of_kind(variant)), tmp_path, precision, cache="growing")
+    assert content["kv_cache"]["form"] == "growing"
+    assert "two buffers that take turns" in content["kv_cache"]["layout"]
+    assert content["graph"]["opset"] == 19
+    decode = content["profiles"][1]["shapes"]
+    assert decode["past_key_values.1.value"] == [
+        [rows, 2, slots, content["kv_cache"]["head_dim"]] for rows, slots in ((1, 0), (1, 32), (2, 63))
+    ]
 
 
-def check_plan(model, folder, precision):
+def check_plan(model, folder, precision, cache="static"):
+    """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY), graph)
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, cache=cache), graph)
     result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
-    data = result.plan.read_bytes()
+    data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")
-    assert len(data) == result.content["plan"]["bytes"]
-    assert result.content["precision"] == precision
+    assert len(data) == content["plan"]["bytes"]
+    assert content["precision"] == precision
     kv_type = {"fp32": "float32", "bf16": "bfloat16"}.get(precision, "float16")
-    assert result.content["kv_cache"]["dtype"] == kv_type
-    assert {each["dtype"] for each in result.content["tensors"] if each["name"].startswith("past")} == {kv_type}
+    assert content["kv_cache"]["dtype"] == kv_type
+    assert {each["dtype"] for each in content["tensors"] if each["name"].startswith("past")} == {kv_type}
+    experts = Plan.read(result.plan).experts
+    assert [each.per_token for each in experts] == [model.config.num_experts_per_tok] * 2 * model.config.use_moe
+    return content
 
 
 @NEEDS_RTX
@@ -75,20 +102,21 @@ def test_a_plan_holds_its_weights_once(random_model, tmp_path):
     assert result.plan.stat().st_size < weights + 6e6
 
 
-@pytest.fixture
-def session(tmp_path):
-    """A model's session on the stand-in; the plan's description lies beside the graph."""
+@pytest.fixture(params=["static", "growing"])
+def session(request, tmp_path):
+    """A model's session on the stand-in, its cache in either form; the plan's description lies beside the graph."""
 
     def load(model, **limits):
         graph = tmp_path / "model.onnx"
-        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY), graph)
+        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY, cache=request.param), graph)
         content = describe_graph(graph, **{"batch_size": 3, "length": CAPACITY, "chunk": 16} | limits)
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
         plan = Plan.parse(path, JsonObject(content | {"config": model.config.arguments()}, str(path)))
         driver = StandInDriver()
         engine = StandInEngine(driver, plan, graph)
-        return TensorRTSession(plan, driver, (engine.context(0), engine.context(1)))
+        kind = TensorRTSession if request.param == "static" else GrowingTensorRTSession
+        return kind(plan, driver, (engine.context(0), engine.context(1)))
 
     return load
 
@@ -126,18 +154,34 @@ def test_verify_holds_a_plan_against_its_checkpoint(session, saved, monkeypatch,
     if changed:
         model.model.layers[1].self_attn.o_proj.weight.data[3, 5] += 1.0
     running = session(model, batch_size=rows)
-    monkeypatch.setattr(TensorRTSession, "load", lambda path: running)
+    monkeypatch.setattr(opening, "load_plan", lambda path: running)
     verification = verify_artifact(running.facts.path, checkpoint)
     assert bool(verification) is not changed
     assert json.dumps(verification.to_json())
+    equal, compared = verification.graphs[0].report.experts
+    assert (compared > 0) is model.config.use_moe
+    assert changed or equal == compared
     assert any("batches of three rows are left out" in note for note in verification.notes) is (rows == 1)
+
+
+def test_experts_that_are_not_told_are_spoken_of(session, random_model, tmp_path, monkeypatch):
+    """A plan of another builder may lack the outputs that tell them."""
+    model = random_model(MiniMindConfig(**TINY, use_moe=True))
+    torch.save(model.state_dict(), tmp_path / "tiny.pth")
+    running = session(model)
+    running.facts = replace(running.facts, experts=())
+    monkeypatch.setattr(opening, "load_plan", lambda path: running)
+    verification = verify_artifact(running.facts.path, tmp_path / "tiny.pth")
+    assert verification
+    assert any("the experts chosen are not compared" in note for note in verification.notes)
+    assert verification.graphs[0].report.experts == (0, 0)
 
 
 def test_verify_needs_to_know_the_checkpoint(session, saved, monkeypatch):
     running = session(saved[0])
     plan = Plan.parse(running.facts.path, JsonObject({**running.facts.content, "config": None}, "model.plan.json"))
     running.facts = plan
-    monkeypatch.setattr(TensorRTSession, "load", lambda path: running)
+    monkeypatch.setattr(opening, "load_plan", lambda path: running)
     with pytest.raises(ExportError, match="was built from a graph alone"):
         verify_artifact(plan.path)
 
@@ -148,7 +192,7 @@ def test_a_plan_is_an_engine_like_any_other(session, saved, monkeypatch):
 
     model, _ = saved
     running = session(model)
-    monkeypatch.setattr(TensorRTSession, "load", lambda path, max_length=None: running)
+    monkeypatch.setattr(opening, "load_plan", lambda path, max_length=None: running)
     engine = Engine.load(running.facts.path)
     assert engine.stop_token_ids == running.facts.eos_token_ids == (2,)
     text = [5, 9, 70, 33]
@@ -158,3 +202,20 @@ def test_a_plan_is_an_engine_like_any_other(session, saved, monkeypatch):
             assert token == int(model(torch.tensor([text])).logits[0, -1].argmax())
         text = [*text, token]
     assert len(result.token_ids) == 12
+
+
+def test_a_plan_is_measured_as_any_other_artifact(session, saved, monkeypatch):
+    from minimind_edge.runtime.bench import BenchPlan
+    from minimind_edge.runtime.bench_report import measure_artifact
+
+    running = session(saved[0])
+    monkeypatch.setattr(opening, "load_plan", lambda path, max_length=None: running)
+    plan = BenchPlan(prompt_tokens=(4, 20), new_tokens=5, batch=2, runs=2)
+    report = measure_artifact(running.facts.path, plan, threads=None, device="auto", progress=lambda *_: None).to_json()
+    assert [row["prompt_tokens"] for row in report["rows"]] == [4, 20]
+    for row in report["rows"]:
+        assert 0 < row["step_overhead_s"] < row["step_s"], "the plan's own run is most of a step, and not all"
+    artifact = report["artifact"]
+    assert (artifact["target"], artifact["precision"], artifact["device"]) == ("tensorrt", "fp32", "cuda")
+    assert artifact["runs_by"] == "TensorRT-RTX 1.7.1.116"
+    assert report["disk_bytes"] == len(PLAN_BYTES)

@@ -12,7 +12,7 @@ from minimind_edge.runtime.tensorrt import cuda_library, preflight
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
 from minimind_edge.runtime.tensorrt.device import CudaDevice, find_device
-from minimind_edge.runtime.tensorrt.session import TensorRTSession
+from minimind_edge.runtime.tensorrt.opening import load_plan
 
 HAS_DRIVER = True
 try:
@@ -48,7 +48,7 @@ def test_tensorrt_is_not_touched_without_a_driver(plan, description, monkeypatch
     made = plan()
     made.path.with_name("model.plan.json").write_text(json.dumps(description()))
     monkeypatch.setattr(preflight, "load_backend", lambda name: pytest.fail("TensorRT was loaded"))
-    message(TensorRTSession.load, made.path)
+    message(load_plan, made.path)
 
 
 def test_a_gpu_that_the_plan_runs_on(plan):
