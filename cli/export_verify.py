@@ -17,7 +17,7 @@ PARITY_FAILED = 5
 
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="An artifact folder or an .onnx graph.", show_default=False)],
+    artifact: Annotated[Path, typer.Argument(help="An artifact folder, a graph or a .plan.", show_default=False)],
     *,
     against: Annotated[
         Path | None,

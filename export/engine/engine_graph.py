@@ -17,7 +17,7 @@ KV_CAPACITY = "kv_capacity"
 
 DECOMPOSABLE = "TRT_decomposable"
 """Attribute of TensorRT's own that lets `Attention` be taken apart where there is no fused kernel for it, as in float32
-or for heads narrower than 16; where there is one, it is used all the same."""
+or for heads as narrow as 4; where there is one, it is used all the same."""
 
 CACHE_TYPES = {
     onnx.TensorProto.FLOAT: "float32",
