@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ..errors import ExportError
+from .block_weights import BlockWriter
 from .decoder import DecoderGraph
 from .dequantize import DequantizingWriter
 from .dialect import Dialect
@@ -120,7 +121,7 @@ def _writer(
         return GraphWriter(parameters, dtype)
     if target == "tensorrt":
         return QuantizingWriter(parameters, dtype, precision)
-    return DequantizingWriter(parameters, dtype, quantized)
+    return (BlockWriter if target == "ort" else DequantizingWriter)(parameters, dtype, quantized)
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:

@@ -11,10 +11,10 @@ from minimind_edge.minimind import MOEFeedForward
 
 from .dialect import BATCH, FLOAT, Dialect, KeyValue
 from .layers import feed_forward, linear, total
-from .writer import GraphWriter
+from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, FeedForward, MiniMindBlock, MiniMindForCausalLM
+    from minimind_edge.minimind import FeedForward, MiniMindBlock, MiniMindForCausalLM
 
 
 class DecoderGraph:
@@ -45,8 +45,7 @@ class DecoderGraph:
         """
         decoder = self.model.model
         with self.writer.scope("embed_tokens"):
-            table = self.writer.weight(decoder.embed_tokens.weight)
-            x = self.writer.cast(self.writer.op("Gather", table, self.dialect.step.input_ids), FLOAT)
+            x = self.writer.cast(self.writer.rows(decoder.embed_tokens.weight, self.dialect.step.input_ids), FLOAT)
         presents: list[ir.Value] = []
         for index, block in enumerate(cast("Iterable[MiniMindBlock]", decoder.layers)):
             with self.writer.scope("layers", index):
@@ -62,7 +61,11 @@ class DecoderGraph:
         with self.writer.scope("input_layernorm"):
             normalized = self.dialect.rms_norm(x, block.input_layernorm)
         with self.writer.scope("self_attn"):
-            attended, present = self._attention(block.self_attn, index, normalized)
+            mixed, present = self.dialect.attend(block.self_attn, index, normalized)
+            if index == self.model.config.num_hidden_layers - 1:
+                mixed, x = self.dialect.wanted_tokens(mixed, x)
+            with self.writer.scope("o_proj"):
+                attended = linear(self.writer, mixed, block.self_attn.o_proj)
         x = self._added(x, attended)
         with self.writer.scope("post_attention_layernorm"):
             normalized = self.dialect.rms_norm(x, block.post_attention_layernorm)
@@ -71,15 +74,6 @@ class DecoderGraph:
 
     def _added(self, residual: ir.Value, branch: ir.Value) -> ir.Value:
         return self.writer.op("Add", residual, self.writer.cast(branch, FLOAT))
-
-    def _attention(self, attention: Attention, index: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
-        projected = []
-        for name in ("q_proj", "k_proj", "v_proj"):
-            with self.writer.scope(name):
-                projected.append(linear(self.writer, x, getattr(attention, name)))
-        mixed, present = self.dialect.attend(attention, index, *projected)
-        with self.writer.scope("o_proj"):
-            return linear(self.writer, mixed, attention.o_proj), present
 
     def _mlp(self, block: MiniMindBlock, index: int, x: ir.Value) -> ir.Value:
         if isinstance(block.mlp, MOEFeedForward):
@@ -97,12 +91,10 @@ class DecoderGraph:
     def _logits(self, x: ir.Value) -> ir.Value:
         """By the head's weight, or by the embedding's where they are one: what is tied is stored once."""
         head, embedding = self.model.lm_head.weight, self.model.model.embed_tokens.weight
-        if head.data_ptr() == embedding.data_ptr():
-            weight = self.writer.op("Transpose", self.writer.weight(embedding), perm=[1, 0])
-        else:
-            weight = self.writer.weight(head, transposed=True)
+        is_tied = head.data_ptr() == embedding.data_ptr()
+        multiply = self.writer.product_with_rows if is_tied else self.writer.product
         shape = (BATCH, self.dialect.logits_rows, self.model.config.vocab_size)
         if self.writer.dtype == FLOAT:
-            return self.writer.op("MatMul", x, weight, name="logits", shape=shape)
-        product = self.writer.op("MatMul", x, weight)
+            return multiply(x, embedding if is_tied else head, result=Result("logits", shape=shape))
+        product = multiply(x, embedding if is_tied else head)
         return self.writer.op("Cast", product, name="logits", dtype=FLOAT, shape=shape, to=FLOAT.value)

@@ -127,23 +127,20 @@ class Dialect(ABC):
         self.writer = writer
         self.config = model.config
         self.step = step
+        writer.tokens = BATCH, SEQUENCE
 
     @abstractmethod
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """Normalise the last axis of `x`, in float32; the result has the graph's dtype."""
 
     @abstractmethod
-    def attend(
-        self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
-        """Normalise (where the model does) and rotate queries and keys, and attend to the past and to themselves.
+    def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
+        """Project, normalise (where the model does) and rotate, and attend to the past and to the tokens themselves.
 
         Args:
-            attention: Its norms are used, not its projections.
+            attention: All of it but its output projection.
             layer: Index of the block.
-            q: Projected queries, [B, S, H_q * D].
-            k: Projected keys, [B, S, H_kv * D].
-            v: Projected values, [B, S, H_kv * D].
+            x: The block's normalised input, [B, S, H].
 
         Returns:
             The mixed values [B, S, H_q * D]; the present key and value, each [B, H_kv, P+S, D].
@@ -155,6 +152,15 @@ class Dialect(ABC):
 
         The chosen experts, [B, S, k] int64, get the name of `topk_indices_name`.
         """
+
+    def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The tokens that are computed on behind the last attention, whose others serve nobody's.
+
+        Args:
+            mixed: What the last attention mixed, [B, S, H_q * D].
+            x: The residual stream, [B, S, H].
+        """
+        return mixed, x
 
     def head_rows(self, x: ir.Value) -> ir.Value:
         """The rows of the last block's output [B, S, H] that become logits."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
-import torch
 from torch import nn
 
 from ..errors import ExportError
@@ -15,7 +14,7 @@ from .dialect import FLOAT, INT64, topk_indices_name
 from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import FeedForward, MOEFeedForward, MoEGate
+    from minimind_edge.minimind import Attention, FeedForward, MOEFeedForward, MoEGate
 
 DIVISION_GUARD = 1e-20
 """Keeps the experts' weights finite where all are 0, as the model does."""
@@ -41,22 +40,20 @@ def check_activation(name: str) -> None:
         raise ExportError(f"hidden_act {name!r} cannot be exported; a graph can have {', '.join(ACTIVATIONS)}")
 
 
-def linear(writer: GraphWriter, x: ir.Value, layer: nn.Linear, *, dtype: ir.DataType | None = None) -> ir.Value:
-    """`x` times the layer's weight, [..., out]; MiniMind's layers have no bias.
-
-    Args:
-        writer: Of the graph.
-        x: [..., in].
-        layer: The layer.
-        dtype: To compute it in; None for the graph's.
-    """
+def linear(writer: GraphWriter, x: ir.Value, layer: nn.Linear) -> ir.Value:
+    """`x` [..., in] times the layer's weight, [..., out]; MiniMind's layers have no bias."""
     assert layer.bias is None
-    return matmul(writer, x, layer.weight, dtype=dtype)
+    return writer.product(x, layer.weight)
 
 
-def matmul(writer: GraphWriter, x: ir.Value, weight: torch.Tensor, *, dtype: ir.DataType | None = None) -> ir.Value:
-    """`x` [..., in] times a weight [out, in], transposed when it is stored."""
-    return writer.op("MatMul", x, writer.weight(weight, transposed=True, dtype=dtype))
+def projections(writer: GraphWriter, attention: Attention, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Queries [B, S, H_q * D], keys and values [B, S, H_kv * D], each by its own product."""
+    with writer.scope("q_proj"):
+        q = linear(writer, x, attention.q_proj)
+    with writer.scope("k_proj"):
+        k = linear(writer, x, attention.k_proj)
+    with writer.scope("v_proj"):
+        return q, k, linear(writer, x, attention.v_proj)
 
 
 def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activation: str) -> ir.Value:
@@ -77,7 +74,7 @@ def router_logits(writer: GraphWriter, gate: MoEGate, x: ir.Value) -> ir.Value:
 
     Float32 in every precision: the weight is small, and a rounding error here takes another expert.
     """
-    return matmul(writer, writer.cast(x, FLOAT), gate.weight, dtype=FLOAT)
+    return writer.op("MatMul", writer.cast(x, FLOAT), writer.weight(gate.weight, transposed=True, dtype=FLOAT))
 
 
 def static_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.Value, activation: str) -> ir.Value:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import torch
-from torch import nn
 
 from ..errors import ExportError
 from .dialect import (
@@ -21,13 +21,13 @@ from .dialect import (
     Dialect,
     KeyValue,
     StepInputs,
-    topk_indices_name,
 )
-from .layers import experts_of, router_logits, static_experts
-from .writer import MICROSOFT, GraphWriter, Operand, Result
+from .layers import static_experts
+from .ort_experts import chosen_experts
+from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, MiniMindForCausalLM, MOEFeedForward, RMSNorm
+    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
 
 HEAD_DIM_MULTIPLE = 16
 """GroupQueryAttention rotates heads of such widths only."""
@@ -35,6 +35,37 @@ HEAD_DIM_MULTIPLE = 16
 
 FLOAT16_HIDDEN = -3.0e4
 """`HIDDEN` for float16 scores: half of their lowest number, so that no score takes the sum out of range."""
+
+
+LOGITS_START = "logits_start"
+"""Name of the input that tells from which token on logits are wanted: no other is computed behind the last attention."""
+
+LOGITS_LENGTH = "logits_length"
+"""How many tokens that are."""
+
+TO_THE_END = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True)
+class OrtInputs(StepInputs):
+    """`StepInputs`, and an input that need not be given.
+
+    Attributes:
+        logits_start: [1] int64, the first of the S tokens that logits are wanted of; below 0 it counts from the end.
+            An initializer too: who does not feed it gets the logits of all tokens.
+    """
+
+    logits_start: ir.Value
+
+    @classmethod
+    def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> OrtInputs:
+        """See `GraphInputs.of`."""
+        step = StepInputs.of(config, dtype)
+        return cls(step.input_ids, step.past, step.attention_mask, step.position_ids, optional_input(LOGITS_START, [0]))
+
+    def values(self) -> list[ir.Value]:
+        """See `GraphInputs.values`."""
+        return [*super().values(), self.logits_start]
 
 
 class OrtDialect(Dialect):
@@ -46,9 +77,11 @@ class OrtDialect(Dialect):
     """
 
     opset = 23
-    step: StepInputs
+    inputs = OrtInputs
+    logits_rows = LOGITS_LENGTH
+    step: OrtInputs
 
-    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: StepInputs, max_length: int) -> None:
+    def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: OrtInputs, max_length: int) -> None:
         super().__init__(writer, model, step, max_length)
         if self.config.head_dim % HEAD_DIM_MULTIPLE:
             raise ExportError(
@@ -67,20 +100,19 @@ class OrtDialect(Dialect):
         wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
         return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
 
-    def attend(
-        self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
-        """See `Dialect.attend`."""
+    def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
+        """See `Dialect.attend`; queries, keys and values are one product, which the operator takes apart."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
-        if self.config.qk_norm:
-            q = self._normalized(q, heads, attention.q_norm)
-            k = self._normalized(k, key_heads, attention.k_norm)
+        with self.writer.scope("qkv_proj"):
+            weights = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+            packed = self.writer.product(x, *weights)
+        query = self._normalized(packed, attention) if self.config.qk_norm else (packed, None, None)
         cache: list[Operand] = [*self.step.past[layer], self.seqlens_k, self.total_length]
         rotation: list[Operand] = [self.cos, self.sin, self.step.position_ids]
         unused: list[Operand] = [None] * 5
         mixed, key, value = self.writer.ops(
             "GroupQueryAttention",
-            *(q, k, v, *cache, *rotation, self.bias, *unused, self.query_seqlens),
+            *(*query, *cache, *rotation, self.bias, *unused, self.query_seqlens),
             results=[
                 Result(shape=(BATCH, SEQUENCE, heads * dim)),
                 *(Result(name, shape=self.present_shape()) for name in self.present(layer)),
@@ -93,32 +125,21 @@ class OrtDialect(Dialect):
         )
         return mixed, (key, value)
 
+    def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """See `Dialect.wanted_tokens`: those from `logits_start` on."""
+        writer, start = self.writer, self.step.logits_start
+        writer.tokens = BATCH, LOGITS_LENGTH
+        width = self.config.num_attention_heads * self.config.head_dim
+        return (
+            writer.op("Slice", mixed, start, [TO_THE_END], [1], shape=(*writer.tokens, width)),
+            writer.op("Slice", x, start, [TO_THE_END], [1], shape=(*writer.tokens, self.config.hidden_size)),
+        )
+
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
-        """See `Dialect.experts`; by `MoE`, which reads the chosen experts alone, where its kernel fits."""
+        """See `Dialect.experts`; by an operator that reads the chosen experts alone, where its kernel fits."""
         if self.config.hidden_act != "silu" or self.writer.dtype != FLOAT:
             return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
-        writer, gate = self.writer, moe.gate
-        with writer.scope("gate"):
-            logits = router_logits(writer, gate, x)
-            writer.ops(
-                "TopK", logits, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1
-            )
-            flat = writer.op("Reshape", logits, [-1, gate.num_experts], shape=("token_count", gate.num_experts))
-        with writer.scope("experts"):
-            return writer.op(
-                "MoE",
-                x,
-                flat,
-                *self._expert_weights(moe, layer),
-                shape=(BATCH, SEQUENCE, self.config.hidden_size),
-                domain=MICROSOFT,
-                k=gate.top_k,
-                normalize_routing_weights=int(gate.normalizes),
-                activation_type="swiglu",
-                swiglu_fusion=1,
-                activation_alpha=1.0,
-                activation_beta=0.0,
-            )
+        return chosen_experts(self.writer, moe, layer, x)
 
     def _write_lengths(self) -> None:
         """Lengths that the operator asks for, the same for every row, int32."""
@@ -149,25 +170,11 @@ class OrtDialect(Dialect):
         cos = self.writer.stored("rotary_emb.cos", lambda: table(0), (max_length, half))
         return cos, self.writer.stored("rotary_emb.sin", lambda: table(1), (max_length, half))
 
-    def _normalized(self, x: ir.Value, heads: int, norm: nn.Module) -> ir.Value:
-        """Projected queries or keys, normalised head by head, [B, S, heads * D]."""
-        return self.writer.op("Reshape", self.split_heads(x, heads, norm), [0, 0, heads * self.config.head_dim])
-
-    def _expert_weights(self, moe: MOEFeedForward, layer: int) -> list[ir.Value | None]:
-        """All experts' weights as `MoE` takes them: rows of gate and up by turns, then down; no biases."""
-        experts, hidden = experts_of(moe), self.config.hidden_size
-        width = self.config.moe_intermediate_size
-
-        def gate_up() -> torch.Tensor:
-            pairs = [torch.stack((expert.gate_proj.weight, expert.up_proj.weight), dim=1) for expert in experts]
-            return torch.stack(pairs).flatten(1, 2)
-
-        def down() -> torch.Tensor:
-            return torch.stack([expert.down_proj.weight for expert in experts])
-
-        prefix = f"model.layers.{layer}.mlp.experts"
-        return [
-            self.writer.stored(f"{prefix}.gate_up_proj.weight", gate_up, (len(experts), 2 * width, hidden)),
-            None,
-            self.writer.stored(f"{prefix}.down_proj.weight", down, (len(experts), hidden, width)),
-        ]
+    def _normalized(self, packed: ir.Value, attention: Attention) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Queries and keys normalised head by head, and values, each [B, S, heads * D]."""
+        writer, config = self.writer, self.config
+        widths = [heads * config.head_dim for heads in (config.num_attention_heads, *[config.num_key_value_heads] * 2)]
+        q, k, v = writer.ops("Split", packed, widths, results=[Result()] * 3, axis=-1)
+        q = self.split_heads(q, config.num_attention_heads, attention.q_norm)
+        k = self.split_heads(k, config.num_key_value_heads, attention.k_norm)
+        return writer.op("Reshape", q, [0, 0, widths[0]]), writer.op("Reshape", k, [0, 0, widths[1]]), v

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .dialect import BATCH, BOOL, FLOAT, HIDDEN, INT64, SEQUENCE, TOTAL, Dialect, KeyValue, StepInputs
-from .layers import static_experts
+from .layers import projections, static_experts
 from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
@@ -43,15 +43,14 @@ class PortableDialect(Dialect):
         scaled = writer.op("Div", wide, writer.op("Sqrt", writer.op("Add", mean, norm.eps)))
         return writer.cast(writer.op("Mul", scaled, writer.weight(norm.weight, dtype=FLOAT)), writer.dtype)
 
-    def attend(
-        self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
+    def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`.
 
         The queries of a group are stacked as [B, H_kv, group * S, D], so that a key head serves them all as it is and
         is never repeated.
         """
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
+        q, k, v = projections(self.writer, attention, x)
         q = self._rotated(self._heads(q, heads, attention.q_norm))
         k = self._rotated(self._heads(k, key_heads, attention.k_norm))
         v = self._heads(v, key_heads)

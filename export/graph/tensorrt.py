@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .dialect import BATCH, BOOL, FLOAT, INT32, INT64, SEQUENCE, Dialect, GraphInputs, KeyValue, cache_inputs
-from .layers import static_experts
+from .layers import projections, static_experts
 from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
@@ -85,11 +85,10 @@ class TensorRTDialect(Dialect):
         wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
         return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
 
-    def attend(
-        self, attention: Attention, layer: int, q: ir.Value, k: ir.Value, v: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
+    def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; the present has the past's shape, and may have its memory."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
+        q, k, v = projections(self.writer, attention, x)
         q = self._rotated(self._heads(q, heads, attention.q_norm))
         k = self._rotated(self._heads(k, key_heads, attention.k_norm))
         v = self._heads(v, key_heads)

@@ -39,16 +39,23 @@ class Result:
     shape: Shape | None = None
 
 
+PLAIN = Result()
+
+
 class GraphWriter:
     """An ONNX graph in the making.
 
     Args:
         parameters: What may become weights, by its name in the state dict.
         dtype: Of the weights and activations: FLOAT, FLOAT16 or BFLOAT16.
+
+    Attributes:
+        tokens: The axes in front of the features of what is being written, for operators that shape inference lacks.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], dtype: ir.DataType) -> None:
         self.dtype = dtype
+        self.tokens: tuple[str, ...] = ()
         self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._nodes: list[ir.Node] = []
         self._initializers: dict[Any, ir.Value] = {}
@@ -111,6 +118,35 @@ class GraphWriter:
             return value
         return self.op("Cast", value, dtype=dtype, to=dtype.value)
 
+    def product(self, x: ir.Value, *weights: torch.Tensor, result: Result = PLAIN) -> ir.Value:
+        """`x` [..., in] times weights [out, in], which are stored as one and give [..., out of all].
+
+        Args:
+            x: What is multiplied.
+            weights: Parameters of the model.
+            result: Of the product.
+        """
+        weight = self.packed(weights) if len(weights) > 1 else self.weight(*weights, transposed=True)
+        return self._multiplied(x, weight, result)
+
+    def product_with_rows(self, x: ir.Value, table: torch.Tensor, *, result: Result = PLAIN) -> ir.Value:
+        """`x` [..., in] times a table [out, in] that `rows` reads too, and that is stored once; [..., out]."""
+        return self._multiplied(x, self.op("Transpose", self.weight(table), perm=[1, 0]), result)
+
+    def rows(self, table: torch.Tensor, indices: ir.Value) -> ir.Value:
+        """Rows of a parameter [V, H], [..., H]."""
+        return self.op("Gather", self.weight(table), indices)
+
+    def packed(self, weights: Sequence[torch.Tensor]) -> ir.Value:
+        """Parameters [out, in], one behind the other and transposed, [in, out of all]."""
+        shape = (weights[0].shape[1], sum(len(weight) for weight in weights))
+        return self.stored(f"{self.stored_name(*weights)}.T", lambda: torch.cat([*weights]).T, shape)
+
+    def stored_name(self, *weights: torch.Tensor) -> str:
+        """A parameter's name; of several of one module, as of `a.q.weight` and `a.k.weight`, `a.q+k.weight`."""
+        paths = [self._names[id(weight)].split(".") for weight in weights]
+        return ".".join([*paths[0][:-2], "+".join(path[-2] for path in paths), paths[0][-1]])
+
     def weight(
         self, parameter: torch.Tensor, *, transposed: bool = False, dtype: ir.DataType | None = None
     ) -> ir.Value:
@@ -121,7 +157,7 @@ class GraphWriter:
             transposed: Store it as [in, out], as `MatMul` takes it.
             dtype: None for the graph's.
         """
-        name = self._names[id(parameter)]
+        name = self.stored_name(parameter)
         if not transposed:
             return self.stored(name, lambda: parameter, tuple(parameter.shape), dtype)
         return self.stored(f"{name}.T", lambda: parameter.T, tuple(parameter.T.shape), dtype)
@@ -142,6 +178,19 @@ class GraphWriter:
             self._initializers[key] = initializer(lazy_weight(name, make, shape, dtype or self.dtype))
         return self._initializers[key]
 
+    def stored_array(
+        self, name: str, make: Callable[[], np.ndarray[Any, Any]], shape: tuple[int, ...], dtype: ir.DataType
+    ) -> ir.Value:
+        """An initializer of numbers in their final form, made when the file is written; see `stored`."""
+
+        def load() -> ir.TensorProtocol:
+            return ir.Tensor(np.ascontiguousarray(make()), dtype, name=name)
+
+        key = (name, dtype)
+        if key not in self._initializers:
+            self._initializers[key] = initializer(ir.LazyTensor(load, dtype, ir.Shape(shape), name=name))
+        return self._initializers[key]
+
     def finish(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], opset: int) -> ir.Graph:
         """The graph of all that was written.
 
@@ -156,10 +205,13 @@ class GraphWriter:
             inputs,
             outputs,
             nodes=self._nodes,
-            initializers=tuple(self._initializers.values()),
+            initializers=[*self._initializers.values(), *(value for value in inputs if value.const_value is not None)],
             opset_imports=opsets,
             name=name,
         )
+
+    def _multiplied(self, x: ir.Value, weight: ir.Value, result: Result) -> ir.Value:
+        return self.op("MatMul", x, weight, name=result.name, dtype=result.dtype, shape=result.shape)
 
     def _value(self, operand: Operand, number: ir.DataType) -> ir.Value | None:
         if operand is None or isinstance(operand, ir.Value):
@@ -194,3 +246,10 @@ def dtype_of(value: ir.Value) -> ir.DataType:
 def graph_input(name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
     """An input of a graph."""
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def optional_input(name: str, default: Sequence[int]) -> ir.Value:
+    """An int64 input that has a value where none is fed."""
+    value = initializer(ir.tensor(np.asarray(default, np.int64), name=name))
+    value.name = name
+    return value

@@ -1,0 +1,128 @@
+"""Experts by ONNX Runtime's `MoE` and `QMoE`, which read those that a token has chosen, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from ..errors import ExportError
+from ..quantization import QuantizedMatrix
+from .block_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points, are_alike
+from .dialect import INT64, topk_indices_name
+from .layers import experts_of, router_logits
+from .writer import MICROSOFT, GraphWriter, Result
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind import FeedForward, MOEFeedForward
+
+SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
+"""`silu(gate) * up`, rows of gate and up by turns: the only layout that the operators have on the CPU."""
+
+
+def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
+    """The weighted sum of the chosen experts' outputs, [B, S, H]; see `Dialect.experts`.
+
+    The operator does not tell which experts it chose, so a `TopK` beside it does.
+
+    Raises:
+        ExportError: Some experts are quantized otherwise than the rest.
+    """
+    gate = moe.gate
+    with writer.scope("gate"):
+        logits = router_logits(writer, gate, x)
+        writer.ops("TopK", logits, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1)
+        flat = writer.op("Reshape", logits, [-1, gate.num_experts], shape=("token_count", gate.num_experts))
+    experts, name = experts_of(moe), f"model.layers.{layer}.mlp.experts"
+    weights, attributes = _block_weights(writer, name, experts) or _float_weights(writer, name, experts)
+    if attributes and not gate.normalizes:  # QMoE would take the softmax over the chosen experts alone
+        with writer.scope("gate"):
+            weights += [None, writer.op("Softmax", flat, axis=-1, shape=("token_count", gate.num_experts))]
+    with writer.scope("experts"):
+        return writer.op(
+            "QMoE" if attributes else "MoE",
+            *(x, flat, *weights),
+            shape=(*writer.tokens, experts[0].down_proj.out_features),
+            domain=MICROSOFT,
+            k=gate.top_k,
+            normalize_routing_weights=int(gate.normalizes),
+            **SWIGLU,
+            **attributes,
+        )
+
+
+Weights = tuple[list[ir.Value | None], dict[str, Any]]
+"""Operands behind the router's logits, and the attributes that tell their format."""
+
+
+def _float_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights:
+    hidden, width = experts[0].down_proj.weight.shape
+
+    def gate_up() -> torch.Tensor:
+        pairs = [torch.stack((expert.gate_proj.weight, expert.up_proj.weight), dim=1) for expert in experts]
+        return torch.stack(pairs).flatten(1, 2)
+
+    def down() -> torch.Tensor:
+        return torch.stack([expert.down_proj.weight for expert in experts])
+
+    first = writer.stored(f"{name}.gate_up_proj.weight", gate_up, (len(experts), 2 * width, hidden))
+    return [first, None, writer.stored(f"{name}.down_proj.weight", down, (len(experts), hidden, width))], {}
+
+
+def _block_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights | None:
+    """As `QMoE` takes them; None where no expert is quantized.
+
+    Raises:
+        ExportError: Some are quantized otherwise than the rest.
+    """
+    if not isinstance(writer, BlockWriter):
+        return None
+    first = [writer.matrix(layer.weight) for expert in experts for layer in (expert.gate_proj, expert.up_proj)]
+    second = [writer.matrix(expert.down_proj.weight) for expert in experts]
+    gate_up, down = ([matrix for matrix in group if matrix is not None] for group in (first, second))
+    if not gate_up and not down:
+        return None
+    is_whole = len(gate_up) == len(first) and len(down) == len(second)
+    if not is_whole or not are_alike(gate_up) or not are_alike(down) or gate_up[0].block != down[0].block:
+        raise ExportError(
+            f"{name} must have one block size, and each of their layers one number of bits, in all experts"
+        )
+    count, (hidden, width) = len(experts), experts[0].down_proj.weight.shape
+    w1, s1, z1 = writer.block_tensors(
+        f"{name}.gate+up_proj.weight",
+        (count, 2 * width),
+        gate_up,
+        lambda: [by_turns(*pair) for pair in zip(gate_up[::2], gate_up[1::2], strict=True)],
+    )
+    w2, s2, z2 = writer.block_tensors(f"{name}.down_proj.weight", (count, hidden), down)
+    # without biases, and without a third product: up is in the first
+    return [_flat(writer, w1), s1, None, _flat(writer, w2), s2, *[None] * 4, z1, z2], {
+        "expert_weight_bits": gate_up[0].bits,
+        "fc2_expert_weight_bits": down[0].bits,
+        "block_size": gate_up[0].block,
+        "accuracy_level": EIGHT_BIT_ACTIVATIONS,
+    }
+
+
+def _flat(writer: GraphWriter, integers: ir.Value) -> ir.Value:
+    """Integers [E, out, blocks, bytes] with the blocks of a row in one, [E, out, bytes]."""
+    assert integers.shape is not None
+    count, rows, blocks, size = integers.shape.numpy()
+    return writer.op("Reshape", integers, [0, 0, blocks * size], shape=(count, rows, blocks * size))
+
+
+def by_turns(first: QuantizedMatrix, second: QuantizedMatrix) -> QuantizedMatrix:
+    """Two matrices that are alike as one, a row of the first and a row of the second by turns."""
+
+    def joined(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.stack((one, other), axis=1).reshape(-1, one.shape[1])
+
+    zero_points = None
+    if first.zero_points is not None or second.zero_points is not None:
+        zero_points = joined(all_zero_points(first), all_zero_points(second))
+    integers = joined(first.integers, second.integers)
+    return replace(first, integers=integers, scales=joined(first.scales, second.scales), zero_points=zero_points)
