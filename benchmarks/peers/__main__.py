@@ -14,7 +14,7 @@ from .contenders import BARE_LOOP, EAGER, PEERS, Contender, Peer, contenders
 from .environment import python_of
 from .failure import Unmeasurable
 from .measure import Plan, measure
-from .models import MODELS, demo_checkpoint, write_folder
+from .models import MODELS, demo_checkpoint, write_demo, write_folder
 from .preparation import PROJECT, Prepared, prepare
 from .quality import demo_passages, measure_quality, text_passages
 from .report import Report
@@ -29,7 +29,7 @@ def main() -> None:
     plan = QUICK if arguments.quick else Plan(rounds=arguments.rounds, starts=arguments.starts)
     workspace = arguments.workspace.resolve()
     everyone = contenders(arguments.peers)
-    report = Report(plan, [PEERS[name] for name in arguments.peers])
+    report = Report(plan, [PEERS[name] for name in arguments.peers], notes=arguments.note)
     for name in arguments.models:
         source = workspace / "models" / name
         write_folder(source, MODELS[name].build, demo_checkpoint().parent)
@@ -52,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png beside the report)")
     parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on (default: the demo)")
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
+    parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
     parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
     return parser.parse_args()
 
@@ -90,11 +91,8 @@ def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan
 
 def add_quality(report: Report, everyone: list[Contender], folder: Path | None, workspace: Path) -> None:
     """Measure how far each build is from float32, on weights that were trained."""
-    source = (folder or workspace / "models" / "demo").resolve()
+    source = write_demo(workspace / "models") if folder is None else folder.resolve()
     if folder is None:
-        from minimind_edge.minimind import load_checkpoint
-
-        write_folder(source, lambda: load_checkpoint(demo_checkpoint()), demo_checkpoint().parent)
         report.quality_model = "The bundled dense checkpoint, on documents that its training never saw."
     else:
         report.quality_model = f"{source.name}, on the text of this project's license."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -86,3 +87,13 @@ def write_folder(folder: Path, make: Callable[[], MiniMindForCausalLM], tokenize
     length = model.config.max_position_embeddings
     (folder / "generation_config.json").write_text(json.dumps(generation_config(model.config, None, length)))
     (folder / "config.json").write_text(json.dumps(model_config(model.config), indent=2))  # last: says it is all there
+
+
+def write_demo(folder: Path) -> Path:
+    """The bundled dense checkpoint as a Hugging Face folder in `folder`, named after its content; gives its path."""
+    from minimind_edge.minimind import load_checkpoint
+
+    checkpoint = demo_checkpoint()
+    target = folder / f"demo-{hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:8]}"
+    write_folder(target, lambda: load_checkpoint(checkpoint), checkpoint.parent)
+    return target

@@ -28,6 +28,7 @@ class Report:
         models: The rows of each model, by its letter.
         quality: How far each build is from float32.
         quality_model: Of which model, for people.
+        notes: What else there is to know of this run.
     """
 
     plan: Plan
@@ -35,6 +36,7 @@ class Report:
     models: dict[str, list[Row]] = field(default_factory=dict)
     quality: list[QualityRow] = field(default_factory=list)
     quality_model: str = ""
+    notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -43,6 +45,7 @@ class Report:
         return {
             "date": datetime.date.today().isoformat(),
             "machine": describe_machine(),
+            "notes": list(self.notes),
             "plan": asdict(self.plan),
             "versions": {peer.name: list(peer.packages) for peer in self.peers if peer.packages} | own_versions(),
             "models": {
@@ -54,7 +57,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Tables, with what could not be measured below each."""
-        parts = [self._preface()]
+        parts = [self._preface(), *self.notes]
         kl = {(row.contender.name): row.quality.mean_kl for row in self.quality if row.quality is not None}
         for name, rows in self.models.items():
             parts.append(f"## {name}: {MODELS[name].title}\n\n{speed_table(rows, kl)}{missing_list(rows)}")
