@@ -53,11 +53,9 @@ class TorchContext:
         return True
 
     def _compute(self) -> None:
-        ids, starts, last = (
-            self._tensor(name, torch.int32).long() for name in ("input_ids", "write_indices", "last_index")
-        )
+        ids, last = self._tensor("input_ids", torch.int32).long(), self._tensor("last_index", torch.int32).long()
         batch, length = ids.shape
-        positions = starts[:, None] + torch.arange(length, device="cuda")
+        positions = self._positions(length)
         x = self._weights["embedding"][ids]
         for layer in range(LAYERS):
             x = x + self._attention(layer, x, positions)
@@ -68,15 +66,25 @@ class TorchContext:
     def _attention(self, layer: int, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         q, k, v = (self._heads(x, f"{name}_{layer}") for name in ("wq", "wk", "wv"))
         q, k = self._rotated(q, positions), self._rotated(k, positions)
-        keys, values = (self._tensor(f"past_key_values.{layer}.{part}", torch.float32) for part in ("key", "value"))
-        slots = positions[:, None, :, None]
-        keys.scatter_(2, slots.expand_as(k), k)
-        values.scatter_(2, slots.expand_as(v), v)
-        mask = torch.arange(keys.shape[2], device="cuda") <= slots
+        keys, values, mask = self._cached(layer, k, v, positions)
         group = HEADS // KV_HEADS
         keys, values = (each.repeat_interleave(group, dim=1) for each in (keys, values))
         mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
         return mixed.transpose(1, 2).flatten(2) @ self._weights[f"wo_{layer}"]
+
+    def _positions(self, length: int) -> torch.Tensor:
+        """Of the chunk's tokens, [B, S]."""
+        return self._tensor("write_indices", torch.int32).long()[:, None] + torch.arange(length, device="cuda")
+
+    def _cached(
+        self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Keys and values with the chunk's in place, and which of them each token sees."""
+        keys, values = (self._tensor(f"past_key_values.{layer}.{part}", torch.float32) for part in ("key", "value"))
+        slots = positions[:, None, :, None]
+        keys.scatter_(2, slots.expand_as(k), k)
+        values.scatter_(2, slots.expand_as(v), v)
+        return keys, values, torch.arange(keys.shape[2], device="cuda") <= slots
 
     def _heads(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return (x @ self._weights[name]).unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2)
@@ -88,3 +96,28 @@ class TorchContext:
 
     def _tensor(self, name: str, dtype: torch.dtype, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         return torch.as_tensor(DeviceArray(self._addresses[name], shape or self._shapes[name], dtype), device="cuda")
+
+
+class GrowingTorchContext(TorchContext):
+    """The same with a cache that grows: past and chunk are joined in other memory."""
+
+    def _positions(self, length: int) -> torch.Tensor:
+        return self._tensor("position_ids", torch.int32).long()
+
+    def _cached(
+        self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        keys, values = (self._joined(layer, part, new) for part, new in (("key", k), ("value", v)))
+        real = self._tensor("attention_mask", torch.int32).bool()[:, None, None]
+        total, length = keys.shape[2], k.shape[2]
+        own = torch.arange(total - length, total, device="cuda")[:, None]
+        return keys, values, real & (torch.arange(total, device="cuda") <= own)
+
+    def _joined(self, layer: int, part: str, new: torch.Tensor) -> torch.Tensor:
+        name = f"past_key_values.{layer}.{part}"
+        batch, heads, slots, dim = self._shapes[name]
+        present = self._tensor(f"present.{layer}.{part}", torch.float32, (batch, heads, slots + new.shape[2], dim))
+        if slots:  # PyTorch takes no memory of no size
+            present[:, :, :slots] = self._tensor(name, torch.float32)
+        present[:, :, slots:] = new
+        return present
