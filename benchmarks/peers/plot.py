@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("matplotlib==3.10.8",)
 
@@ -18,6 +19,9 @@ COLOURS = {
     "OpenVINO GenAI": "#6a4c93",
 }
 OTHERS = "#8d99ae"
+WIDTH = 16
+"""How many times further right a point must be to stand clear of another one's name."""
+
 LEFT_OUT = ("bare onnxruntime",)
 """The same graphs as this project's."""
 
@@ -32,18 +36,14 @@ def main(report: Path, picture: Path) -> None:
     content = json.loads(report.read_text(encoding="utf-8"))
     model = next(iter(content["models"].values()))
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), dpi=130)
-    for peer, build, speed, kl in points(content, model["rows"]):
-        colour = COLOURS.get(peer, OTHERS)
-        is_ours = peer == "minimind-edge"
-        axes.scatter(
-            max(kl, FLOOR), speed, s=70 if is_ours else 40, color=colour, marker="D" if is_ours else "o", zorder=3
-        )
-        label = f"{peer} {build}"
-        axes.annotate(label, (max(kl, FLOOR), speed), (6, 4), textcoords="offset points", fontsize=7, color=colour)
+    found = points(content, model["rows"])
+    for peer, _, speed, kl in found:
+        axes.scatter(max(kl, FLOOR), speed, s=40, color=COLOURS.get(peer, OTHERS), marker=marker(peer), zorder=3)
     axes.set_xscale("log")
-    axes.set_xlim(FLOOR / 2, 3)
-    axes.set_ylim(0)
-    axes.set_xlabel("mean KL from float32, nats (left is better; the edge stands for all below)", fontsize=8)
+    axes.set_xlim(FLOOR / 2, max([FLOOR, *(kl for *_, kl in found)]) * 12)
+    axes.set_ylim(0, max([1.0, *(speed for _, _, speed, _ in found)]) * 1.1)
+    label(axes, found)
+    axes.set_xlabel("mean KL from float32, nats (the left edge stands for all below); left is better", fontsize=8)
     axes.set_ylabel("decode, tokens per second", fontsize=8)
     axes.set_title(f"{model['title']}: {content['machine']['cpu']}, {content['plan']['threads']} threads", fontsize=9)
     axes.tick_params(labelsize=7)
@@ -53,6 +53,27 @@ def main(report: Path, picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(picture, metadata={"Software": None})
+
+
+def marker(peer: str) -> str:
+    """This project's points are diamonds."""
+    return "D" if peer == "minimind-edge" else "o"
+
+
+def label(axes: Any, found: list[tuple[str, str, float, float]]) -> None:
+    """Name the points, from the fastest down, each name moved below those that it would cover."""
+    height = 0.032 * axes.get_ylim()[1]
+    placed: list[tuple[float, float]] = []
+    for peer, build, speed, kl in sorted(found, key=lambda point: -point[2]):
+        x, y = max(kl, FLOOR), speed
+        beside = sorted((other for where, other in placed if WIDTH > where / x > 1 / WIDTH), reverse=True)
+        for other in beside:
+            if abs(y - other) < height:
+                y = other - height
+        placed.append((x, y))
+        weight = "bold" if peer == "minimind-edge" else "normal"
+        style = {"fontsize": 7, "color": COLOURS.get(peer, OTHERS), "fontweight": weight, "va": "center"}
+        axes.annotate(f"{peer} {build}", (x, y), (6, 0), textcoords="offset points", **style)
 
 
 def points(content: dict, rows: list[dict]) -> list[tuple[str, str, float, float]]:

@@ -147,8 +147,10 @@ def ratio_cell(spread: Spread | None, row: Row) -> str:
 
 
 def kl_cell(value: float) -> str:
-    """Nats; below what float32 arithmetic itself leaves, nothing more is told."""
-    return "< 1e-6" if value < 1e-6 else f"{value:.4f}"
+    """Nats, two digits; below what float32 arithmetic itself leaves, nothing more is told."""
+    if value < 1e-6:
+        return "< 1e-6"
+    return f"{value:.1e}" if value < 1e-3 else f"{value:.2g}"
 
 
 def quality_table(rows: Sequence[QualityRow]) -> str:

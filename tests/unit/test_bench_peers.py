@@ -227,12 +227,12 @@ def test_a_peer_is_compared_at_its_precision(rows):
 
 
 def test_table(rows):
-    kl = {"minimind-edge int8": 0.00312, "llama.cpp Q8_0": 1e-9}
+    kl = {"minimind-edge int8": 0.217, "llama.cpp Q8_0": 1e-9, "llama.cpp Q4_0": 0.000384}
     lines = speed_table(rows, kl).splitlines()[2:]
     assert lines == [
-        "| minimind-edge | int8 | 675 (450–900) |  | 4000 (4000–4000) |  | – | 100 | 26.0 | 0.0031 |",
+        "| minimind-edge | int8 | 675 (450–900) |  | 4000 (4000–4000) |  | – | 100 | 26.0 | 0.22 |",
         "| llama.cpp | Q8_0 | 450 (300–600) | 1.50x int8 | 3000 (2000–4000) | 1.50x int8 | – | – | – | < 1e-6 |",
-        "| llama.cpp | Q4_0 | – |  | – |  | – | – | – | – |",
+        "| llama.cpp | Q4_0 | – |  | – |  | – | – | – | 3.8e-04 |",
     ]
 
 
