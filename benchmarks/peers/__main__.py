@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
     parser.add_argument("--out", type=Path, default=PROJECT / "benchmarks" / "results", help="folder of the report")
     parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png beside the report)")
-    parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on (default: the demo)")
+    parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on, besides the demo")
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
     parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
@@ -81,35 +81,37 @@ def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan
     for contender in everyone:
         row = Row(contender)
         rows.append(row)
-        try:
-            entries.append((row, prepare(contender, source, workspace, plan.threads)))
-        except Unmeasurable as reason:
-            row.give_up(str(reason))
+        prepared = try_prepare(contender, source, workspace, plan.threads)
+        if isinstance(prepared, Unmeasurable):
+            row.give_up(str(prepared))
+        else:
+            entries.append((row, prepared))
     measure(entries, plan, lambda stage: tell(f"{source.name}: {stage}"))
     return rows
 
 
 def add_quality(report: Report, everyone: list[Contender], folder: Path | None, workspace: Path) -> None:
-    """Measure how far each build is from float32, on weights that were trained."""
-    source = write_demo(workspace / "models") if folder is None else folder.resolve()
-    if folder is None:
-        report.quality_model = "The bundled dense checkpoint, on documents that its training never saw."
-    else:
-        report.quality_model = f"{source.name}, on the text of this project's license."
+    """Measure how far each build is from float32 on trained weights: the demo's, and those of a folder."""
+    demo = write_demo(workspace / "models")
+    subjects = [("the demo's held-out answers", demo, demo_passages(demo))]
+    if folder is not None:
+        source, text = folder.resolve(), (PROJECT / "LICENSE").read_text(encoding="utf-8")
+        subjects.append((f"{source.name} reading a license", source, text_passages(source, text)))
+    judged = [contender for contender in everyone if contender.peer not in (BARE_LOOP, EAGER)]
     threads = report.plan.threads
-    prepared: list[tuple[Contender, Prepared | Unmeasurable]] = []
-    for contender in everyone:
-        if contender.peer in (BARE_LOOP, EAGER):
-            continue
-        try:
-            prepared.append((contender, prepare(contender, source, workspace, threads)))
-        except Unmeasurable as reason:
-            prepared.append((contender, reason))
-    tell("quality")
-    license_text = (PROJECT / "LICENSE").read_text(encoding="utf-8")
-    passages = demo_passages(source) if folder is None else text_passages(source, license_text)
-    reference = prepare(contenders([EAGER.name])[0], source, workspace, threads)
-    report.quality = measure_quality(prepared, reference, passages, threads)
+    for name, source, passages in subjects:
+        reference = prepare(contenders([EAGER.name])[0], source, workspace, threads)
+        entries = [(contender, try_prepare(contender, source, workspace, threads)) for contender in judged]
+        tell(f"quality: {name}")
+        report.quality[name] = measure_quality(entries, reference, passages, threads)
+
+
+def try_prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared | Unmeasurable:
+    """Convert a model for a contender, or say why that cannot be done."""
+    try:
+        return prepare(contender, source, workspace, threads)
+    except Unmeasurable as reason:
+        return reason
 
 
 def write(report: Report, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 PACKAGES = ("matplotlib==3.10.8",)
 
 FLOOR = 1e-5
-"""KL, nats, at which everything more exact is drawn."""
+"""KL, nats, at which everything more exact is drawn: the left edge."""
 
 COLOURS = {
     "minimind-edge": "#d1495b",
@@ -43,7 +43,7 @@ def main(report: Path, picture: Path) -> None:
     axes.set_xlim(FLOOR / 2, max([FLOOR, *(kl for *_, kl in found)]) * 12)
     axes.set_ylim(0, max([1.0, *(speed for _, _, speed, _ in found)]) * 1.1)
     label(axes, found)
-    axes.set_xlabel("mean KL from float32, nats (the left edge stands for all below); left is better", fontsize=8)
+    axes.set_xlabel(f"mean KL from float32 on {content['quality'][-1]['model']}, nats; left is better", fontsize=8)
     axes.set_ylabel("decode, tokens per second", fontsize=8)
     axes.set_title(f"{model['title']}: {content['machine']['cpu']}, {content['plan']['threads']} threads", fontsize=9)
     axes.tick_params(labelsize=7)
@@ -78,7 +78,8 @@ def label(axes: Any, found: list[tuple[str, str, float, float]]) -> None:
 
 def points(content: dict, rows: list[dict]) -> list[tuple[str, str, float, float]]:
     """Peer, build, tokens per second and KL of each build that has both."""
-    divergence = {(row["peer"], row["build"]): row.get("mean_kl") for row in content["quality"]["rows"]}
+    told = [row for table in content["quality"][-1:] for row in table["rows"]]
+    divergence = {(row["peer"], row["build"]): row.get("mean_kl") for row in told}
     found = []
     for row in rows:
         kl, speed = divergence.get((row["peer"], row["build"])), row.get("decode_tokens_per_s")

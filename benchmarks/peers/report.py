@@ -26,16 +26,15 @@ class Report:
         plan: How much was measured.
         peers: Who took part.
         models: The rows of each model, by its letter.
-        quality: How far each build is from float32.
-        quality_model: Of which model, for people.
+        quality: How far each build is from float32, on each set of trained weights, named for people. The tables of
+            speed and the picture tell the last one's.
         notes: What else there is to know of this run.
     """
 
     plan: Plan
     peers: Sequence[Peer]
     models: dict[str, list[Row]] = field(default_factory=dict)
-    quality: list[QualityRow] = field(default_factory=list)
-    quality_model: str = ""
+    quality: dict[str, list[QualityRow]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -52,17 +51,19 @@ class Report:
                 name: {"title": MODELS[name].title, "rows": [json_row(row, rows) for row in rows]}
                 for name, rows in self.models.items()
             },
-            "quality": {"model": self.quality_model, "rows": [row.to_json() for row in self.quality]},
+            "quality": [
+                {"model": name, "rows": [row.to_json() for row in rows]} for name, rows in self.quality.items()
+            ],
         }
 
     def to_markdown(self) -> str:
         """Tables, with what could not be measured below each."""
         parts = [self._preface(), *self.notes]
-        kl = {(row.contender.name): row.quality.mean_kl for row in self.quality if row.quality is not None}
+        told = list(self.quality.values())[-1:]
+        kl = {row.contender.name: row.quality.mean_kl for rows in told for row in rows if row.quality is not None}
         for name, rows in self.models.items():
             parts.append(f"## {name}: {MODELS[name].title}\n\n{speed_table(rows, kl)}{missing_list(rows)}")
-        if self.quality:
-            parts.append(f"## Quality\n\n{self.quality_model}\n\n{quality_table(self.quality)}")
+        parts += [f"## Quality: {name}\n\n{quality_table(rows)}" for name, rows in self.quality.items()]
         return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
     def _preface(self) -> str:

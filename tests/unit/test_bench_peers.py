@@ -242,11 +242,11 @@ def test_report(rows, tmp_path):
         QualityRow(ours.contender, Quality(0.00312, 0.97), 26_000_000),
         QualityRow(theirs.contender, None, reason="gives no logits"),
     ]
-    report = Report(PLAN, [EDGE], {"A": rows}, quality, "The demo.")
+    report = Report(PLAN, [EDGE], {"A": rows}, {"another model": [], "the demo": quality})
     text = report.to_markdown()
     assert MODELS["A"].title in text
     assert "- llama.cpp Q4_0: nothing measured: could not be installed: no compiler" in text
-    assert "| llama.cpp | Q8_0 | – | – | – | gives no logits |" in text
+    assert "| llama.cpp | Q8_0 | – | – | – | gives no logits |" in text.partition("## Quality: the demo")[2]
     content = json.loads(json.dumps(report.to_json()))
     of_ours, of_theirs, of_gone = content["models"]["A"]["rows"]
     assert of_ours[DECODE] == {"median": 675.0, "low": 450.0, "high": 900.0, "rounds": [900.0, 450.0]}
