@@ -101,6 +101,8 @@ test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
+include interop/interop.mk
+
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf build dist out .bench .mirror *.egg-info $(VENV) $(TF4)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4)

@@ -35,6 +35,8 @@ def loads_in(config: MiniMindConfig, target: str, precision: str) -> tuple[str, 
         precision: Of the graph.
     """
     refused = set() if has_stock_type(config) else set(HUGGING_FACE_TOOLS)
+    if has_own_head_dim(config):
+        refused.add(OPTIMUM)
     if precision == "bf16":  # ONNX Runtime has no bfloat16 arithmetic on the CPU
         refused.add(RUN)
     return tuple(tool for tool in TOOLS[target] if tool not in refused)
@@ -43,3 +45,8 @@ def loads_in(config: MiniMindConfig, target: str, precision: str) -> tuple[str, 
 def has_stock_type(config: MiniMindConfig) -> bool:
     """Whether transformers has this architecture under a name of its own; MiniMind2 with experts it has not."""
     return stock_model_type(config) != "minimind"
+
+
+def has_own_head_dim(config: MiniMindConfig) -> bool:
+    """Whether heads are wider or narrower than `hidden_size / num_attention_heads`, which optimum takes them to be."""
+    return config.head_dim * config.num_attention_heads != config.hidden_size

@@ -7,7 +7,7 @@ from typing import Any
 
 from minimind_edge.minimind.config import MiniMindConfig
 
-from .loading_tools import GENAI, OPTIMUM, TRANSFORMERS_JS, has_stock_type, loads_in
+from .loading_tools import GENAI, OPTIMUM, TRANSFORMERS_JS, has_own_head_dim, has_stock_type, loads_in
 from .model_card_snippets import GENAI_SNIPPET, OPTIMUM_SNIPPETS, RUN_SNIPPET, TRANSFORMERS_JS_SNIPPETS
 
 MODEL_CARD = "README.md"
@@ -27,6 +27,10 @@ tags:
 NO_STOCK_TYPE = (
     "transformers has no model type with MiniMind2's shared experts. Told to take the folder for a Llama, whose inputs "
     "and outputs are the same, it runs it."
+)
+OWN_HEAD_DIM = (
+    "optimum-onnx takes heads to be `hidden_size / num_attention_heads` wide, which this model's are not: hence the "
+    "line with `embed_size_per_head`."
 )
 NOT_TRANSFORMERS_JS = (
     "Not by transformers.js: its ONNX Runtime is older than this graph's operators. Export with `--target portable`."
@@ -86,7 +90,13 @@ def _parity(report: dict[str, Any] | None) -> str:
 
 def _usage(name: str, config: MiniMindConfig, manifest: dict[str, Any]) -> list[str]:
     default = manifest["graphs"][0]
-    fields = {"name": name, "graph": Path(default["file"]).name, "dtype": DTYPES.get(default["precision"], "")}
+    is_own = has_own_head_dim(config)
+    fields = {
+        "name": name,
+        "graph": Path(default["file"]).name,
+        "dtype": DTYPES.get(default["precision"], ""),
+        "head_dim": "model.embed_size_per_head = model.config.head_dim\n" if is_own else "",
+    }
     sections = [_section("minimind-run", RUN_SNIPPET, fields)]
     if default["target"] == "tensorrt":
         return sections
@@ -94,7 +104,7 @@ def _usage(name: str, config: MiniMindConfig, manifest: dict[str, Any]) -> list[
     hint = "" if has_stock_type(config) else NO_STOCK_TYPE
     sections += [
         _section(GENAI, GENAI_SNIPPET, fields),
-        _section(OPTIMUM, OPTIMUM_SNIPPETS[kind], fields, hint),
+        _section(OPTIMUM, OPTIMUM_SNIPPETS[kind], fields, " ".join(filter(None, [hint, OWN_HEAD_DIM * is_own]))),
     ]
     if default["target"] == "portable":
         return [*sections, _section(TRANSFORMERS_JS, TRANSFORMERS_JS_SNIPPETS[kind], fields, hint)]

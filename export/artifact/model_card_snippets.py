@@ -1,4 +1,4 @@
-"""How each tool runs an artifact, in the tool's own language; `<name>`, `<graph>` and `<dtype>` are the artifact's."""
+"""How each tool runs an artifact, in the tool's own language; what is in `<...>` is the artifact's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ while not generator.is_done():
 _OPTIMUM_INSTALL = '`pip install "optimum-onnx[onnxruntime]"`.'
 
 _OPTIMUM_CHAT = """\
-tokenizer = AutoTokenizer.from_pretrained("<name>")
+<head_dim>tokenizer = AutoTokenizer.from_pretrained("<name>")
 chat = pipeline("text-generation", model=model, tokenizer=tokenizer)
 answer = chat([{"role": "user", "content": "Who are you?"}], max_new_tokens=64)
 print(answer[0]["generated_text"][-1]["content"])

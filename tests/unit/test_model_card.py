@@ -14,6 +14,7 @@ from minimind_edge.minimind import MiniMindConfig
 DENSE = MiniMindConfig(hidden_size=64, num_hidden_layers=2, vocab_size=96)
 SHARED_EXPERTS = MiniMindConfig(hidden_size=64, num_hidden_layers=2, vocab_size=96, use_moe=True)
 ROUTED_EXPERTS = MiniMindConfig.minimind3(hidden_size=64, num_hidden_layers=2, vocab_size=96, use_moe=True)
+WIDE_HEADS = MiniMindConfig.minimind3(hidden_size=64, num_hidden_layers=2, vocab_size=96, head_dim=32)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ ROUTED_EXPERTS = MiniMindConfig.minimind3(hidden_size=64, num_hidden_layers=2, v
     [
         (DENSE, "portable", "fp32", ("minimind-run", "onnxruntime-genai", "optimum", "transformers.js")),
         (ROUTED_EXPERTS, "portable", "int4", ("minimind-run", "onnxruntime-genai", "optimum", "transformers.js")),
+        (WIDE_HEADS, "portable", "fp32", ("minimind-run", "onnxruntime-genai", "transformers.js")),
         (DENSE, "ort", "fp16", ("minimind-run", "onnxruntime-genai", "optimum")),
         (SHARED_EXPERTS, "portable", "fp32", ("minimind-run", "onnxruntime-genai")),
         (SHARED_EXPERTS, "tensorrt", "int8", ("minimind-export engine", "minimind-run")),
@@ -65,6 +67,8 @@ def test_its_examples_name_the_folder_the_graph_and_its_type(tmp_path: Path) -> 
     assert 'ORTModelForCausalLM.from_pretrained("my-model", subfolder="onnx", file_name="model_fp16.onnx")' in card
     assert "pipeline('text-generation', './my-model', { dtype: 'fp16' })" in card
     assert "<" not in card.split("---", 2)[2]
+    assert "embed_size_per_head" not in card
+    assert "model.embed_size_per_head = model.config.head_dim\ntok" in card_of(tmp_path, WIDE_HEADS, "portable")
     assert 'model_type="llama"' in card_of(tmp_path, SHARED_EXPERTS, "portable")
 
 
