@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+BENCH ?= --plot docs/images/speed-kl.png
 # Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
 TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
@@ -98,7 +99,7 @@ test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
+bench: $(VENV)/.installed ## this project against its peers, in turns; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 include interop/interop.mk

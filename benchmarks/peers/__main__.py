@@ -48,13 +48,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=listed(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help="measurements of each speed")
     parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
-    parser.add_argument("--out", type=Path, default=PROJECT / "benchmarks" / "results", help="folder of the report")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results; quick: out/bench)")
     parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png beside the report)")
     parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on, besides the demo")
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
     parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.out is None:
+        arguments.out = PROJECT / ("out/bench" if arguments.quick else "benchmarks/results")
+    return arguments
 
 
 def listed(known: dict):
