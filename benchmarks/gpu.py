@@ -5,7 +5,8 @@
 
 Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. What
 is not installed or not possible on this GPU is listed with its reason. Attention by `scaled_dot_product_attention` and
-written out are compared by themselves, prefill of 512, 1024 and 2048 tokens.
+written out are compared by themselves, prefill of 512, 1024 and 2048 tokens; so are the two places where a greedy token
+can be chosen: on the host, which takes a copy of the logits, and on the device.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -28,7 +31,7 @@ from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime.bench import BenchPlan, measure
-from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError
+from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError, UsageError
 from minimind_edge.runtime.machine import describe_machine
 from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
 from minimind_edge.runtime.tensorrt.device import find_device
@@ -53,6 +56,12 @@ class TorchSession:
         self.vocab_size = model.config.vocab_size
         self.max_length = MAX_LENGTH
         self.reset()
+
+    can_verify = False
+
+    def verify(self, tokens: TokenIds) -> Logits:
+        """See `Session.verify`; nothing here speculates."""
+        raise UsageError("this session does not verify")
 
     def reset(self, batch_size: int = 1) -> None:
         """See `Session.reset`."""
@@ -103,10 +112,10 @@ def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Cal
     """The CUDA provider and TensorRT, float32 and float16; a TensorRT that is not installed fails when it is loaded."""
     for precision in ("fp32", "fp16"):
         yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
-        for backend in ("rtx", "tensorrt"):
+        for backend, cache in product(("rtx", "tensorrt"), ("static", "growing")):
             yield (
-                f"{backend} {precision}",
-                lambda backend=backend, precision=precision: plan_session(checkpoint, folder, backend, precision),
+                f"{backend} {precision}, {cache} cache",
+                partial(plan_session, checkpoint, folder, backend, precision, cache),
             )
 
 
@@ -118,13 +127,13 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
     return OrtSession.load(export_onnx(replace(request, verify=False)).graph, device="cuda")
 
 
-def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
+def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str, cache: str) -> Session:
     """A plan, built here."""
     from minimind_edge.export.engine import EngineRequest, build_engine
     from minimind_edge.runtime.tensorrt.opening import load_plan
 
-    plan = folder / f"{backend}-{precision}" / "model.plan"
-    request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH)
+    plan = folder / f"{backend}-{precision}-{cache}" / "model.plan"
+    request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH, cache=cache)
     return load_plan(build_engine(request).plan)
 
 
@@ -181,6 +190,43 @@ def prefill_ms(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
         return 1000 * (perf_counter() - started)
 
 
+def vocab_size_of(checkpoint: Path) -> int:
+    """V."""
+    from minimind_edge.minimind.checkpoint import read_checkpoint
+
+    return read_checkpoint(checkpoint).model.config.vocab_size
+
+
+def greedy_times(vocab_size: int, device: str, runs: int) -> list[dict[str, Any]]:
+    """A greedy token chosen on either side, microseconds: sessions choose on the host unless this says otherwise."""
+    import torch
+
+    results = []
+    for rows in (1, 8):
+        logits = torch.randn(rows, vocab_size, device=device)
+        pinned = torch.empty(rows, vocab_size, pin_memory=device == "cuda")
+
+        def on_host(logits: torch.Tensor = logits, pinned: torch.Tensor = pinned) -> Any:
+            pinned.copy_(logits)
+            return pinned.numpy().argmax(-1)
+
+        def on_device(logits: torch.Tensor = logits) -> Any:
+            return logits.argmax(-1).cpu()
+
+        for name, choose in (("host", on_host), ("device", on_device)):
+            times = [1e6 * timed(choose) for _ in range(100 * runs + 10)][10:]
+            spread = {"median_us": statistics.median(times), "range_us": [min(times), max(times)]}
+            results.append({"greedy": name, "rows": rows, "runs": len(times), **spread})
+    return results
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of a call that waits for its result."""
+    started = perf_counter()
+    call()
+    return perf_counter() - started
+
+
 def versions() -> dict[str, str]:
     """Those of what is measured that is installed."""
     found = {}
@@ -223,6 +269,7 @@ def main() -> int:
         "checkpoint": checkpoint.name,
         "results": results,
         "attention": attention_times(checkpoint, "cuda", options.runs),
+        "greedy": greedy_times(vocab_size_of(checkpoint), "cuda", options.runs),
     }
     text = json.dumps(report, indent=2)
     if options.output:
