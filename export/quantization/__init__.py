@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .matrix import QuantizedMatrix
+from .quantize import QuantizedModel, quantize_model
+from .settings import QuantizationSettings
 
-__all__ = ["QuantizedMatrix"]
+__all__ = ["QuantizationSettings", "QuantizedMatrix", "QuantizedModel", "quantize_model"]

@@ -1,0 +1,125 @@
+"""The grid that a block of weights is rounded to: a scale, and the integer that stands for 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .matrix import QuantizedMatrix
+
+LEAST_SCALE = 2.0**-24
+"""The least float16 above 0."""
+
+INT8_SHARES = (1.0,)
+"""With 8 bits, to clip the largest weight of a block costs more than its finer steps bring."""
+
+INT4_SHARES = tuple(1.0 - 0.025 * step for step in range(17))
+"""Shares of a block's range that scales are tried for: to clip one weight can serve all others."""
+
+ROWS_AT_ONCE = 4096
+"""Rows that are searched together: an embedding of 49,152 rows at once would take gigabytes."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that a weight [out, in] may take: (integer - zero) * scale for integers of so many bits.
+
+    Attributes:
+        bits: 4 or 8.
+        block: Inputs that share a scale.
+        symmetric: Whether the zeros are all in the middle, so that nobody needs to store them.
+        scales: [out, in / block] float32, numbers that float16 holds.
+        zeros: [out, in / block] float32, whole numbers.
+    """
+
+    bits: int
+    block: int
+    symmetric: bool
+    scales: torch.Tensor
+    zeros: torch.Tensor
+
+    @property
+    def top(self) -> int:
+        """The largest integer."""
+        return int(2**self.bits - 1)
+
+    def integers(self, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest integers of a weight [out, in], float32."""
+        return rounded(weight.unflatten(1, (-1, self.block)), self.scales, self.zeros, self.top).flatten(1)
+
+    def values(self, integers: torch.Tensor) -> torch.Tensor:
+        """What integers [out, in] stand for."""
+        blocks = integers.unflatten(1, (-1, self.block))
+        return ((blocks - self.zeros[..., None]) * self.scales[..., None]).flatten(1)
+
+    def matrix(self, integers: torch.Tensor) -> QuantizedMatrix:
+        """The weight as graphs store it."""
+        return QuantizedMatrix(
+            bits=self.bits,
+            block=self.block,
+            integers=integers.to(torch.uint8).numpy(),
+            scales=self.scales.numpy(),
+            zero_points=None if self.symmetric else self.zeros.to(torch.uint8).numpy(),
+        )
+
+
+def fit_grid(
+    weight: torch.Tensor, bits: int, block: int, *, symmetric: bool, importance: torch.Tensor | None = None
+) -> Grid:
+    """The grid of the least squared error of rounding to the nearest, among those of a few clipped ranges.
+
+    Args:
+        weight: [out, in], finite; in is a multiple of `block`.
+        bits: 4 or 8.
+        block: Inputs that share a scale.
+        symmetric: Keep every zero in the middle.
+        importance: Of each input's error, [in]; None for all alike.
+    """
+    rows = weight.split(ROWS_AT_ONCE)
+    weights = torch.ones(weight.shape[1]) if importance is None else importance
+    found = [_fit(part.unflatten(1, (-1, block)), bits, symmetric, weights.unflatten(0, (-1, block))) for part in rows]
+    scales, zeros = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Grid(bits, block, symmetric, scales, zeros)
+
+
+def _fit(
+    blocks: torch.Tensor, bits: int, symmetric: bool, importance: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and zeros of blocks [out, in / block, block]."""
+    top = 2**bits - 1
+    low, high = blocks.amin(-1).clamp(max=0), blocks.amax(-1).clamp(min=0)
+    least = torch.full_like(low, torch.inf)
+    scales, zeros = torch.ones_like(low), torch.zeros_like(low)
+    for share in INT4_SHARES if bits == 4 else INT8_SHARES:
+        for scale, zero in _candidates(low * share, high * share, top, symmetric):
+            values = (rounded(blocks, scale, zero, top) - zero[..., None]) * scale[..., None]
+            error = ((values - blocks).square() * importance).sum(-1)
+            better = error < least
+            scales, zeros = torch.where(better, scale, scales), torch.where(better, zero, zeros)
+            least = torch.minimum(error, least)
+    return scales, zeros
+
+
+def _candidates(
+    low: torch.Tensor, high: torch.Tensor, top: int, symmetric: bool
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Scales and zeros for a range."""
+    if not symmetric:
+        scale = representable((high - low) / top)
+        return [(scale, (-low / scale).round().clamp(0, top))]
+    middle = (top + 1) / 2
+    zero = torch.full_like(low, middle)
+    largest = torch.maximum(-low, high)
+    return [(representable(largest / steps), zero) for steps in (middle, middle - 1)]
+
+
+def rounded(blocks: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, top: int) -> torch.Tensor:
+    """The nearest integers of blocks [out, in / block, block], float32."""
+    return (blocks / scales[..., None] + zeros[..., None]).round().clamp(0, top)
+
+
+def representable(scales: torch.Tensor) -> torch.Tensor:
+    """Scales as float16 has them, none of them 0."""
+    nearest: torch.Tensor = scales.half().float().clamp(min=LEAST_SCALE)
+    return nearest

@@ -1,0 +1,30 @@
+"""One weight rounded, with or without the inputs that it is going to meet."""
+
+from __future__ import annotations
+
+import torch
+
+from .formats import Format
+from .gptq import compensated_integers
+from .grid import fit_grid
+from .matrix import QuantizedMatrix
+
+
+def nearest(weight: torch.Tensor, wanted: Format) -> QuantizedMatrix:
+    """Round a weight [out, in] to the nearest integers."""
+    grid = fit_grid(weight, wanted.bits, _block(weight, wanted), symmetric=wanted.symmetric)
+    return grid.matrix(grid.integers(weight))
+
+
+def compensated(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> QuantizedMatrix:
+    """Round a weight [out, in] for inputs with this Hessian [in, in]; see `compensated_integers`."""
+    grid = fit_grid(
+        weight, wanted.bits, _block(weight, wanted), symmetric=wanted.symmetric, importance=hessian.diagonal()
+    )
+    return grid.matrix(compensated_integers(weight, grid, hessian))
+
+
+def _block(weight: torch.Tensor, wanted: Format) -> int:
+    block = wanted.block_of(weight.shape[1])
+    assert block is not None
+    return block
