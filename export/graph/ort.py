@@ -38,7 +38,7 @@ FLOAT16_HIDDEN = -3.0e4
 
 
 LOGITS_START = "logits_start"
-"""Name of the input that tells from which token on logits are wanted: no other is computed behind the last attention."""
+"""The input that tells from which token on logits are wanted; behind the last attention no other is computed."""
 
 LOGITS_LENGTH = "logits_length"
 """How many tokens that are."""

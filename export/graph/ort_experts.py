@@ -20,7 +20,12 @@ from .writer import MICROSOFT, GraphWriter, Result
 if TYPE_CHECKING:
     from minimind_edge.minimind import FeedForward, MOEFeedForward
 
-SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
+SWIGLU: dict[str, Any] = {
+    "activation_type": "swiglu",
+    "swiglu_fusion": 1,
+    "activation_alpha": 1.0,
+    "activation_beta": 0.0,
+}
 """`silu(gate) * up`, rows of gate and up by turns: the only layout that the operators have on the CPU."""
 
 
