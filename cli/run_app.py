@@ -97,6 +97,14 @@ def generate(
         int | None,
         typer.Option(metavar="N", help="Most tokens of prompt and answer together.", rich_help_panel=MACHINE),
     ] = None,
+    speculate: Annotated[
+        bool | None,
+        typer.Option(
+            "--speculate/--no-speculate",
+            help="Run ahead where the text repeats itself.  (default: where that changes no token)",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
 ) -> int:
     """Generate text from an artifact, with numpy, onnxruntime and tokenizers alone.
 
@@ -145,6 +153,7 @@ def generate(
         threads=threads,
         max_length=max_length,
         precision=precision.value if precision else None,
+        speculate=speculate,
     )
     if ready is None:
         from .run_chat import Conversation

@@ -83,8 +83,9 @@ class RunRequest:
 def stats_line(result: CompletionResult) -> str:
     """One line about a completion for people."""
     timings = result.timings
+    drafts = f"{result.accepted_tokens} of {result.drafted_tokens} drafted accepted; " if result.drafted_tokens else ""
     return (
-        f"[{result.prompt_tokens} prompt tokens, {result.completion_tokens} new ({result.finish_reason}); "
+        f"[{result.prompt_tokens} prompt tokens, {result.completion_tokens} new ({result.finish_reason}); {drafts}"
         f"{timings.decode_tokens_per_s:.0f} tokens/s, first token after {timings.time_to_first_token_s * 1e3:.0f} ms, "
         f"loaded in {timings.load_s * 1e3:.0f} ms]"
     )

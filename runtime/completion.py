@@ -45,6 +45,8 @@ class CompletionResult:
         finish_reason: "stop" at a stop token or a stop string, "length" at the limit of tokens or of the context,
             "cancelled" where it was not run to its end.
         timings: Where the time went.
+        drafted_tokens: Tokens that speculation ran ahead of themselves.
+        accepted_tokens: Those of them that came to be: as many runs of the model were saved.
     """
 
     text: str
@@ -53,6 +55,8 @@ class CompletionResult:
     completion_tokens: int
     finish_reason: Literal["stop", "length", "cancelled"]
     timings: CompletionTimings
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -133,6 +137,8 @@ class Completion(Iterator[str]):
                 decode_tokens_per_s=timings.decode_steps / timings.decode_s if timings.decode_steps else 0.0,
                 time_to_first_token_s=self._first_token_at - self._asked_at,
             ),
+            drafted_tokens=timings.drafted,
+            accepted_tokens=timings.accepted,
         )
 
     def _run(self) -> Generator[str, None, None]:

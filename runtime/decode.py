@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,6 +12,7 @@ import numpy as np
 from .errors import ContextLengthError, PromptError, UsageError
 from .sampling import Sampler, SamplingParams, TokenHistory
 from .session import Logits, Session, TokenIds
+from .speculation import Speculation
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 """Why a row ended: at a stop token, or at the limit of tokens or of the cache."""
@@ -39,6 +40,8 @@ class DecodeTimings:
         session_s: The part of `decode_s` spent inside the session; the rest is this loop's own cost.
         time_to_first_token_s: From the first call of `next` to the first token.
         decode_steps: Tokens a row behind the first one.
+        drafted: Tokens that speculation ran ahead of themselves.
+        accepted: Those of them that came to be: as many runs of the model fewer than `decode_steps`.
     """
 
     prefill_s: float = 0.0
@@ -46,6 +49,8 @@ class DecodeTimings:
     session_s: float = 0.0
     time_to_first_token_s: float = 0.0
     decode_steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Generation(Iterator[Step]):
@@ -67,14 +72,17 @@ class Generation(Iterator[Step]):
         max_new_tokens: int,
         stop_token_ids: Collection[int],
         cached_length: int,
+        speculate: bool,
     ) -> None:
         self.timings = DecodeTimings()
         self._session = session
         self._prompts = prompts
+        self._prompt_length = max(map(len, prompts))
         self._sampler = Sampler(params)
         self._max_new_tokens = max_new_tokens
         self._stop_token_ids = frozenset(stop_token_ids)
         self._cached_length = cached_length
+        self._speculates = speculate
         self._steps = self._run()
 
     def __next__(self) -> Step:
@@ -96,12 +104,42 @@ class Generation(Iterator[Step]):
         step = self._judge(tokens.tolist(), reasons, 1)
         timings.time_to_first_token_s = perf_counter() - started
         yield step
+        if None not in reasons:
+            return
+        if not self._speculates:
+            yield from self._decode(session.decode, tokens, histories, reasons)
+            return
+        started = perf_counter()
+        speculation = Speculation(session, self._prompts[0].tolist(), self._prompt_length + self._max_new_tokens - 1)
+        timings.decode_s += perf_counter() - started
+        try:
+            yield from self._decode(speculation.decode, tokens, histories, reasons)
+        finally:
+            timings.drafted, timings.accepted = speculation.drafted, speculation.accepted
+            speculation.settle()
+
+    def _decode(
+        self,
+        decode: Callable[[TokenIds], Logits],
+        tokens: TokenIds,
+        histories: Sequence[TokenHistory],
+        reasons: list[FinishReason | None],
+    ) -> Generator[Step, None, None]:
+        """The steps behind the first one.
+
+        Args:
+            decode: The session's, or what stands in for it.
+            tokens: The first ones, `[B]`.
+            histories: Of each row, where the sampler needs them.
+            reasons: Of each row; filled in as they end.
+        """
+        sampler, timings = self._sampler, self.timings
         while None in reasons:
             started = perf_counter()
             for history, token in zip(histories, tokens.tolist(), strict=False):
                 history.add(token)
             before_session = perf_counter()
-            logits = session.decode(tokens)
+            logits = decode(tokens)
             timings.session_s += perf_counter() - before_session
             tokens = sampler(logits, histories)
             timings.decode_steps += 1
@@ -111,7 +149,10 @@ class Generation(Iterator[Step]):
 
     def _judge(self, tokens: list[int], reasons: list[FinishReason | None], count: int) -> Step:
         """Write down in `reasons` which rows end with these tokens, the `count`-th of the generation."""
-        is_last = count >= self._max_new_tokens or self._session.length >= self._session.max_length
+        is_last = count >= self._max_new_tokens or self._prompt_length + count > self._session.max_length
+        if len(tokens) == 1:  # nearly always: and then a step takes longer the more there is to do here
+            reasons[0] = "stop" if tokens[0] in self._stop_token_ids else "length" if is_last else None
+            return Step((tokens[0],), (reasons[0],))
         given: list[int | None] = []
         for row, token in enumerate(tokens):
             if reasons[row] is not None:
@@ -141,6 +182,7 @@ def generate(
     stop_token_ids: Collection[int] = (),
     *,
     cached_length: int = 0,
+    speculate: bool = False,
 ) -> Generation:
     """Generate behind one or more prompts.
 
@@ -155,9 +197,11 @@ def generate(
         stop_token_ids: A row ends with the first of these; it is given out as the row's last token.
         cached_length: For a single prompt: so many of its tokens, less than all, are in the session already. What the
             session holds behind them is forgotten.
+        speculate: Whether to run tokens ahead of themselves where the text repeats itself: the same tokens, sooner. For
+            a single prompt and a session that can verify.
 
     Raises:
-        UsageError: `max_new_tokens` or `cached_length` is out of range.
+        UsageError: `max_new_tokens` or `cached_length` is out of range, or there is no speculation here.
         PromptError: there is no prompt, one is empty, or a token id is unknown to the model.
         ContextLengthError: the longest prompt is longer than the session's `max_length`.
     """
@@ -168,6 +212,8 @@ def generate(
     prompts = [_check_prompt(row, session) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run of one single prompt")
+    if speculate and not (len(prompts) == 1 and session.can_verify):
+        raise UsageError("speculation takes a single prompt, and a graph that gives the logits of every token")
     return Generation(
         session,
         prompts,
@@ -175,6 +221,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         stop_token_ids=stop_token_ids,
         cached_length=cached_length,
+        speculate=speculate,
     )
 
 

@@ -17,6 +17,7 @@ from .generation_config import GenerationConfig
 from .prompt import PromptBuilder, PromptLike
 from .sampling import SamplingParams
 from .session import Session
+from .speculation import changes_no_token
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -51,14 +52,17 @@ class Engine:
         template: The chat template, None where there is none.
         config: The model's defaults.
         load_s: Seconds that loading took, for the timings.
+        speculate: Whether to run tokens ahead of themselves where the text repeats itself.
 
     Attributes:
         default_params: How the model's author would sample.
         max_new_tokens: Length of an answer in tokens, unless another one is asked for.
         stop_token_ids: Tokens that end a text.
+        speculates: As asked for.
 
     Raises:
         ArtifactError: A default is out of its range.
+        UsageError: There is no speculation with this session.
     """
 
     def __init__(
@@ -68,7 +72,11 @@ class Engine:
         template: ChatTemplate | None = None,
         config: GenerationConfig | None = None,
         load_s: float = 0.0,
+        *,
+        speculate: bool = False,
     ) -> None:
+        if speculate and not session.can_verify:
+            raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
         bos = None if tokenizer is None else tokenizer.bos_token_id
@@ -79,6 +87,7 @@ class Engine:
         self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
         self.load_s = load_s
+        self.speculates = speculate
         self._active: Completion | None = None
         self._held: Sequence[int] = ()
 
@@ -91,6 +100,7 @@ class Engine:
         threads: int | None = None,
         max_length: int | None = None,
         precision: str | None = None,
+        speculate: bool | None = None,
     ) -> Engine:
         """Load an artifact.
 
@@ -100,6 +110,8 @@ class Engine:
             threads: That one operator may use; None for the physical cores.
             max_length: Most tokens of prompt and answer together; None for what the model can do.
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
+            speculate: Whether to run tokens ahead of themselves where the text repeats itself; None: on the CPU, for
+                graphs where that changes no token (see `changes_no_token`).
 
         Raises:
             ArtifactError: A file of the artifact is missing, broken or of another kind.
@@ -120,7 +132,10 @@ class Engine:
         config = artifact.generation
         if not config.eos_token_ids:
             config = replace(config, eos_token_ids=session.facts.eos_token_ids)
-        return cls(session, tokenizer, template, config, load_s=perf_counter() - started)
+        if speculate is None:
+            is_exact = changes_no_token(session.facts.target, session.facts.precision)
+            speculate = session.can_verify and session.device == "cpu" and is_exact
+        return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
     def sampling_params(
         self,
@@ -199,6 +214,7 @@ class Engine:
             max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             stop_token_ids=() if ignore_eos else self.stop_token_ids,
             cached_length=_common_prefix(self._held, ready.token_ids) if reuse_cache else 0,
+            speculate=self.speculates,
         )
         self._active = Completion(
             generation, ready, self.tokenizer, stop, load_s=self.load_s, asked_at=asked_at, on_end=on_end

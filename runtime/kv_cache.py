@@ -13,7 +13,6 @@ rolling a growing one back go through the host's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -131,43 +130,48 @@ class GrowingCache:
         self._stored = total
 
     def _keep(self, length: int) -> None:
-        """Lay the first `length` of the stored slots out as a cache of that length."""
+        """Lay the first `length` of the stored slots out as a cache of that length, in the other buffers."""
         if length:
-            shape = self._shape(self._stored)
-            size = math.prod(shape)
-            kept = [value.numpy()[:size].reshape(shape)[:, :, :length].ravel() for value in self._source.values]
-            self._source = self._allocate(length, kept)
+            self._reserve(self._target, length)
+            stored = self._shape(self._stored)
+            for index, source in enumerate(self._source.values):
+                contents = source.numpy()[: math.prod(stored)].reshape(stored)[:, :, :length]
+                self._target.write(index, contents, self._memory)
+            self._source, self._target = self._target, self._source
         self._stored = length
 
     def _reserve(self, buffers: _Buffers, length: int) -> None:
         """Make room for `length` slots; the buffers of a run's past hold it already, but for an empty one."""
         if not buffers.values or length > buffers.capacity:
-            fresh = self._allocate(length, [])
-            buffers.capacity, buffers.values, buffers.pointers = fresh.capacity, fresh.values, fresh.pointers
-
-    def _allocate(self, length: int, contents: Sequence[NDArray[Any]]) -> _Buffers:
-        capacity = grown_capacity(length, self._limit)
-        arrays = [zeros((math.prod(self._shape(capacity)),), self._facts.kv_dtype) for _ in self._names]
-        for array, content in zip(arrays, contents, strict=False):
-            array[: content.size] = content
-        return _Buffers(capacity, [self._memory.put(array) for array in arrays])
+            capacity = grown_capacity(length, self._limit)
+            arrays = [zeros((math.prod(self._shape(capacity)),), self._facts.kv_dtype) for _ in self._names]
+            buffers.take(capacity, [self._memory.put(array) for array in arrays])
 
     def _shape(self, length: int) -> tuple[int, int, int, int]:
         return self._batch_size, self._facts.num_key_value_heads, length, self._facts.head_dim
 
 
 class _Buffers:
-    """Flat values, one for each cached tensor, and where they lie.
+    """Flat values, one for each cached tensor, where they lie, and how many slots each has room for."""
 
-    Args:
-        capacity: Slots that each has room for.
-        values: ONNX Runtime's values.
-    """
+    def __init__(self) -> None:
+        self.capacity = 0
+        self.values: list[Any] = []
+        self.pointers: list[int] = []
 
-    def __init__(self, capacity: int = 0, values: Sequence[Any] = ()) -> None:
+    def take(self, capacity: int, values: list[Any]) -> None:
+        """Let go of what is there for new values."""
         self.capacity = capacity
-        self.values = list(values)
-        self.pointers: list[int] = [value.data_ptr() for value in values]
+        self.values = values
+        self.pointers = [value.data_ptr() for value in values]
+
+    def write(self, index: int, contents: NDArray[Any], memory: DeviceMemory) -> None:
+        """Begin one of the values with an array's elements."""
+        array = self.values[index].numpy()  # on the CPU the value's own memory, elsewhere a copy of it
+        array[: contents.size].reshape(contents.shape)[:] = contents
+        if memory.device != "cpu":
+            self.values[index] = memory.put(array)
+            self.pointers[index] = self.values[index].data_ptr()
 
 
 def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:

@@ -7,15 +7,18 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .buffers import DeviceMemory, zeros
+from .buffers import DeviceMemory
 from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda, require_fused_attention
-from .errors import ArtifactError, ContextLengthError, MissingError, PromptError, UsageError
+from .errors import ArtifactError, MissingError, PromptError, UsageError
 from .graph_facts import GraphFacts
 from .kv_cache import GrowingCache, KVCache, SharedCache
+from .run_arrays import LOGITS_DTYPE, LOGITS_START, BoundArrays, RunArrays
 from .session import Logits, TokenIds
 from .session_options import SILENT, onnxruntime_errors, session_options, summary
 from .slot_mask import SlotMask
+from .token_checks import check_ids, check_positive, check_prompt, check_room
 
 TARGETS = ("portable", "ort")
 """Whose rows have the same slots."""
@@ -27,9 +30,10 @@ PREFILL_CHUNK = 512
 """Most prompt tokens of one run."""
 
 PREFILL_LOGITS_BYTES = 64 << 20
-"""Most memory for the logits of one run; a large batch or vocabulary makes shorter chunks."""
+"""Most memory for the logits of one run, where a graph gives those of all tokens: shortens the chunks of a large batch
+or vocabulary."""
 
-LOGITS_DTYPE = np.dtype(np.float32)
+REMEDY = "raise --max-length (at export, where the graph sets the limit)"
 
 
 class OrtSession:
@@ -44,11 +48,14 @@ class OrtSession:
     Attributes:
         facts: What the graph says of itself.
         device: `cpu` or `cuda`.
+        can_verify: See `Session.can_verify`.
 
     Raises:
         ArtifactError: The graph is not what this runtime runs.
         UsageError: A number is less than 1.
     """
+
+    can_verify = True
 
     def __init__(
         self,
@@ -58,8 +65,8 @@ class OrtSession:
         max_length: int | None = None,
         prefill_chunk: int = PREFILL_CHUNK,
     ) -> None:
-        _check_positive("max_length", max_length)
-        _check_positive("prefill_chunk", prefill_chunk)
+        check_positive("max_length", max_length)
+        check_positive("prefill_chunk", prefill_chunk)
         self.facts = GraphFacts.read(
             session.get_inputs(), session.get_outputs(), session.get_modelmeta().custom_metadata_map
         )
@@ -74,6 +81,8 @@ class OrtSession:
         self._binding = session.io_binding()
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = SILENT
+        # An input with a default is no input to ONNX Runtime, but an initializer that may be overridden.
+        self._takes_start = any(node.name == LOGITS_START for node in session.get_overridable_initializers())
         self._memory = DeviceMemory(onnxruntime, self.device)
         self._host = DeviceMemory(onnxruntime, "cpu")
         self._batch_size = 0
@@ -128,16 +137,23 @@ class OrtSession:
 
     def reset(self, batch_size: int = 1) -> None:
         """See `Session.reset`; buffers are kept where the batch size is."""
-        _check_positive("batch_size", batch_size)
+        check_positive("batch_size", batch_size)
         self._length = 0
         if batch_size == self._batch_size:
             return
-        self._logits: Logits = zeros((batch_size, 1, self.vocab_size), LOGITS_DTYPE)
-        self._step_logits = self._logits[:, 0]
+        arrays = BoundArrays(
+            self._binding,
+            self._host,
+            batch_size,
+            self.vocab_size,
+            takes_start=self._takes_start,
+            on_cpu=self.device == "cpu",
+        )
+        self._arrays = arrays
+        self._step = arrays.take(1)
         # Views, because writing an integer into one is many times faster than into an array.
-        self._step_ids = np.zeros(batch_size, np.int64).data
-        self._step_positions = np.zeros(batch_size, np.int64).data
-        self._step_is_bound = False
+        self._step_ids, self._step_positions = self._step.ids[:, 0].data, self._step.positions[:, 0].data
+        self._step_logits = self._step.logits[:, 0]
         self._slots = SlotMask(self._host.put, batch_size, self._max_length)
         self._binding.clear_binding_inputs()  # lets go of the buffers of the batch before
         self._binding.clear_binding_outputs()
@@ -154,57 +170,56 @@ class OrtSession:
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
         """See `Session.prefill`; a long prompt is run in chunks."""
         input_ids, mask = self._check_prompt(input_ids, attention_mask)
-        self._check_room(input_ids.shape[1])
-        if input_ids.shape[0] != self._batch_size:
-            self.reset(input_ids.shape[0])
+        if len(input_ids) != self._batch_size:
+            self.reset(len(input_ids))
         size = input_ids.shape[1]
         last = np.where(mask.any(1), size - 1 - mask[:, ::-1].argmax(1), size - 1)
-        row_bytes = self._batch_size * self.vocab_size * LOGITS_DTYPE.itemsize
-        chunk = min(self._prefill_chunk, max(32, PREFILL_LOGITS_BYTES // row_bytes))
-        for start in range(0, size, chunk):
-            part = slice(start, start + chunk)
-            logits = self._run_chunk(input_ids[:, part], mask[:, part])
-            (rows,) = np.nonzero((start <= last) & (last < start + logits.shape[1]))
-            self._step_logits[rows] = logits[rows, last[rows] - start]
-        return self._step_logits
+        result = np.empty((self._batch_size, self.vocab_size), LOGITS_DTYPE)
+        for start in range(0, size, self._chunk()):
+            part = slice(start, start + self._chunk())
+            chunk, chunk_mask = input_ids[:, part], mask[:, part]
+            ends_here = (start <= last) & (last < start + chunk.shape[1])
+            first = int(last[ends_here].min()) - start if ends_here.any() else chunk.shape[1] - 1
+            arrays = self._run_chunk(chunk, chunk_mask, first)
+            result[ends_here] = arrays.logits[ends_here, last[ends_here] - start - arrays.start]
+        return result
+
+    def verify(self, tokens: TokenIds) -> Logits:
+        """See `Session.verify`."""
+        tokens, mask = self._check_prompt(tokens, None)
+        if len(tokens) != self._batch_size:
+            raise PromptError(f"expected tokens for {self._batch_size} rows, found {len(tokens)}")
+        return self._run_chunk(tokens, mask).logits
 
     def decode(self, tokens: TokenIds) -> Logits:
         """See `Session.decode`."""
         length, ids = self._length, tokens.tolist()
         if tokens.ndim != 1 or len(ids) != self._batch_size or tokens.dtype.kind not in "iu":
             raise PromptError(f"expected {self._batch_size} token ids, found {tokens.dtype} {tokens.shape}")
-        self._check_ids(min(ids), max(ids))
-        if length >= self._max_length:
-            self._check_room(1)
+        check_ids(min(ids), max(ids), self.facts.vocab_size)
+        check_room(length, 1, self._max_length, REMEDY)
         for row, token in enumerate(ids):
             self._step_ids[row] = token
         self._slots.step(length, self._step_positions)
-        if not self._step_is_bound:
-            self._bind_step()
+        self._arrays.bind(self._step)
         self._run(length + 1)
         return self._step_logits
 
-    def _bind_step(self) -> None:
-        ids, positions = (np.asarray(view)[:, None] for view in (self._step_ids, self._step_positions))
-        self._bind_tokens(ids, positions, self._logits)
-        # Input for another device is copied when it is bound, so that there it must be bound for each run.
-        self._step_is_bound = self.device == "cpu"
+    def _chunk(self) -> int:
+        """Most tokens of a row in one run."""
+        if self._takes_start:
+            return self._prefill_chunk
+        row_bytes = self._batch_size * self.vocab_size * LOGITS_DTYPE.itemsize
+        return min(self._prefill_chunk, max(32, PREFILL_LOGITS_BYTES // row_bytes))
 
-    def _run_chunk(self, input_ids: TokenIds, mask: TokenIds) -> Logits:
-        """Run a chunk; its logits are `[B, S, V]`."""
-        positions = self._slots.prefill(self._length, mask)
-        logits: Logits = zeros((*input_ids.shape, self.vocab_size), LOGITS_DTYPE)
-        self._step_is_bound = False
-        self._bind_tokens(np.ascontiguousarray(input_ids), positions, logits)
+    def _run_chunk(self, input_ids: TokenIds, mask: NDArray[np.bool_], first: int = 0) -> RunArrays:
+        """Run a chunk; the logits of its tokens from `first` on, or of more, are in the arrays."""
+        arrays = self._arrays.take(input_ids.shape[1], first)
+        arrays.ids[:] = input_ids
+        arrays.positions[:] = self._slots.prefill(self._length, mask)
+        self._arrays.bind(arrays)
         self._run(self._length + input_ids.shape[1])
-        return logits
-
-    def _bind_tokens(self, input_ids: TokenIds, positions: TokenIds, logits: Logits) -> None:
-        # Kept, because a binding need not keep the arrays behind its values alive.
-        self._bound = [self._host.put(array) for array in (input_ids, positions, logits)]
-        self._binding.bind_ortvalue_input("input_ids", self._bound[0])
-        self._binding.bind_ortvalue_input("position_ids", self._bound[1])
-        self._binding.bind_ortvalue_output("logits", self._bound[2])
+        return arrays
 
     def _run(self, total: int) -> None:
         """Run what is bound; where that fails, the session is as it was."""
@@ -219,33 +234,12 @@ class OrtSession:
         self._cache.commit(total)
         self._length = total
 
-    def _check_prompt(self, input_ids: TokenIds, attention_mask: TokenIds | None) -> tuple[TokenIds, TokenIds]:
-        if input_ids.ndim != 2 or not input_ids.size or input_ids.dtype.kind not in "iu":
-            raise PromptError(
-                f"expected token ids [B, S] with at least one token, found {input_ids.dtype} {input_ids.shape}"
-            )
-        if self._length and input_ids.shape[0] != self._batch_size:
-            raise PromptError(f"expected a chunk for {self._batch_size} rows, found {input_ids.shape[0]}; reset first")
-        self._check_ids(int(input_ids.min()), int(input_ids.max()))
-        if attention_mask is None:
-            attention_mask = np.ones(input_ids.shape, np.int64)
-        elif attention_mask.shape != input_ids.shape or not np.isin(attention_mask, (0, 1)).all():
-            raise PromptError(f"expected an attention mask of 0 and 1 with shape {input_ids.shape}")
-        return input_ids.astype(np.int64, copy=False), attention_mask.astype(np.int64, copy=False)
-
-    def _check_ids(self, least: int, greatest: int) -> None:
-        if least < 0 or greatest >= self.facts.vocab_size:
-            raise PromptError(
-                f"token id {least if least < 0 else greatest} is outside of the vocabulary of "
-                f"{self.facts.vocab_size} tokens"
-            )
-
-    def _check_room(self, count: int) -> None:
-        if self._length + count > self._max_length:
-            raise ContextLengthError(
-                f"{count} more tokens behind {self._length} cached positions exceed the maximum of {self._max_length}; "
-                "shorten the prompt, or raise --max-length (at export, where the graph sets the limit)"
-            )
+    def _check_prompt(self, input_ids: TokenIds, attention_mask: TokenIds | None) -> tuple[TokenIds, NDArray[np.bool_]]:
+        checked = check_prompt(input_ids, attention_mask, self.vocab_size)
+        if self._length and len(input_ids) != self._batch_size:
+            raise PromptError(f"expected a chunk for {self._batch_size} rows, found {len(input_ids)}; reset first")
+        check_room(self._length, input_ids.shape[1], self._max_length, REMEDY)
+        return checked
 
 
 def open_graph(
@@ -255,7 +249,7 @@ def open_graph(
 
     Args:
         path: The `.onnx` file.
-        device: `auto`, `cpu` or `cuda`; `auto` takes CUDA where ONNX Runtime has it.
+        device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; `auto` takes CUDA where ONNX Runtime has it.
         threads: That one operator may use; None for the physical cores that this process may run on.
 
     Returns:
@@ -267,8 +261,13 @@ def open_graph(
             arithmetic in its precision.
         UsageError: An argument is out of range.
     """
-    _check_positive("threads", threads)
+    check_positive("threads", threads)
     onnxruntime = import_onnxruntime()
+    if device in ("tensorrt", "rtx"):
+        from .tensorrt_provider import open_by_tensorrt
+
+        _, plain = open_graph(path, "cpu", threads)
+        return onnxruntime, open_by_tensorrt(onnxruntime, plain, path, device, threads)
     providers = execution_providers(onnxruntime, device)
     options = session_options(onnxruntime, threads)
     try:
@@ -285,8 +284,3 @@ def open_graph(
     if device == "cuda":
         require_cuda(session.get_providers())
     return onnxruntime, session
-
-
-def _check_positive(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UsageError(f"{name} must be at least 1, found {value}")

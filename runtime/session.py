@@ -11,7 +11,7 @@ TokenIds: TypeAlias = NDArray[np.int64]
 """Token ids, `[B, S]` or `[B]` int64."""
 
 Logits: TypeAlias = NDArray[np.float32]
-"""Next-token logits, `[B, V]` float32."""
+"""Next-token logits, `[B, V]` float32, or `[B, S, V]` for those of several tokens."""
 
 
 class Session(Protocol):
@@ -44,6 +44,11 @@ class Session(Protocol):
         """Token ids are 0 to `vocab_size - 1`; V of the logits."""
         ...
 
+    @property
+    def can_verify(self) -> bool:
+        """Whether `verify` works: the model gives the logits of every token of a chunk."""
+        ...
+
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
         """Run a chunk of prompt tokens behind what is cached.
 
@@ -73,6 +78,22 @@ class Session(Protocol):
         Raises:
             PromptError: the shape or a token id is out of range.
             ContextLengthError: `length` is `max_length` already; nothing has been run.
+        """
+        ...
+
+    def verify(self, tokens: TokenIds) -> Logits:
+        """Append tokens to every row, as that many calls of `decode` would, in one run.
+
+        Args:
+            tokens: `[B, S]` int64, S at least 1.
+
+        Returns:
+            `[B, S, V]` float32: the logits behind each of them. They differ from those of single steps by rounding.
+
+        Raises:
+            PromptError: the shape or a token id is out of range.
+            ContextLengthError: `length + S` is past `max_length`; nothing has been run.
+            UsageError: `can_verify` is false.
         """
         ...
 

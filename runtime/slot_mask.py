@@ -38,12 +38,12 @@ class SlotMask:
         self._counts: TokenIds = np.zeros(batch_size, np.int64)  # [B], of the first `_counted` slots
         self._counted = 0
 
-    def prefill(self, length: int, mask: TokenIds) -> TokenIds:
+    def prefill(self, length: int, mask: NDArray[np.bool_]) -> TokenIds:
         """Put a chunk behind `length` slots.
 
         Args:
             length: Slots in use.
-            mask: `[B, S]` int64 of 0 and 1.
+            mask: `[B, S]`, where its tokens are no padding.
 
         Returns:
             Its position ids, `[B, S]` int64.

@@ -49,7 +49,8 @@ def test_greedy_json_equals_eager(command, artifact, eager):
     assert answer["completion_tokens"] == 48
     assert answer["finish_reason"] == "length"
     timings = {"load_s", "prefill_s", "decode_s", "decode_tokens_per_s", "time_to_first_token_s"}
-    assert set(answer) == {"text", "token_ids", "prompt_tokens", "completion_tokens", "finish_reason", "timings"}
+    counts = {"prompt_tokens", "completion_tokens", "drafted_tokens", "accepted_tokens"}
+    assert set(answer) == {"text", "token_ids", "finish_reason", "timings"} | counts
     assert set(answer["timings"]) == timings
     assert all(value > 0 for value in answer["timings"].values())
 

@@ -14,6 +14,9 @@ from minimind_edge.runtime.tokenizer import Tokenizer
 class FakeSession:
     """A session whose next token follows from the real tokens it holds: `(31 * sum + 7 * count) % vocab_size`."""
 
+    can_verify = True
+    device = "cpu"
+
     def __init__(self, vocab_size=50, max_length=40):
         self.vocab_size = vocab_size
         self.max_length = max_length
@@ -51,6 +54,14 @@ class FakeSession:
         assert tokens.shape == (self.batch_size,)
         self.calls.append(("decode", tokens.tolist()))
         return self._append(tokens[:, None])
+
+    def verify(self, tokens):
+        assert tokens.dtype == np.int64
+        assert len(tokens) == self.batch_size
+        self.calls.append(("verify", tokens.tolist()))
+        if self.length + tokens.shape[1] > self.max_length:
+            raise ContextLengthError("the context is full")
+        return np.stack([self._append(column[:, None]) for column in tokens.T], axis=1)
 
     def _append(self, slots):
         if self.length + slots.shape[1] > self.max_length:

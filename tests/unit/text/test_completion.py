@@ -132,6 +132,8 @@ def test_json_has_the_contracts_names(script, tokenizer):
         "prompt_tokens": 1,
         "completion_tokens": len(ids),
         "finish_reason": "stop",
+        "drafted_tokens": 0,
+        "accepted_tokens": 0,
     }
     assert set(timings) == {"load_s", "prefill_s", "decode_s", "decode_tokens_per_s", "time_to_first_token_s"}
     assert timings["load_s"] == 1.5

@@ -190,7 +190,7 @@ def artifact(tmp_path, tokenizer_folder, make_session, monkeypatch):
     def load(path, **options):
         asked.update(options, path=path)
         session = make_session(vocab_size=500, max_length=options["max_length"])
-        session.facts = types.SimpleNamespace(eos_token_ids=(9,))
+        session.facts = types.SimpleNamespace(eos_token_ids=(9,), target="ort", precision="fp32")
         return session
 
     monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", load)
@@ -223,6 +223,35 @@ def test_load_passes_its_options_on(artifact):
     assert engine.stop_token_ids == (3, 4)
     engine.generate("Hi", max_new_tokens=1)
     assert engine.tokenizer.decode(engine.session.rows[0], False).startswith("the file's Hi")
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "device", "can_verify", "expected"),
+    [
+        ("ort", "fp32", "cpu", True, True),
+        ("portable", "int8", "cpu", True, True),
+        ("ort", "int8", "cpu", True, False),
+        ("ort", "fp16", "cpu", True, False),
+        ("ort", None, "cpu", True, False),
+        ("ort", "fp32", "cuda", True, False),
+        ("tensorrt", "fp32", "cpu", False, False),
+    ],
+)
+def test_speculation_is_on_where_it_changes_no_token(
+    artifact, monkeypatch, make_session, target, precision, device, can_verify, expected
+):
+    folder, _ = artifact
+    session = make_session(vocab_size=500)
+    session.facts = types.SimpleNamespace(eos_token_ids=(9,), target=target, precision=precision)
+    session.device, session.can_verify = device, can_verify
+    monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", lambda path, **options: session)
+    assert Engine.load(folder).speculates is expected
+    assert Engine.load(folder, speculate=False).speculates is False
+    if can_verify:
+        assert Engine.load(folder, speculate=True).speculates is True
+    else:
+        with pytest.raises(UsageError, match="no speculation"):
+            Engine.load(folder, speculate=True)
 
 
 def test_load_without_a_tokenizer(artifact):
