@@ -52,6 +52,8 @@ class Device(str, Enum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    RTX = "rtx"
 
 
 class ThinkDisplay(str, Enum):

@@ -66,7 +66,7 @@ def measure_artifact(
         path: an artifact folder, a graph or a TensorRT plan.
         plan: what to measure.
         threads: that one operator may use; None for the physical cores.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`.
         progress: called with a stage's name and the share of the whole that is done, 0 to 1.
 
     Raises:

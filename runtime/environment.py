@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias, get_args
 
 from .errors import MissingError, UsageError
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-"""Where a graph runs; `auto` is CUDA where ONNX Runtime has it, else the CPU."""
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
+"""Where a graph runs; `auto` is CUDA where ONNX Runtime has it, else the CPU; the last two are TensorRT's providers."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 

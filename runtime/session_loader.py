@@ -24,7 +24,7 @@ def load_session(
 
     Args:
         path: An `.onnx` or a `.plan`.
-        device: `auto`, `cpu` or `cuda`; a plan runs on `cuda`.
+        device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; a plan runs on `cuda`.
         threads: That one operator of a graph may use; None for the physical cores.
         max_length: Most positions, None for the file's own limit, which stands where it is less.
 

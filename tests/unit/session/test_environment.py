@@ -58,7 +58,7 @@ def test_auto_takes_cuda_where_it_is(capsys):
 
 
 def test_an_unknown_device():
-    with pytest.raises(UsageError, match="'tpu': expected one of auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="'tpu': expected one of auto, cpu, cuda, tensorrt, rtx"):
         execution_providers(build(CPU), "tpu")
 
 
