@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ExportError
 from ..parity.divergence import log_softmax
 from .predictor import Predictor
 from .row import ROWS, Batch, Row, batches
@@ -54,6 +55,9 @@ def measure_likelihood(
         reference: What it is compared with; of the same vocabulary.
         most_rows: Rows of a batch.
         progress: Called with the share that is done.
+
+    Raises:
+        ExportError: Logits are not finite: there is nothing to measure.
     """
     losses: list[Losses] = []
     done, total = 0, sum(len(row.token_ids) for row in rows)
@@ -62,9 +66,11 @@ def measure_likelihood(
         done += int(batch.lengths.sum())
         progress(done / total)
     loss = np.concatenate([each.loss for each in losses])
+    _require_finite("the artifact", loss)
     perplexity = float(np.exp(loss.mean()))
     if reference is None:
         return Likelihood(len(loss), perplexity)
+    _require_finite("the reference", np.concatenate([each.reference_loss for each in losses]))
     means = {name: float(np.concatenate([getattr(each, name) for each in losses]).mean()) for name in REFERENCE_LOSSES}
     return Likelihood(
         len(loss), perplexity, float(np.exp(means["reference_loss"])), means["divergence"], means["agrees"]
@@ -114,6 +120,15 @@ def token_losses(
     divergence = (np.exp(expected) * (expected - found)).sum(axis=1).clip(min=0.0)
     agrees = expected.argmax(axis=1) == found.argmax(axis=1)
     return Losses(loss, -expected[index, tokens], divergence, agrees)
+
+
+def _require_finite(whose: str, losses: NDArray[np.float64]) -> None:
+    broken = int(np.count_nonzero(~np.isfinite(losses)))
+    if broken:
+        raise ExportError(
+            f"{whose} gives logits that are not finite for {broken} of {len(losses)} tokens: its numbers overflow, "
+            "export it in fp32"
+        )
 
 
 def _batch_losses(batch: Batch, candidate: Predictor, reference: Predictor | None) -> list[Losses]:

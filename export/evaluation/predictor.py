@@ -57,6 +57,8 @@ class SessionPredictor:
 
     def extend(self, tokens: TokenIds) -> NDArray[np.float32]:
         """See `Predictor.extend`."""
+        if self._session.can_verify:
+            return self._session.verify(tokens)
         return np.stack([self._session.decode(column).copy() for column in tokens.T], axis=1)
 
 

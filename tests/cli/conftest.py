@@ -145,9 +145,15 @@ def write_checkpoint(folder: Path, demo_folder: Path, **config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory, demo_folder):
+def make_checkpoint(demo_folder):
+    """Write a small checkpoint into a new folder; keyword arguments go to its config."""
+    return lambda folder, **config: write_checkpoint(folder, demo_folder, **config)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory, make_checkpoint):
     """A small dense checkpoint with its tokenizer."""
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "dense", demo_folder)
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "dense")
 
 
 @pytest.fixture(scope="session")

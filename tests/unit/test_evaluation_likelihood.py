@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from minimind_edge.export.errors import ExportError
 from minimind_edge.export.evaluation import likelihood
 from minimind_edge.export.evaluation.likelihood import measure_likelihood, token_losses
 from minimind_edge.export.evaluation.predictor import EagerPredictor, SessionPredictor
@@ -64,6 +65,15 @@ def test_without_a_reference_there_is_nothing_to_be_far_from():
     found = measure_likelihood([Row((0, 1), 1)], Table(logits_of([0.5, 0.5], [0.5, 0.5])))
     assert found.perplexity == pytest.approx(2.0)
     assert (found.reference_perplexity, found.mean_kl, found.top1_agreement) == (None, None, None)
+
+
+@pytest.mark.parametrize(("spoiled", "whose"), [(0, "the artifact"), (1, "the reference")])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_logits_that_are_not_finite_are_an_error(spoiled, whose):
+    tables = [np.zeros((2, 2)), np.zeros((2, 2))]
+    tables[spoiled][1, 0] = np.inf
+    with pytest.raises(ExportError, match=f"{whose} gives logits that are not finite for 1 of 3 tokens"):
+        measure_likelihood([Row((0, 0, 1, 0), 1)], *map(Table, tables))
 
 
 def test_long_rows_are_shown_in_parts_that_fit_in_memory(monkeypatch):
