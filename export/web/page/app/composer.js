@@ -5,7 +5,7 @@ import { pageElement } from "./page-element.js";
 /** The form below the conversation. */
 export class Composer {
   /**
-   * @param {(text: string) => void} onSend
+   * @param {(text: string) => boolean} onSend Whether the message was sent; it stays in the form if not.
    * @param {() => void} onStop
    */
   constructor(onSend, onStop) {
@@ -59,8 +59,8 @@ export class Composer {
   _submit() {
     const text = this._question.value;
     if (this._isBusy || text.trim() === "") return;
+    if (!this._onSend(text)) return;
     this._question.value = "";
-    this._onSend(text);
     this.focus();
   }
 }

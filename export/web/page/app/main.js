@@ -71,14 +71,23 @@ class Page {
     this._composer.open();
   }
 
-  /** @param {string} text */
+  /**
+   * Ask, unless a setting is out of its range.
+   *
+   * @param {string} text
+   */
   _ask(text) {
-    if (!this._settings.isValid()) return;
+    if (!this._settings.isValid()) {
+      this._composer.notice(say("invalidSettings"));
+      return false;
+    }
+    this._composer.notice("");
     this._welcome.hidden = true;
     this._answer = this._conversation.begin(text);
     this._composer.setBusy(true);
     this._newChat.disabled = true;
     this._client.ask(this._settings.question(text));
+    return true;
   }
 
   /** @param {import("../engine/completion.js").CompletionResult} result */

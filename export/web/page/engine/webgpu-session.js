@@ -4,8 +4,9 @@ import { BYTES, keepPositions } from "./cache-shape.js";
 import { PageError } from "./errors.js";
 
 /** @typedef {import("./cache-shape.js").CacheShape} CacheShape */
+/** @typedef {import("./wasm-session.js").Session} Session */
 
-/** @implements {import("./wasm-session.js").Session} */
+/** @implements {Session} */
 export class WebGpuSession {
   /**
    * @param {any} ort onnxruntime-web.

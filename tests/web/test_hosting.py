@@ -1,0 +1,156 @@
+"""Where the site may lie, what it asks for, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+
+from minimind_edge.export.artifact.manifest import file_sha256
+
+ERROR = "#loading-error:not([hidden])"
+
+
+def test_a_static_server_is_enough_for_threads(visit, site):
+    visitor = visit(site)
+    visitor.open()
+    assert visitor.page.evaluate("crossOriginIsolated")
+    visitor.greedy(8)
+    assert visitor.ask("Who are you?")
+    assert "vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm" in visitor.requests
+
+
+def test_nothing_but_what_is_needed_is_loaded(visit, site):
+    visitor = visit(site)
+    visitor.open()
+    assert not [path for path in visitor.requests if "jspi" in path]
+    assert len([path for path in visitor.requests if path.endswith(".onnx")]) >= 1
+
+
+def test_the_graph_is_downloaded_once(visit, site):
+    visitor = visit(site)
+    visitor.open()
+    visitor.requests.clear()
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#composer:not([hidden])")
+    assert visitor.requests
+    assert not [path for path in visitor.requests if path.endswith(".onnx")]
+
+
+def test_another_graph_takes_the_place_of_the_one_that_was_kept(visit, own_site):
+    visitor = visit(own_site)
+    visitor.open()
+    graph = next((own_site / "model" / "onnx").glob("*.onnx"))
+    # A field that no runtime knows: protobuf skips it, so that this is another file with the same graph.
+    graph.write_bytes(graph.read_bytes() + b"\xfa\xff\x0f\x00")
+    change_graph(own_site, sha256=file_sha256(graph), bytes=graph.stat().st_size)
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#composer:not([hidden])")
+    kept = visitor.page.evaluate(
+        "caches.open('minimind-edge-graphs').then((cache) => cache.keys()).then((keys) => keys.map(({url}) => url))"
+    )
+    assert len(kept) == 1
+    assert file_sha256(graph) in kept[0]
+
+
+def test_without_threads_it_runs_on_one(visit, site):
+    visitor = visit(site, service_workers="block")
+    visitor.open()
+    assert not visitor.page.evaluate("crossOriginIsolated")
+    assert "One thread" in visitor.page.inner_text("#notice")
+    visitor.greedy(8)
+    assert len(visitor.ask("Who are you?")) == 8
+
+
+def test_webgpu_that_is_not_there_gives_way_to_webassembly(visit, site):
+    visitor = visit(site)
+    visitor.open("?device=webgpu")
+    assert "WebGPU failed" in visitor.page.inner_text("#notice")
+    assert "WebAssembly" in visitor.page.inner_text("#device-hint")
+    visitor.greedy(8)
+    assert visitor.ask("Who are you?")
+
+
+def test_a_missing_graph_is_told_and_can_be_tried_again(visit, own_site):
+    graph = next((own_site / "model" / "onnx").glob("*.onnx"))
+    aside = graph.rename(graph.with_suffix(".aside"))
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert f"model/onnx/{graph.name} is missing from this site (HTTP 404)" in visitor.page.inner_text(ERROR)
+    aside.rename(graph)
+    visitor.page.click("#retry")
+    visitor.page.wait_for_selector("#composer:not([hidden])")
+
+
+def test_a_graph_that_was_cut_off_is_told(visit, own_site):
+    graph = next((own_site / "model" / "onnx").glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1])
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert "is not the file that the manifest names" in visitor.page.inner_text(ERROR)
+
+
+def test_a_graph_with_one_wrong_byte_is_told(visit, own_site):
+    graph = next((own_site / "model" / "onnx").glob("*.onnx"))
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert "is not the file that the manifest names" in visitor.page.inner_text(ERROR)
+
+
+def test_a_graph_that_is_none_is_told(visit, own_site):
+    graph = next((own_site / "model" / "onnx").glob("*.onnx"))
+    graph.write_bytes(b"no graph")
+    change_graph(own_site, sha256=file_sha256(graph), bytes=8)
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert "ONNX Runtime cannot run this model" in visitor.page.inner_text(ERROR)
+
+
+def test_a_broken_manifest_is_told(visit, own_site):
+    manifest = own_site / "model" / "manifest.json"
+    whole = json.loads(manifest.read_text())
+    cases = {
+        "{": "manifest.json is broken",
+        "[]": "expected a JSON object",
+        json.dumps({**whole, "format": 9}): "has format 9",
+        json.dumps({**whole, "graphs": []}): "incomplete",
+        json.dumps({**whole, "default_graph": "../x.onnx", "graphs": [{**whole["graphs"][0], "file": "../x.onnx"}]}): (
+            "incomplete"
+        ),
+    }
+    visitor = visit(own_site)
+    for content, message in cases.items():
+        manifest.write_text(content)
+        visitor.open(wait_for=ERROR)
+        assert message in visitor.page.inner_text(ERROR)
+
+
+def test_a_missing_tokenizer_and_a_missing_runtime_are_told(visit, own_site):
+    tokenizer = own_site / "model" / "tokenizer.json"
+    aside = tokenizer.rename(tokenizer.with_suffix(".aside"))
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert "model/tokenizer.json is missing" in visitor.page.inner_text(ERROR)
+    aside.rename(tokenizer)
+    (own_site / "vendor" / "onnxruntime-web" / "ort-wasm-simd-threaded.wasm").unlink()
+    visitor.open(wait_for=ERROR)
+    assert "WebAssembly cannot be started" in visitor.page.inner_text(ERROR)
+
+
+def test_the_manifests_words_are_text_and_no_markup(visit, own_site):
+    manifest = own_site / "model" / "manifest.json"
+    whole = json.loads(manifest.read_text())
+    whole["checkpoint"]["file"] = "<img src=x onerror=alert(1)>.pth"
+    manifest.write_text(json.dumps(whole))
+    visitor = visit(own_site)
+    visitor.open()
+    assert visitor.page.inner_text("#title") == "<img src=x onerror=alert(1)>"
+    assert visitor.page.locator("#title img, #card img").count() == 0
+
+
+def change_graph(site, **changes):
+    manifest = site / "model" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["graphs"][0].update(changes)
+    manifest.write_text(json.dumps(content))
