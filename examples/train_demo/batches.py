@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from examples.train_demo.corpus import Document, Turn, training_document
+from examples.train_demo.corpus import Document, Mix, Turn, training_document
 
 PADDING, BEGIN, END = 0, 1, 2
 LENGTH_STEP = 8
@@ -78,13 +78,15 @@ class Encoder:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def training_batches(encode: Encoder, seed: int, step: int, *, documents: int, max_tokens: int) -> list[Batch]:
+def training_batches(
+    encode: Encoder, seed: int, step: int, mix: Mix, *, documents: int, max_tokens: int
+) -> list[Batch]:
     """Return step `step` of the training split: `documents` rows, as batches of at most `max_tokens` padded tokens.
 
     Rows of like length share a batch, so that little is computed for padding; their gradients are added up.
     """
     indices = range(step * documents, (step + 1) * documents)
-    rows = sorted((encode(training_document(seed, index)) for index in indices), key=_length)
+    rows = sorted((encode(training_document(seed, index, mix)) for index in indices), key=_length)
     return [pad(group) for group in _groups(rows, max_tokens)]
 
 

@@ -36,9 +36,10 @@ def test_no_held_out_sum_or_talk_can_be_drawn_in_training(trained_on):
     assert not [question for question in asked if bare(question) in trained_on]
 
 
-@pytest.fixture(scope="module")
-def drawn() -> list[str]:
-    return [turn.user for index in range(6000) for turn in corpus.training_document(7, index).turns]
+@pytest.fixture(scope="module", params=["BROAD", "STORIES"])
+def drawn(request) -> list[str]:
+    mix = getattr(corpus, request.param)
+    return [turn.user for index in range(3000) for turn in corpus.training_document(7, index, mix).turns]
 
 
 def test_training_draws_only_what_the_enumeration_knows(drawn, trained_on):

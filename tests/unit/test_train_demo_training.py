@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the example is n
 
 from examples.train_demo import checkpoint
 from examples.train_demo.batches import TOPIC_WEIGHT, Encoder, pad, training_batches
-from examples.train_demo.corpus import Document, Turn, training_document
+from examples.train_demo.corpus import BROAD, Document, Turn, training_document
 from examples.train_demo.muon import Muon, orthogonalized
 from examples.train_demo.tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from examples.train_demo.trainer import Settings, Trainer, learning_rate_factor
@@ -28,6 +28,7 @@ TINY = Settings(
     intermediate_size=64,
     moe_intermediate_size=32,
     steps=4,
+    stories_from=3,
     decay=2,
     documents=4,
     max_tokens=512,
@@ -104,7 +105,7 @@ def test_topics_count_more_than_the_words_around_them(tokenizer):
 
 def test_batches_hold_every_document_once_and_stay_within_the_limit(tokenizer):
     encode = Encoder(tokenizer)
-    batches = training_batches(encode, 1, 3, documents=16, max_tokens=512)
+    batches = training_batches(encode, 1, 3, BROAD, documents=16, max_tokens=512)
     rows = sorted(tuple(i for i in row.tolist() if i != 0) for batch in batches for row in batch.input_ids)
     assert rows == sorted(tuple(encode(training_document(1, index))[0]) for index in range(48, 64))
     assert all(batch.input_ids.shape[0] == 1 or batch.input_ids.numel() <= 512 for batch in batches)
