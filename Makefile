@@ -10,6 +10,10 @@ TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
 TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tests/parity/test_checkpoint_*.py tests/parity/test_stock_*.py)
 
+# What the page is tested with, beside the JavaScript libraries of tests/web/package.json.
+WEB := .venv-web
+PLAYWRIGHT := playwright==1.65.2
+
 # TensorRT-RTX builds plans without a GPU; the bindings of full TensorRT are looked at only, its libraries left out.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
@@ -104,6 +108,20 @@ bench: $(VENV)/.installed ## this project against its peers, in turns; BENCH="--
 
 include interop/interop.mk
 
+.PHONY: web-test
+web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
+	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
+	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
+
+# Chromium itself is the system's; .ci/run installs it. npm writes no lock: the versions are exact.
+$(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
+	rm -rf $(WEB)
+	mkdir $(WEB)
+	cp tests/web/package.json $(WEB)
+	cd $(WEB) && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --silent
+	$(PIP) --target $(WEB)/site $(PLAYWRIGHT)
+	touch $@
+
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.export.web import SiteRequest, write_site
 from minimind_edge.runtime import Engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from minimind_edge.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(greedy=True)
@@ -88,7 +89,7 @@ def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
     visitor.page.fill("[name=temperature]", "5")
     visitor.page.fill("[name=maxNewTokens]", "4000")
     visitor.begin("Tell me a story about a fox.")
-    visitor.page.wait_for_function("document.querySelector('.answer-text').textContent.length > 20")
+    visitor.page.wait_for_selector(".answer-text:not(:empty)")
     visitor.page.click("#stop")
     tokens = visitor.end()
     assert 0 < len(tokens) < 4000
@@ -105,7 +106,7 @@ def test_the_worker_leaves_the_page_responsive(visit, site):
     visitor.page.fill("[name=topP]", "1")
     visitor.page.fill("[name=maxNewTokens]", "300")
     visitor.begin("Tell me a story about a fox.")
-    visitor.page.wait_for_function("document.querySelector('.answer-text').textContent.length > 0")
+    visitor.page.wait_for_selector(".answer-text:not(:empty)")
     visitor.page.click("#language")
     assert visitor.page.inner_text("#stop") == "停止"
     visitor.page.click("#stop")

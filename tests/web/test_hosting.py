@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from minimind_edge.export.artifact.manifest import file_sha256
 
@@ -120,8 +121,10 @@ def test_a_broken_manifest_is_told(visit, own_site):
         ),
     }
     visitor = visit(own_site)
-    for content, message in cases.items():
+    for second, (content, message) in enumerate(cases.items()):
         manifest.write_text(content)
+        # The server tells versions apart by the second.
+        os.utime(manifest, (2_000_000_000 + second,) * 2)
         visitor.open(wait_for=ERROR)
         assert message in visitor.page.inner_text(ERROR)
 

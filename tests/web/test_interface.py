@@ -27,7 +27,8 @@ CONTRAST = """
     const color = getComputedStyle(element).backgroundColor;
     return color === "rgba(0, 0, 0, 0)" ? background(element.parentElement) : color;
   };
-  return ["h1", "#send", "#notice", ".hint", "dt", "dd", "#language", ".question .text", ".answer-text", ".facts"].map((name) => {
+  const names = ["h1", "#send", "#notice", ".hint", "dt", "dd", "#language", ".question .text", ".answer-text", ".facts"];
+  return names.map((name) => {
     const element = document.querySelector(name);
     const [one, other] = [getComputedStyle(element).color, background(element)].map(luminance);
     return [name, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];
@@ -82,7 +83,7 @@ def test_escape_stops(visit, site):
     visitor.page.fill("[name=topP]", "1")
     visitor.page.fill("[name=maxNewTokens]", "4000")
     visitor.begin("Tell me a story about a fox.")
-    visitor.page.wait_for_function("document.querySelector('.answer-text').textContent.length > 0")
+    visitor.page.wait_for_selector(".answer-text:not(:empty)")
     visitor.page.keyboard.press("Escape")
     assert len(visitor.end()) < 4000
 

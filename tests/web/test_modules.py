@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+
 from minimind_edge.runtime.chat_template import ChatTemplate
 from minimind_edge.runtime.json_object import JsonObject
 from minimind_edge.runtime.sampling import Sampler, SamplingParams, TokenHistory
@@ -82,7 +83,8 @@ def test_drawing_follows_the_distribution_and_the_seed(module_page):
     const { Sampler, checkedParams } = await load("sampling");
     const draw = (seed) => {
       const sampler = new Sampler(checkedParams({ seed }));
-      return Array.from({ length: argument.count }, () => sampler.choose(Float32Array.from(argument.logits), new Set()));
+      const logits = Float32Array.from(argument.logits);
+      return Array.from({ length: argument.count }, () => sampler.choose(logits, new Set()));
     };
     return [draw(7), draw(7), draw(8)];
     """

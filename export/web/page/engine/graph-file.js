@@ -35,7 +35,7 @@ export async function readGraph(graph, onProgress) {
  * @param {(loaded: number, total: number) => void} onProgress
  */
 async function download(file, expected, onProgress) {
-  const response = await openFile(file);
+  const response = await openFile(file, "no-store"); // kept by its digest, not once more by its address
   if (response.body === null) throw new PageError("unreachable", { file });
   const content = new Uint8Array(expected);
   const reader = response.body.getReader();

@@ -9,11 +9,13 @@ export const SITE = new URL("../", import.meta.url);
  * The response for a file; throws a PageError "missing-file" or "unreachable".
  *
  * @param {string} file Path inside the site.
+ * @param {RequestCache} [cache] By default the server is asked whether it has a newer one, so that files of two exports
+ *   never mix.
  */
-export async function openFile(file) {
+export async function openFile(file, cache = "no-cache") {
   let response;
   try {
-    response = await fetch(new URL(file, SITE));
+    response = await fetch(new URL(file, SITE), { cache });
   } catch {
     throw new PageError("unreachable", { file });
   }
