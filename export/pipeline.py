@@ -19,7 +19,7 @@ from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from .bundled import bundled_checkpoint
 from .errors import ParityError
-from .graph.precision import check_precision
+from .graph.precision import INTEGERS, check_precision
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind.config import MiniMindConfig
 
     from .parity import ParityReport
+    from .quantization.quantize import QuantizedModel
 
 Progress = Callable[[str, float], None]
 
@@ -75,7 +76,8 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     tokenizer, notes = _tokenizer(request, source, loaded)
     destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
-        entry, parity = _write_graph(request, loaded.model, stage, max_length, tell)
+        quantized = _quantize(request, loaded.model, tokenizer, tell)
+        entry, parity = _write_graph(request, loaded.model, quantized, stage, max_length=max_length, tell=tell)
         content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
@@ -146,25 +148,40 @@ def _tokenizer(
 
 
 def _write_graph(
-    request: ExportRequest, model: MiniMindForCausalLM, stage: Path, max_length: int, tell: Progress
+    request: ExportRequest,
+    model: MiniMindForCausalLM,
+    quantized: QuantizedModel | None,
+    stage: Path,
+    *,
+    max_length: int,
+    tell: Progress,
 ) -> tuple[dict[str, Any], ParityReport | None]:
-    """Build, write and verify the graph; its entry for the manifest, and the proof.
+    """Build, write and verify the graph, of the model or of its rounded weights; its entry for the manifest, the proof.
 
     Raises:
-        ParityError: The graph does not compute what the model computes.
+        ParityError: The graph does not compute what the model computes, or rounding cost the model too much.
     """
     from .graph import build_graph, save_graph
 
     def building(name: str, share: float) -> None:
         tell(name, LOADED + share * (BUILT - LOADED))
 
-    graph = build_graph(model, request.target, request.precision, max_length, progress=building, cache=request.cache)
+    graph = build_graph(
+        model if quantized is None else quantized.model,
+        request.target,
+        request.precision,
+        max_length,
+        progress=building if quantized is None else None,
+        cache=request.cache,
+        quantized=None if quantized is None else quantized.matrices,
+    )
     tell("writing the graph", BUILT)
     file = graph_file(request.target, request.precision)
     save_graph(graph, stage / file)
     opset = graph.opset_imports[""]
     del graph
-    parity = _verify(request, model, stage / file, tell) if request.verify else None
+    quality = None if quantized is None else _quality(request, model, quantized, stage / file)
+    parity = _verify(request, model, quantized, stage / file, tell) if request.verify else None
     entry = graph_entry(
         stage,
         file,
@@ -174,8 +191,41 @@ def _write_graph(
         max_length=max_length,
         cache=request.cache if request.target == "tensorrt" else None,
         parity=None if parity is None else parity.to_json(),
+        quality=quality,
     )
     return entry, parity
+
+
+def _quantize(
+    request: ExportRequest, model: MiniMindForCausalLM, tokenizer: TokenizerFiles | None, tell: Progress
+) -> QuantizedModel | None:
+    """The model with its weights rounded; None where the precision rounds none, or the target does it by itself."""
+    if request.precision not in INTEGERS or request.target == "tensorrt":
+        return None
+    from .quantization.prompts import calibration_prompts
+    from .quantization.quantize import quantize_model
+
+    def rounding(name: str, share: float) -> None:
+        tell(name, LOADED + share * (BUILT - LOADED))
+
+    prompts = calibration_prompts(tokenizer, model.config.bos_token_id)
+    return quantize_model(model, request.precision, prompts, request.quantization, rounding)
+
+
+def _quality(
+    request: ExportRequest, model: MiniMindForCausalLM, quantized: QuantizedModel, graph: Path
+) -> dict[str, Any]:
+    """What rounding cost, for the manifest.
+
+    Raises:
+        ParityError: Too much, where the export is to be verified.
+    """
+    from .quantization.quality import measure_quality, require_quality
+
+    quality = measure_quality(model, quantized, graph)
+    if request.verify:
+        require_quality(quality, request.precision)
+    return quality
 
 
 def graph_file(target: str, precision: str) -> str:
@@ -183,13 +233,29 @@ def graph_file(target: str, precision: str) -> str:
     return TRANSFORMERS_JS_Q8 if (target, precision) == ("portable", "int8") else GRAPH_FILE[precision]
 
 
-def _verify(request: ExportRequest, model: MiniMindForCausalLM, graph: Path, tell: Progress) -> ParityReport:
+def _verify(
+    request: ExportRequest,
+    model: MiniMindForCausalLM,
+    quantized: QuantizedModel | None,
+    graph: Path,
+    tell: Progress,
+) -> ParityReport:
+    """Compare the graph with the model, or with what rounding made of it: that has narrow bounds too."""
     from .parity import compare
+    from .parity.tolerance import rounded_weights_tolerance
 
     def verifying(name: str, share: float) -> None:
         tell(f"verifying: {name}", WRITTEN + share * (1 - WRITTEN))
 
-    report = compare(model, graph, target=request.target, precision=request.precision, release=True, progress=verifying)
+    report = compare(
+        model if quantized is None else quantized.model,
+        graph,
+        target=request.target,
+        precision=request.precision,
+        tolerance=None if quantized is None else rounded_weights_tolerance(model.config.num_hidden_layers),
+        release=True,
+        progress=verifying,
+    )
     if not report:
         raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
     return report

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .quantization.settings import QuantizationSettings
+
 if TYPE_CHECKING:
     from .parity import ParityReport
 
@@ -26,6 +28,7 @@ class ExportRequest:
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Turn YaRN on or off; None leaves it as the checkpoint's config has it.
         lora: Adapter files to merge, in order.
+        quantization: How weights are rounded, for precisions of integers; target `tensorrt` has its own way.
         verify: Compare the artifact with eager PyTorch before it is put in place.
         force: Replace an artifact that is there.
     """
@@ -41,6 +44,7 @@ class ExportRequest:
     max_length: int | None = None
     yarn: bool | None = None
     lora: tuple[Path, ...] = ()
+    quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
     verify: bool = True
     force: bool = False
 

@@ -40,6 +40,7 @@ def graph_entry(
     max_length: int,
     cache: str | None = None,
     parity: dict[str, Any] | None,
+    quality: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the manifest says of one graph.
 
@@ -52,6 +53,7 @@ def graph_entry(
         max_length: Context length in tokens.
         cache: Of target `tensorrt`: `static` or `growing`; None where the target has no choice.
         parity: The parity report as JSON, None where it was not asked for.
+        quality: What rounding the weights cost, None where they were not.
     """
     weights = [folder / file, folder / f"{file}_data"]
     return {
@@ -64,6 +66,7 @@ def graph_entry(
         "sha256": file_sha256(folder / file),
         "bytes": sum(path.stat().st_size for path in weights if path.is_file()),
         "parity": parity,
+        **({} if quality is None else {"quality": quality}),
     }
 
 

@@ -43,6 +43,7 @@ def compare(
     *,
     target: str,
     precision: str,
+    tolerance: Tolerance | None = None,
     steps: int | None = None,
     thorough: bool = False,
     release: bool = False,
@@ -56,7 +57,8 @@ def compare(
         model: What the graph was made from, in float32 on the CPU.
         graph: The `.onnx` file.
         target: `portable`, `ort` or `tensorrt`.
-        precision: Picks the bounds, see `tolerance_of`.
+        precision: Of the graph.
+        tolerance: The bounds; None for those of the precision, see `tolerance_of`.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: More prompts, more ways to cut them.
         release: Let go of the model's weights once eager's results are there: it is of no use afterwards.
@@ -68,7 +70,7 @@ def compare(
     Raises:
         ExportError: The graph cannot be loaded or is of another kind than said, or there is no way to compare it.
     """
-    tolerance = tolerance_of(precision, model.config.num_hidden_layers)
+    tolerance = tolerance or tolerance_of(precision, model.config.num_hidden_layers)
     if target not in TARGETS:
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
     with _runnable(graph, precision) as runnable:

@@ -28,6 +28,10 @@ INT8_ERROR = 0.01
 INT4_ERROR = 0.09
 """The same by an int4 weight: the largest of 32 weights, 2.2 standard deviations, over 7, and the root of 12 again."""
 
+ACTIVATION_ERROR = 0.005
+"""Standard error of an activation that ONNX Runtime rounds to eight bits: a step is the largest of 32, 2.2 standard
+deviations, over 127, and the root of 12; that of a product has as many terms as it averages, over its size the same."""
+
 LOGIT_SPREAD = 3.0
 """Standard deviation of a token's logits, such as trained models have it."""
 
@@ -187,6 +191,29 @@ def int4_tolerance(num_hidden_layers: int) -> Tolerance:
         greedy=0.25,
         # With four experts, chance leaves 1 choice of 4, or of 6 pairs.
         experts=0.60,
+        within=0.95,
+    )
+
+
+def rounded_weights_tolerance(num_hidden_layers: int) -> Tolerance:
+    """Bounds for a graph of integers against the model of the very weights that they stand for.
+
+    What is left is the rounding of activations, which ONNX Runtime does for products by integers (accuracy level 4):
+    each of the `PRODUCTS_PER_LAYER * L` adds an independent `ACTIVATION_ERROR`, with `SAFETY` over their root: 0.075
+    for 2 layers, 0.15 for 8, 0.29 for 30. A zero point, a scale or half a byte in another's place moves logits by more
+    than their size.
+    """
+    relative = SAFETY * ACTIVATION_ERROR * math.sqrt(PRODUCTS_PER_LAYER * num_hidden_layers)
+    return Tolerance(
+        logits_rel=relative,
+        presents_rel=relative,
+        # Half the variance of the logits' errors: 0.0016 for 2 layers, 0.006 for 8, 0.024 for 30.
+        mean_kl=_weight_error_kl(ACTIVATION_ERROR, num_hidden_layers),
+        # Errors of half of int8's weights: they flip half as many choices.
+        top1=0.84,
+        greedy=0.84,
+        experts=0.92,
+        # As for float16: few tokens amplify rounding.
         within=0.95,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .matrix import QuantizedMatrix
-from .quantize import QuantizedModel, quantize_model
 from .settings import QuantizationSettings
 
-__all__ = ["QuantizationSettings", "QuantizedMatrix", "QuantizedModel", "quantize_model"]
+__all__ = ["QuantizationSettings", "QuantizedMatrix"]

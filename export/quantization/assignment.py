@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
-from torch import nn
-
-from minimind_edge.minimind import MiniMindForCausalLM
+from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM
 
 from .formats import Format
 from .groups import Group, model_groups
@@ -17,43 +16,60 @@ INT4 = Format(bits=4, block=32, symmetric=False)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A group with what its layers are made of.
+class Unit:
+    """Groups that get the same number of bits: one, or that of each routed expert, which one operator reads together.
 
     Attributes:
-        group: The group.
-        size: Numbers in its weights.
-        inputs: Their width.
+        groups: At least one.
+        size: Numbers in their weights.
+        block: The largest block that all weights can have that one operator reads.
     """
 
-    group: Group
+    groups: tuple[Group, ...]
     size: int
-    inputs: int
+    block: int
+
+    def formatted(self, wanted: Format) -> dict[Group, Format]:
+        """The format, with this unit's block, for each group."""
+        return dict.fromkeys(self.groups, replace(wanted, block=min(self.block, wanted.block)))
 
 
-def block_weights(model: MiniMindForCausalLM) -> list[Weights]:
-    """All groups whose weights can be rounded: those whose width some block divides."""
-    found = []
+def rounding_units(model: MiniMindForCausalLM) -> list[Unit]:
+    """All units whose weights can be rounded: those whose width some block divides."""
+    together: dict[tuple[object, ...], list[Group]] = {}
     for group in model_groups(model):
-        layers: list[nn.Linear] = group.layers(model.model.layers[group.layer])
-        inputs = layers[0].in_features
-        if INT8.block_of(inputs) is not None:
-            found.append(Weights(group, sum(layer.weight.numel() for layer in layers), inputs))
-    return found
+        key = (group.layer, group.names, None if group.expert is not None else group.path)
+        together.setdefault(key, []).append(group)
+    blocks = cast("list[MiniMindBlock]", list(model.model.layers))
+    units = []
+    for groups in together.values():
+        layers = [layer for group in groups for layer in group.layers(blocks[group.layer])]
+        widths = {layer.in_features for layer in layers}
+        if groups[0].expert is not None:  # gate, up and down are one operator's
+            widths |= {layer.out_features for layer in layers}
+        found = [INT4.block_of(width) for width in widths]
+        fitting = [block for block in found if block is not None]
+        if len(fitting) == len(found):
+            units.append(Unit(tuple(groups), sum(layer.weight.numel() for layer in layers), min(fitting)))
+    return units
 
 
-def mixed_formats(weights: list[Weights], losses: Mapping[Group, float], int8_share: float) -> dict[Group, Format]:
-    """Eight bits for those groups that bring most for their size, four for all others.
+def mixed_formats(units: list[Unit], losses: Mapping[Group, float], int8_share: float) -> dict[Group, Format]:
+    """Eight bits for those units that bring most for their size, four for all others.
 
     Args:
-        weights: All groups.
-        losses: What four bits cost each, see `estimated_losses`.
+        units: All of them.
+        losses: What four bits cost each group, see `estimated_losses`.
         int8_share: Of all these weights, the share that eight bits may be spent on, 0 to 1.
     """
-    left = int8_share * sum(one.size for one in weights)
-    formats = {one.group: INT4 for one in weights}
-    for one in sorted(weights, key=lambda one: losses[one.group] / one.size, reverse=True):
-        if one.size <= left:
-            formats[one.group] = INT8
-            left -= one.size
+
+    def gain(unit: Unit) -> float:
+        return sum(losses[group] for group in unit.groups) / unit.size
+
+    left = int8_share * sum(unit.size for unit in units)
+    formats: dict[Group, Format] = {}
+    for unit in sorted(units, key=gain, reverse=True):
+        fits = unit.size <= left
+        formats |= unit.formatted(INT8 if fits else INT4)
+        left -= unit.size if fits else 0
     return formats

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import TYPE_CHECKING
+
+from minimind_edge.runtime.chat_template import ChatTemplate
+from minimind_edge.runtime.prompt import PromptBuilder
+from minimind_edge.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ..artifact.tokenizer_files import TokenizerFiles
+
 MESSAGES = (
     "Explain how photosynthesis works.",
     "Write a short story about a fox and a bridge.",
@@ -65,3 +75,26 @@ OPENINGS = (
     "一、",
 )
 """Of texts, which are raw: how a model that is pretrained only goes on."""
+
+
+def calibration_prompts(tokenizer: TokenizerFiles | None, bos_token_id: int | None) -> list[tuple[int, ...]]:
+    """What a model writes its calibration text behind: messages and openings by turns.
+
+    Args:
+        tokenizer: The model's; without one, the text begins with the token that begins every text.
+        bos_token_id: That token; None for 0.
+    """
+    begin = 0 if bos_token_id is None else bos_token_id
+    if tokenizer is None:
+        return [(begin,)]
+    backend = Tokenizer.load(tokenizer.path)
+    template = None
+    if tokenizer.chat_template is not None:
+        template = ChatTemplate({"default": tokenizer.chat_template}, backend.special_tokens)
+    build = PromptBuilder(backend, template, begin).build
+    openings = [build(text, raw=True).token_ids for text in OPENINGS]
+    if template is None:
+        return openings
+    messages = [build(text).token_ids for text in MESSAGES]
+    pairs = itertools.zip_longest(messages, openings)
+    return [prompt for pair in pairs for prompt in pair if prompt is not None]

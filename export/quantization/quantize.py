@@ -12,8 +12,9 @@ import torch
 from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..errors import ExportError
-from .assignment import INT4, INT8, block_weights, mixed_formats
+from .assignment import INT4, INT8, mixed_formats, rounding_units
 from .calibration import written_text
+from .formats import Format
 from .layerwise import round_blocks
 from .matrix import QuantizedMatrix
 from .rounding import nearest
@@ -36,12 +37,14 @@ class QuantizedModel:
     Attributes:
         model: In float32, its weights what the integers stand for: what a graph of them has to compute.
         matrices: The integers, by the names of the parameters; a parameter that is missing stays float.
-        calibration: What the rounding was made for, as JSON; None where nothing was run.
+        held_out: Text that the float model wrote and the rounding did not see, [N, S] int64.
+        calibration: What the rounding was made for, as JSON; empty where it needed nothing.
     """
 
     model: MiniMindForCausalLM
     matrices: dict[str, QuantizedMatrix] = field(repr=False)
-    calibration: dict[str, Any] | None
+    held_out: torch.Tensor = field(repr=False)
+    calibration: dict[str, Any]
 
     @property
     def bits_per_weight(self) -> float:
@@ -77,15 +80,6 @@ def quantize_model(
     """
     check_weights(model)
     tell, settings = progress or (lambda stage, done: None), settings or QuantizationSettings()
-    rounded = copy.deepcopy(model)
-    weights = block_weights(rounded)
-    matrices = _round_tables(rounded)
-    if precision == "int8":
-        formats = {one.group: INT8 for one in weights}
-        for group in formats:
-            for name in group.parameters():
-                _round_nearest(rounded, name, matrices)
-        return QuantizedModel(rounded, matrices, None)
 
     def writing(stage: str, done: float) -> None:
         tell(stage, WRITTEN * done)
@@ -94,15 +88,25 @@ def quantize_model(
         tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
 
     length = min(settings.length, model.config.max_position_embeddings)
-    tokens = written_text(model, prompts, settings.rows, length, writing)
+    rows = settings.held_out_rows + (settings.rows if precision == "int4" else 0)
+    held_out, tokens = written_text(model, prompts, rows, length, writing).tensor_split([settings.held_out_rows])
+    rounded = copy.deepcopy(model)
+    units, matrices = rounding_units(rounded), _round_tables(rounded)
+    if precision == "int8":
+        for unit in units:
+            for group, chosen in unit.formatted(INT8).items():
+                for name in group.parameters():
+                    _round_nearest(rounded, name, chosen, matrices)
+        return QuantizedModel(rounded, matrices, held_out, {})
     tell("measuring what matters", WRITTEN)
-    losses = estimated_losses(model, [one.group for one in weights], INT4, tokens[: settings.measured_rows])
-    formats = mixed_formats(weights, losses, settings.int8_share)
+    groups = [group for unit in units for group in unit.groups]
+    losses = estimated_losses(model, groups, INT4, tokens[: settings.measured_rows])
+    formats = mixed_formats(units, losses, settings.int8_share)
     with torch.no_grad():
         embedded = model.model.embed_tokens(tokens)
     matrices |= round_blocks(rounded, formats, tokens, embedded, rounding)
-    facts = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
-    return QuantizedModel(rounded, matrices, facts)
+    calibration = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
+    return QuantizedModel(rounded, matrices, held_out, calibration)
 
 
 def check_weights(model: MiniMindForCausalLM) -> None:
@@ -127,12 +131,12 @@ def _round_tables(model: MiniMindForCausalLM) -> dict[str, QuantizedMatrix]:
     names = dict(model.named_parameters())
     for name in TABLES:
         if name in names and INT8.block_of(names[name].shape[1]) is not None:
-            _round_nearest(model, name, matrices)
+            _round_nearest(model, name, INT8, matrices)
     return matrices
 
 
 @torch.no_grad()
-def _round_nearest(model: MiniMindForCausalLM, name: str, matrices: dict[str, QuantizedMatrix]) -> None:
+def _round_nearest(model: MiniMindForCausalLM, name: str, wanted: Format, matrices: dict[str, QuantizedMatrix]) -> None:
     weight = model.get_parameter(name)
-    matrices[name] = nearest(weight, INT8)
+    matrices[name] = nearest(weight, wanted)
     weight.copy_(torch.from_numpy(matrices[name].dequantized()))

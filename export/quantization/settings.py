@@ -14,9 +14,11 @@ class QuantizationSettings:
         rows: Texts that the model writes to calibrate on.
         length: Tokens of each text.
         measured_rows: Texts of them that the estimate of what matters runs through, forwards and backwards.
+        held_out_rows: Texts besides, which tell what the rounding costs.
     """
 
     int8_share: float = 0.2
     rows: int = 64
     length: int = 256
     measured_rows: int = 12
+    held_out_rows: int = 8

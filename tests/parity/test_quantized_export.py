@@ -1,0 +1,110 @@
+"""Exports of int8 and int4: the graph computes what the integers say, and the manifest says what they cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minimind_edge.export import ExportRequest, ParityError, export_onnx, verify_artifact
+from minimind_edge.export.errors import ExportError
+from minimind_edge.export.quantization import QuantizationSettings
+from minimind_edge.export.quantization.quantize import quantize_model
+from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+
+SETTINGS = QuantizationSettings(rows=4, length=24, measured_rows=2, held_out_rows=2)
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 120,
+    "intermediate_size": 96,
+    "max_position_embeddings": 4096,
+}
+MIXTURE = {"use_moe": True, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
+
+CONFIGS = {
+    "minimind2": MiniMindConfig(**SMALL),
+    "minimind2 moe": MiniMindConfig(**SMALL, **MIXTURE),
+    "minimind3": MiniMindConfig.minimind3(**SMALL, head_dim=16),
+    "minimind3 moe": MiniMindConfig.minimind3(**SMALL, head_dim=16, use_moe=True),
+}
+
+
+def save(config: MiniMindConfig, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = MiniMindForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("target", ["ort", "portable"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, precision: str, tmp_path: Path) -> None:
+    checkpoint = save(CONFIGS[name], tmp_path / "checkpoint")
+    request = ExportRequest(
+        checkpoint, tmp_path / "artifact", target=target, precision=precision, max_length=256, quantization=SETTINGS
+    )
+    result = export_onnx(request)
+    assert result.parity
+    (graph,) = result.manifest["graphs"]
+    assert graph["quality"]["mean_kl"] < 0.01
+    assert graph["quality"]["tokens"] == 2 * 23
+    assert 4 < graph["quality"]["bits_per_weight"] < 10 if precision == "int8" else 9
+    assert graph["bytes"] < 0.8 * 4 * result.manifest["architecture"]["parameters"]["total"]
+    assert verify_artifact(tmp_path / "artifact", checkpoint)
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    checkpoint = save(CONFIGS["minimind2 moe"], tmp_path / "checkpoint")
+    graphs = []
+    for attempt in ("first", "second"):
+        request = ExportRequest(
+            checkpoint, tmp_path / attempt, precision="int4", max_length=256, quantization=SETTINGS, verify=False
+        )
+        graphs.append(export_onnx(request).graph.read_bytes())
+    assert graphs[0] == graphs[1]
+
+
+def test_a_graph_of_other_integers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minimind_edge.export.graph import block_weights
+
+    checkpoint = save(CONFIGS["minimind2"], tmp_path / "checkpoint")
+    # the two halves of a byte in the other's place
+    monkeypatch.setattr(block_weights, "packed_integers", lambda matrix: _swapped(matrix.integers, matrix.bits))
+    with pytest.raises(ParityError):
+        export_onnx(
+            ExportRequest(checkpoint, tmp_path / "artifact", precision="int4", max_length=256, quantization=SETTINGS)
+        )
+    assert not (tmp_path / "artifact").exists()
+
+
+def _swapped(integers: Any, bits: int) -> Any:
+    return integers if bits == 8 else integers[:, 1::2] | integers[:, ::2] << 4
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e6])
+def test_a_weight_that_no_integer_stands_for_is_named(value: float) -> None:
+    model = MiniMindForCausalLM(CONFIGS["minimind2"]).eval()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
+    with pytest.raises(ExportError, match=r"model\.layers\.1\.mlp\.up_proj\.weight"):
+        quantize_model(model, "int8", [[1]], SETTINGS)
+
+
+def test_the_float_model_stays_as_it_is() -> None:
+    model = MiniMindForCausalLM(CONFIGS["minimind3 moe"]).eval()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    quantized = quantize_model(model, "int4", [[1]], SETTINGS)
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert all(weight.requires_grad for weight in model.parameters())
+    for name, matrix in quantized.matrices.items():
+        assert torch.equal(torch.from_numpy(matrix.dequantized()), quantized.model.get_parameter(name).detach())
+    floats = {name for name, _ in model.named_parameters()} - quantized.matrices.keys()
+    assert floats
+    assert all("norm" in name or name.endswith("mlp.gate.weight") for name in floats)
