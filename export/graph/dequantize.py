@@ -72,7 +72,7 @@ class DequantizingWriter(GraphWriter):
             f"{name}.scales", lambda: torch.from_numpy(turned(matrix.scales)), turned(matrix.scales).shape, self.dtype
         )
         if matrix.zero_points is None:
-            centred = matrix.integers.astype(np.int8) - np.int8(matrix.middle)
+            centred = (matrix.integers.astype(np.int16) - matrix.middle).astype(np.int8)  # 128 is no int8
             return [self._integers(f"{name}.integers", turned(centred), SIGNED[matrix.bits]), scales]
         return [
             self._integers(f"{name}.integers", turned(matrix.integers), UNSIGNED[matrix.bits]),
