@@ -26,6 +26,7 @@ def _has_environment() -> None:
         ("minimind2", "ort", "llama"),
         ("minimind3", "portable", "qwen3"),
         ("minimind3-moe", "portable", "qwen3_moe"),
+        ("minimind3-moe", "ort", "qwen3_moe"),
     ],
 )
 def test_greedy_tokens_are_equal(artifact: Any, expected: Any, kind: str, target: str, model_type: str) -> None:
