@@ -51,6 +51,12 @@ class BlockWriter(GraphWriter):
             return self.op("Concat", *(self.product(x, weight) for weight in weights), axis=-1)
         return self._block_product(x, self.stored_name(*weights), found, result)
 
+    def gains_by_packing(self, *weights: torch.Tensor) -> bool:
+        """See `GraphWriter.gains_by_packing`; one product rounds the activations once."""
+        matrices = [self.matrix(weight) for weight in weights]
+        found = [matrix for matrix in matrices if matrix is not None]
+        return len(found) == len(weights) and are_alike(found)
+
     def product_with_rows(self, x: ir.Value, table: torch.Tensor, *, result: Result = PLAIN) -> ir.Value:
         """See `GraphWriter.product_with_rows`."""
         matrix = self.matrix(table)

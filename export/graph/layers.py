@@ -58,15 +58,24 @@ def projections(writer: GraphWriter, attention: Attention, x: ir.Value) -> tuple
 
 def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activation: str) -> ir.Value:
     """`down(act(gate(x)) * up(x))`, [..., H]."""
-    with writer.scope("gate_proj"):
-        gate = linear(writer, x, layer.gate_proj)
+    gate, up = _gate_and_up(writer, x, layer)
     with writer.scope("act_fn"):
         gate = ACTIVATIONS[activation](writer, gate)
-    with writer.scope("up_proj"):
-        up = linear(writer, x, layer.up_proj)
     gated = writer.op("Mul", gate, up)
     with writer.scope("down_proj"):
         return linear(writer, gated, layer.down_proj)
+
+
+def _gate_and_up(writer: GraphWriter, x: ir.Value, layer: FeedForward) -> tuple[ir.Value, ...]:
+    """The two halves of one product where that is faster, else two products."""
+    weights = layer.gate_proj.weight, layer.up_proj.weight
+    if writer.gains_by_packing(*weights):
+        with writer.scope("gate_up_proj"):
+            return writer.ops("Split", writer.product(x, *weights), results=[Result()] * 2, axis=-1, num_outputs=2)
+    with writer.scope("gate_proj"):
+        gate = linear(writer, x, layer.gate_proj)
+    with writer.scope("up_proj"):
+        return gate, linear(writer, x, layer.up_proj)
 
 
 def router_logits(writer: GraphWriter, gate: MoEGate, x: ir.Value) -> ir.Value:

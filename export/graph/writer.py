@@ -129,6 +129,10 @@ class GraphWriter:
         weight = self.packed(weights) if len(weights) > 1 else self.weight(*weights, transposed=True)
         return self._multiplied(x, weight, result)
 
+    def gains_by_packing(self, *weights: torch.Tensor) -> bool:
+        """Whether one product by weights, and a `Split` behind it, is faster than a product by each; floats are not."""
+        return False
+
     def product_with_rows(self, x: ir.Value, table: torch.Tensor, *, result: Result = PLAIN) -> ir.Value:
         """`x` [..., in] times a table [out, in] that `rows` reads too, and that is stored once; [..., out]."""
         return self._multiplied(x, self.op("Transpose", self.weight(table), perm=[1, 0]), result)
