@@ -53,6 +53,12 @@ def onnx(
     lora: Annotated[
         list[Path] | None, typer.Option(help="A LoRA adapter to merge; repeatable.", show_default=False)
     ] = None,
+    int8_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Of int4 on a CPU: share of the weights that keep 8 bits, where it matters."
+        ),
+    ] = 0.2,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -64,10 +70,12 @@ def onnx(
       minimind-export onnx
       minimind-export onnx --moe
       minimind-export onnx out/full_sft_512.pth -o my-model
+      minimind-export onnx MiniMind2/ --precision int4
       minimind-export onnx MiniMind2/ --target portable --precision fp16
       minimind-export onnx MiniMind2/ --target tensorrt --precision int8
     """
     from minimind_edge.export.pipeline import export_onnx
+    from minimind_edge.export.quantization import QuantizationSettings
     from minimind_edge.export.request import ExportRequest
 
     request = ExportRequest(
@@ -82,6 +90,7 @@ def onnx(
         max_length=max_length,
         yarn=yarn,
         lora=tuple(lora or ()),
+        quantization=QuantizationSettings(int8_share=int8_share),
         verify=not no_verify,
         force=force,
     )

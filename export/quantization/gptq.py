@@ -57,4 +57,5 @@ def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     wide = hessian.double()
     wide.diagonal().add_(damping * wide.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(wide))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True).float()
+    return factor

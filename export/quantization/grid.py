@@ -51,7 +51,8 @@ class Grid:
     def values(self, integers: torch.Tensor) -> torch.Tensor:
         """What integers [out, in] stand for."""
         blocks = integers.unflatten(1, (-1, self.block))
-        return ((blocks - self.zeros[..., None]) * self.scales[..., None]).flatten(1)
+        values: torch.Tensor = (blocks - self.zeros[..., None]) * self.scales[..., None]
+        return values.flatten(1)
 
     def matrix(self, integers: torch.Tensor) -> QuantizedMatrix:
         """The weight as graphs store it."""

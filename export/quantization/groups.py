@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -56,7 +56,8 @@ def block_groups(block: MiniMindBlock, layer: int) -> list[Group]:
 
 def model_groups(model: MiniMindForCausalLM) -> list[Group]:
     """The groups of all blocks."""
-    return [group for layer, block in enumerate(model.model.layers) for group in block_groups(block, layer)]
+    blocks = cast("Iterable[MiniMindBlock]", model.model.layers)
+    return [group for layer, block in enumerate(blocks) for group in block_groups(block, layer)]
 
 
 def _feed_forward_groups(block: MiniMindBlock, layer: int) -> Iterator[Group]:

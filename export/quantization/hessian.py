@@ -54,4 +54,5 @@ def moved_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch
     damped = hessian.double()
     damped.diagonal().add_(PULL * damped.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
     change = (weight @ (correlation - hessian)).double()
-    return weight + torch.linalg.solve(damped, change.T).T.float()
+    moved: torch.Tensor = weight + torch.linalg.solve(damped, change.T).T.float()
+    return moved

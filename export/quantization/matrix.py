@@ -55,4 +55,5 @@ class QuantizedMatrix:
         zeros: Integers | int = self.middle if self.zero_points is None else self.zero_points[..., None]
         blocks = self.integers.reshape(*self.scales.shape, self.block)
         centred = blocks.astype(np.float32) - np.float32(zeros)
-        return (centred * self.scales[..., None]).reshape(self.integers.shape)
+        values: Floats = centred * self.scales[..., None]
+        return values.reshape(self.integers.shape)

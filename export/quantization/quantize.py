@@ -52,7 +52,7 @@ class QuantizedModel:
         parameters = dict(self.model.named_parameters())
         stored = sum(matrix.nbytes for matrix in self.matrices.values())
         stored += sum(4 * weight.numel() for name, weight in parameters.items() if name not in self.matrices)
-        return 8 * stored / sum(weight.numel() for weight in parameters.values())
+        return 8 * stored / float(sum(weight.numel() for weight in parameters.values()))
 
 
 def quantize_model(

@@ -83,7 +83,7 @@ def _backward(model: MiniMindForCausalLM, rows: torch.Tensor, generator: torch.G
     finally:
         hook.remove()
     drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)
-    logits.log_softmax(-1).gather(1, drawn).sum().backward()  # type: ignore[no-untyped-call]
+    logits.log_softmax(-1).gather(1, drawn).sum().backward()
 
 
 def _given(value: torch.Tensor) -> Callable[..., torch.Tensor]:

@@ -55,7 +55,8 @@ def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, preci
     (graph,) = result.manifest["graphs"]
     assert graph["quality"]["mean_kl"] < 0.01
     assert graph["quality"]["tokens"] == 2 * 23
-    assert 4 < graph["quality"]["bits_per_weight"] < 10 if precision == "int8" else 9
+    # random weights of a model this small: norms and routers stay float, and the tables have eight bits
+    assert 4.5 < graph["quality"]["bits_per_weight"] < (9 if precision == "int8" else 7)
     assert graph["bytes"] < 0.8 * 4 * result.manifest["architecture"]["parameters"]["total"]
     assert verify_artifact(tmp_path / "artifact", checkpoint)
 

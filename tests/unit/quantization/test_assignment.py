@@ -15,7 +15,7 @@ from minimind_edge.export.quantization.sensitivity import estimated_losses
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 FIRST, SECOND, THIRD = (Group(layer, "mlp", ("down_proj",)) for layer in range(3))
-UNITS = [Unit((FIRST,), 100, 32), Unit((SECOND,), 100, 32), Unit((THIRD,), 50, 16)]
+UNITS = [Unit((FIRST,), 100, 128), Unit((SECOND,), 100, 128), Unit((THIRD,), 50, 16)]
 
 
 def small_model(**fields: object) -> MiniMindForCausalLM:
@@ -57,7 +57,7 @@ def test_what_one_operator_reads_gets_one_format() -> None:
     assert sum(unit.size for unit in units) == sum(
         weight.numel() for name, weight in model.named_parameters() if name.endswith("proj.weight")
     )
-    assert {unit.block for unit in units} == {32}
+    assert {unit.block for unit in units} == {32, 64}
 
 
 def test_a_width_that_no_block_divides_stays_float() -> None:
