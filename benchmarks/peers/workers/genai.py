@@ -32,7 +32,9 @@ def convert(source: Path, folder: Path, build: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source), "-o", str(folder)]
         command += ["-p", precision, "-e", "cpu", "-c", cache, "--extra_options", *FASTEST, *options]
-        subprocess.run(command, check=True)
+        status = subprocess.run(command, check=False).returncode
+    if status:
+        raise SystemExit(status)  # without a traceback: the builder's own last line tells why
 
 
 class Genai:
