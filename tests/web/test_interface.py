@@ -27,8 +27,9 @@ CONTRAST = """
     const color = getComputedStyle(element).backgroundColor;
     return color === "rgba(0, 0, 0, 0)" ? background(element.parentElement) : color;
   };
-  const names = ["h1", "#send", "#notice", ".hint", "dt", "dd", "#language", ".question .text", ".answer-text", ".facts"];
-  return names.map((name) => {
+  const inPanel = [".hint", "dt", "dd"];
+  const inChat = [".question .text", ".answer-text", ".facts"];
+  return ["h1", "#send", "#notice", "#language", ...inPanel, ...inChat].map((name) => {
     const element = document.querySelector(name);
     const [one, other] = [getComputedStyle(element).color, background(element)].map(luminance);
     return [name, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];

@@ -1,0 +1,169 @@
+"""The site's folder and where its libraries come from, with libraries of a few bytes and no npm."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import stat
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minimind_edge.export.pipeline import export_onnx
+from minimind_edge.export.request import ExportRequest
+from minimind_edge.export.web import SiteRequest, write_site
+from minimind_edge.export.web.libraries import LIBRARIES
+from minimind_edge.export.web.library_source import check_integrity, find_libraries, unpack
+from minimind_edge.export.web.site import PAGE
+from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
+
+
+@pytest.fixture
+def node_modules(tmp_path) -> Path:
+    """Every library in its version, each file one line."""
+    folder = tmp_path / "node_modules"
+    for library in LIBRARIES:
+        home = folder / library.name
+        for file in library.files:
+            (home / file).parent.mkdir(parents=True, exist_ok=True)
+            (home / file).write_text(f"// {library.name}\n")
+        (home / "package.json").write_text(json.dumps({"name": library.name, "version": library.version}))
+    return folder
+
+
+@pytest.fixture
+def no_npm(tmp_path, monkeypatch) -> None:
+    """Nothing here, nothing kept, and no npm."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory) -> Path:
+    """The bundled model for target portable, exported once."""
+    folder = tmp_path_factory.mktemp("artifact") / "model"
+    return export_onnx(ExportRequest(output=folder, target="portable", verify=False)).folder
+
+
+def site_request(output, node_modules, **options) -> SiteRequest:
+    return SiteRequest(ExportRequest(output=output, target="portable", verify=False, **options), node_modules)
+
+
+def test_a_site_holds_the_page_the_libraries_and_an_artifact(tmp_path, node_modules, artifact):
+    result = write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact))
+    names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.is_file()}
+    page = {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*") if path.is_file()}
+    assert page <= names
+    assert {"vendor/jinja.mjs", "vendor/tokenizers.mjs", "vendor/NOTICE", "model/tokenizer.json"} <= names
+    assert "vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm" in names
+    assert result.size == sum((result.folder / name).stat().st_size for name in names)
+    webgpu = sum((result.folder / name).stat().st_size for name in names if ".jspi." in name)
+    assert 0 < result.download <= result.size - webgpu
+    assert result.manifest["graphs"][0]["target"] == "portable"
+
+
+def test_the_page_names_no_address_but_its_own():
+    for path in PAGE.rglob("*.*"):
+        text = path.read_text()
+        strangers = [word for word in ("https://", "http://", "//cdn") if word in text.replace("http://www.w3.org", "")]
+        assert strangers == [], path.name
+
+
+def test_an_artifact_of_another_target_is_refused(tmp_path, node_modules, artifact):
+    other = Path(shutil.copytree(artifact, tmp_path / "other"))
+    content = json.loads((other / "manifest.json").read_text())
+    content["graphs"][0]["target"] = "ort"
+    (other / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="no artifact of target portable"):
+        write_site(site_request(tmp_path / "site", node_modules, checkpoint=other))
+    assert not (tmp_path / "site").exists()
+
+
+def test_an_artifact_without_a_tokenizer_is_refused(tmp_path, node_modules, artifact):
+    other = Path(shutil.copytree(artifact, tmp_path / "other"))
+    (other / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactError, match="no tokenizer"):
+        write_site(site_request(tmp_path / "site", node_modules, checkpoint=other))
+
+
+def test_only_a_site_is_replaced_and_only_by_force(tmp_path, node_modules, artifact):
+    write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact))
+    with pytest.raises(UsageError, match="--force"):
+        write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact))
+    write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact, force=True))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(UsageError, match="no site of this tool"):
+        write_site(site_request(tmp_path / "mine", node_modules, checkpoint=artifact, force=True))
+
+
+def test_without_a_library_and_npm_the_command_to_run_is_told(no_npm):
+    with pytest.raises(MissingError, match=r"npm install onnxruntime-web@[\d.]+ ") as caught:
+        find_libraries(None, lambda stage: None)
+    assert caught.value.exit_code == 4
+
+
+def test_another_version_is_told(node_modules):
+    (node_modules / "onnxruntime-web" / "package.json").write_text('{"version": "1.20.0"}')
+    with pytest.raises(MissingError, match=r"has version 1\.20\.0: expected"):
+        find_libraries(node_modules, lambda stage: None)
+
+
+def test_node_modules_of_the_current_folder_is_found(node_modules, no_npm):
+    found = find_libraries(None, lambda stage: None)
+    assert set(found) == set(LIBRARIES)
+
+
+def packed(library, folder, leave_out=None) -> Path:
+    """An archive as npm packs it."""
+    archive = folder / "library.tgz"
+    with tarfile.open(archive, "w:gz") as content:
+        for file in (*library.files, "package.json", "../../escape"):
+            if file == leave_out:
+                continue
+            data = json.dumps({"version": library.version}).encode()
+            member = tarfile.TarInfo(f"package/{file}")
+            member.size = len(data)
+            content.addfile(member, io.BytesIO(data))
+    return archive
+
+
+def test_what_npm_brings_is_checked_and_only_what_is_needed_is_taken(tmp_path):
+    library = LIBRARIES[1]
+    archive = packed(library, tmp_path)
+    with pytest.raises(ArtifactError, match="another"):
+        check_integrity(archive, library)
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    check_integrity(archive, replace(library, integrity=f"sha512-{digest}"))
+    unpack(archive, library, tmp_path / "kept")
+    assert {path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")} == {
+        "package.json",
+        *map(str, library.files),
+    }
+    assert not (tmp_path.parent / "escape").exists()
+
+
+def test_an_archive_without_a_needed_file_is_told(tmp_path):
+    library = LIBRARIES[2]
+    with pytest.raises(ArtifactError, match="has no dist"):
+        unpack(packed(library, tmp_path, leave_out=next(iter(library.files))), library, tmp_path / "kept")
+
+
+def test_npm_that_fails_is_quoted_in_one_line(no_npm, tmp_path):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho 'no\nsuch network' >&2\nexit 1\n")
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    with pytest.raises(MissingError, match="could not bring onnxruntime-web") as caught:
+        find_libraries(None, lambda stage: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_tests_take_the_versions_of_the_page():
+    asked = json.loads((Path(__file__).parents[1] / "web" / "package.json").read_text())["dependencies"]
+    assert {library.name: library.version for library in LIBRARIES}.items() <= asked.items()
