@@ -50,9 +50,10 @@ class QuantizedModel:
     def bits_per_weight(self) -> float:
         """Bits on disk over parameters: scales and zero points count, and so do the weights that stay float32."""
         parameters = dict(self.model.named_parameters())
-        stored = sum(matrix.nbytes for matrix in self.matrices.values())
+        stored: float = sum(matrix.nbytes for matrix in self.matrices.values())
         stored += sum(4 * weight.numel() for name, weight in parameters.items() if name not in self.matrices)
-        return 8 * stored / float(sum(weight.numel() for weight in parameters.values()))
+        count: int = sum(weight.numel() for weight in parameters.values())
+        return 8 * stored / count
 
 
 def quantize_model(
