@@ -26,8 +26,8 @@ TARGETS = ("portable", "ort")
 DEFAULT_MAX_LENGTH = 32768
 """Slots of a graph that does not tell its own limit."""
 
-PREFILL_CHUNK = 512
-"""Most prompt tokens of one run."""
+PREFILL_CHUNK = 256
+"""Most prompt tokens of one run: chunks of 64 to 256 stay in the cores' caches, and are faster than longer ones."""
 
 PREFILL_LOGITS_BYTES = 64 << 20
 """Most memory for the logits of one run, where a graph gives those of all tokens: shortens the chunks of a large batch
