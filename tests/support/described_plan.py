@@ -58,4 +58,6 @@ def expert_outputs(graph: onnx.GraphProto) -> list[TensorInfo]:
     """The experts chosen, as a plan of a mixture of experts tells them."""
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     routers = [node for node in graph.node if node.op_type == "TopK"]
-    return [TensorInfo(node.output[1], "output", "int64", (-1, -1, constants[node.input[1]].item())) for node in routers]
+    return [
+        TensorInfo(node.output[1], "output", "int64", (-1, -1, constants[node.input[1]].item())) for node in routers
+    ]
