@@ -64,6 +64,17 @@ def test_text_goes_to_stdout_and_stats_to_stderr(command, artifact, eager, optio
     assert "24 new (length)" in result.stderr
 
 
+def test_speculation_is_told_and_changes_nothing(command, artifact):
+    repeated = "1,2,3,4,5,6,7,8," * 8 + "1,2,3"
+    options = ("--engine", artifact, "--ids", repeated, "-n", 100, "--temperature", 0.5, "--seed", 3, "--json")
+    plain, ahead = (
+        json.loads(command("minimind-run", *options, flag).stdout) for flag in ("--no-speculate", "--speculate")
+    )
+    assert plain["token_ids"] == ahead["token_ids"]
+    assert (plain["drafted_tokens"], plain["accepted_tokens"]) == (0, 0)
+    assert ahead["accepted_tokens"] <= ahead["drafted_tokens"]
+
+
 def test_ids_are_taken_as_they_are(command, artifact, eager):
     prompt_ids, ids, _ = eager(PROMPT, 16)
     options = ("--greedy", "--json", "-n", 16, "--ids", ",".join(map(str, prompt_ids)))
