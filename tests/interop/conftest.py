@@ -27,6 +27,7 @@ EOS = 2
 VOCABULARY = 2048
 DEMOS = {"minimind2": False, "minimind2-moe": True}
 RANDOM = {
+    "minimind2-moe-tiny": ("moe", {}),
     "minimind3": ("minimind3", {"head_dim": 16}),
     "minimind3-wide-heads": ("minimind3", {"head_dim": 32}),
     "minimind3-moe": ("minimind3-moe", {}),

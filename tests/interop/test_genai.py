@@ -18,7 +18,7 @@ FLOATS = [
 ]
 INTEGERS = [
     (kind, target, precision)
-    for kind in ("minimind2", "minimind2-moe")
+    for kind in ("minimind2", "minimind2-moe-tiny", "minimind3-moe")
     for target in ("portable", "ort")
     for precision in ("int8", "int4")
 ]

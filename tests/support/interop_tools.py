@@ -40,7 +40,7 @@ def run(tool: str, command: list[str], cwd: Path | None = None) -> subprocess.Co
     return subprocess.run(
         command,
         cwd=cwd or environment(tool),
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "PYTHONPATH": ""},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
         capture_output=True,
         encoding="utf-8",
         timeout=300,
