@@ -18,10 +18,15 @@ FLOATS = [
 ]
 INTEGERS = [
     (kind, target, precision)
-    for kind in ("minimind2", "minimind2-moe-tiny", "minimind3-moe")
-    for target in ("portable", "ort")
+    for kind, target in (
+        ("minimind2", "portable"),
+        ("minimind2", "ort"),
+        ("minimind2-moe-tiny", "ort"),
+        ("minimind3-moe", "ort"),
+    )
     for precision in ("int8", "int4")
 ]
+"""Of a random model's portable graph, ONNX Runtime's fusions differ by more than the tokens' margins."""
 
 
 @pytest.fixture(autouse=True)
