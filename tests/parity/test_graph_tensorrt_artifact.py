@@ -70,8 +70,8 @@ def test_integers_answer_too(artifact: Path) -> None:
     assert len(answer(artifact, "int4")) == 12
 
 
-def test_integers_are_for_tensorrt(tmp_path: Path) -> None:
-    request = ExportRequest(output=tmp_path / "no", target="portable", precision="int4")
-    with pytest.raises(UsageError, match="target portable comes in fp32 and fp16, not in int4"):
+def test_bfloat16_is_for_tensorrt(tmp_path: Path) -> None:
+    request = ExportRequest(output=tmp_path / "no", target="portable", precision="bf16")
+    with pytest.raises(UsageError, match="target portable comes in .*, not in bf16; choose --target tensorrt"):
         export_onnx(request)
     assert not (tmp_path / "no").exists()
