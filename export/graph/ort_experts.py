@@ -12,7 +12,7 @@ import torch
 
 from ..errors import ExportError
 from ..quantization import QuantizedMatrix
-from .block_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points, are_alike
+from .block_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points
 from .dialect import INT64, topk_indices_name
 from .layers import experts_of, router_logits
 from .writer import MICROSOFT, GraphWriter, Result
@@ -92,10 +92,9 @@ def _block_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward
     if not gate_up and not down:
         return None
     is_whole = len(gate_up) == len(first) and len(down) == len(second)
-    if not is_whole or not are_alike(gate_up) or not are_alike(down) or gate_up[0].block != down[0].block:
-        raise ExportError(
-            f"{name} must have one block size, and each of their layers one number of bits, in all experts"
-        )
+    formats = {(matrix.bits, matrix.block) for matrix in (*gate_up, *down)}
+    if not is_whole or len(formats) > 1:
+        raise ExportError(f"{name} must have one block size and one number of bits, in all layers of all experts")
     count, (hidden, width) = len(experts), experts[0].down_proj.weight.shape
     w1, s1, z1 = writer.block_tensors(
         f"{name}.gate+up_proj.weight",

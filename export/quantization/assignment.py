@@ -18,7 +18,7 @@ INT4 = Format(bits=4, block=128, symmetric=False)
 
 @dataclass(frozen=True)
 class Unit:
-    """Groups that get the same number of bits: one, or that of each routed expert, which one operator reads together.
+    """Groups that get the same number of bits: one, or all of a block's routed experts, which one operator reads.
 
     Attributes:
         groups: At least one.
@@ -39,15 +39,13 @@ def rounding_units(model: MiniMindForCausalLM) -> list[Unit]:
     """All units whose weights can be rounded: those whose width some block divides."""
     together: dict[tuple[object, ...], list[Group]] = {}
     for group in model_groups(model):
-        key = (group.layer, group.names, None if group.expert is not None else group.path)
+        key = (group.layer, "experts") if group.expert is not None else (group.layer, group.path, group.names)
         together.setdefault(key, []).append(group)
     blocks = cast("list[MiniMindBlock]", list(model.model.layers))
     units = []
     for groups in together.values():
         layers = [layer for group in groups for layer in group.layers(blocks[group.layer])]
         widths = {layer.in_features for layer in layers}
-        if groups[0].expert is not None:  # gate, up and down are one operator's
-            widths |= {layer.out_features for layer in layers}
         found = [INT4.block_of(width) for width in widths]
         fitting = [block for block in found if block is not None]
         if len(fitting) == len(found):

@@ -72,6 +72,6 @@ def test_integers_answer_too(artifact: Path) -> None:
 
 def test_bfloat16_is_for_tensorrt(tmp_path: Path) -> None:
     request = ExportRequest(output=tmp_path / "no", target="portable", precision="bf16")
-    with pytest.raises(UsageError, match="target portable comes in .*, not in bf16; choose --target tensorrt"):
+    with pytest.raises(UsageError, match=r"target portable comes in .*, not in bf16; choose --target tensorrt"):
         export_onnx(request)
     assert not (tmp_path / "no").exists()

@@ -52,8 +52,8 @@ def test_none_and_all(share: float, bits: set[int]) -> None:
 def test_what_one_operator_reads_gets_one_format() -> None:
     model = small_model(use_moe=True, n_routed_experts=3, n_shared_experts=1)
     units = rounding_units(model)
-    # q, k, v and o; gate and up, and down, of all experts together and of the shared one
-    assert [len(unit.groups) for unit in units] == [1, 1, 3, 3, 1, 1] * 2
+    # q, k, v and o; all layers of all experts together; gate and up, and down, of the shared one
+    assert [len(unit.groups) for unit in units] == [1, 1, 6, 1, 1] * 2
     assert sum(unit.size for unit in units) == sum(
         weight.numel() for name, weight in model.named_parameters() if name.endswith("proj.weight")
     )
