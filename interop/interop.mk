@@ -18,7 +18,7 @@ interop-latest: $(VENV)/.installed has-node ## the same with the newest versions
 
 .PHONY: has-node
 has-node:
-	@node --eval 'process.exit(process.versions.node.split(".")[0] < 18)' || { echo "Node.js 18 or newer is needed, with npm" >&2; exit 1; }
+	@node --eval 'process.exit(Number(process.versions.node.split(".")[0] < 18))' || { echo "Node.js 18 or newer is needed, with npm" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "npm is needed: it comes with Node.js" >&2; exit 1; }
 
 # requirements.txt is complete and exact. torch is the CPU's where pip is set up to find that one.
