@@ -80,16 +80,20 @@ def test_a_seed_gives_the_same_answer_again(visit, site, seed):
     assert answers[0] == answers[1] != answers[2]
 
 
-def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
-    visitor = visit(site)
-    visitor.open()
-    # At this temperature nearly every token is as likely as any other: the answer does not end by itself.
+def begin_an_answer_without_end(visitor):
+    """At this temperature nearly every token is as likely as any other: the answer does not end by itself."""
     visitor.page.fill("[name=topK]", "0")
     visitor.page.fill("[name=topP]", "1")
     visitor.page.fill("[name=temperature]", "5")
     visitor.page.fill("[name=maxNewTokens]", "4000")
     visitor.begin("Tell me a story about a fox.")
     visitor.page.wait_for_selector(".answer-text:not(:empty)")
+
+
+def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
+    visitor = visit(site)
+    visitor.open()
+    begin_an_answer_without_end(visitor)
     visitor.page.click("#stop")
     tokens = visitor.end()
     assert 0 < len(tokens) < 4000
@@ -102,11 +106,7 @@ def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
 def test_the_worker_leaves_the_page_responsive(visit, site):
     visitor = visit(site)
     visitor.open()
-    visitor.page.fill("[name=temperature]", "5")
-    visitor.page.fill("[name=topP]", "1")
-    visitor.page.fill("[name=maxNewTokens]", "300")
-    visitor.begin("Tell me a story about a fox.")
-    visitor.page.wait_for_selector(".answer-text:not(:empty)")
+    begin_an_answer_without_end(visitor)
     visitor.page.click("#language")
     assert visitor.page.inner_text("#stop") == "停止"
     visitor.page.click("#stop")
