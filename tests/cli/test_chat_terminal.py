@@ -37,6 +37,7 @@ class Terminal:
         self._seen = b""
 
     def type(self, keys: bytes):
+        time.sleep(0.5)  # readline sets the terminal up once the prompt is shown; what comes sooner can be lost
         os.write(self._master, keys)
 
     def wait_for(self, text: bytes) -> bytes:
