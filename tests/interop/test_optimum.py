@@ -25,6 +25,7 @@ def _has_environment() -> None:
         ("minimind2", "portable", "llama"),
         ("minimind2", "ort", "llama"),
         ("minimind3", "portable", "qwen3"),
+        ("minimind3", "ort", "qwen3"),
         ("minimind3-moe", "portable", "qwen3_moe"),
         ("minimind3-moe", "ort", "qwen3_moe"),
     ],
