@@ -94,15 +94,19 @@ class Conversation:
             self._say(line)
 
     def _say(self, line: str) -> None:
+        """Say a line and show the answer; Ctrl-C ends it, also before its first word."""
         try:
             completion = self._chat.send(line)
             show(completion, self._request.printer(thinking=completion.prompt.opens_thinking))
+            self._request.tell_stats(completion.result)
         except InputError as error:
             if not self._is_interactive:
                 raise
             tell(f"error: {error}")
-        else:
-            self._request.tell_stats(completion.result)
+        except KeyboardInterrupt:
+            if not self._is_interactive:
+                raise
+            tell("")
 
 
 def typed_lines() -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sysconfig
 import termios
@@ -16,6 +18,7 @@ import pytest
 
 SCRIPT = Path(sysconfig.get_path("scripts")) / "minimind-run"
 SECONDS = 60
+VOCABULARY = 2048
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
@@ -30,6 +33,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
+            env=os.environ | {"TERM": "dumb"},  # no escape sequences around the prompt
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - makes the terminal its own
         )
@@ -37,18 +41,29 @@ class Terminal:
         self._seen = b""
 
     def type(self, keys: bytes):
+        """Press keys at the prompt."""
         time.sleep(0.5)  # readline sets the terminal up once the prompt is shown; what comes sooner can be lost
+        self.press(keys)
+
+    def press(self, keys: bytes):
         os.write(self._master, keys)
 
     def wait_for(self, text: bytes) -> bytes:
         """Return what was shown up to and with this text, since the last wait."""
-        until = time.monotonic() + SECONDS
-        while text not in self._seen:
-            ready, _, _ = select.select([self._master], [], [], max(0.0, until - time.monotonic()))
-            assert ready, f"no {text!r} within {SECONDS} s: {self._seen!r}"
-            self._seen += os.read(self._master, 4096)
+        self._read_until(lambda: text in self._seen, f"no {text!r}")
         shown, found, self._seen = self._seen.partition(text)
         return shown + found
+
+    def wait_for_more(self):
+        """Wait until anything is shown, since the last wait."""
+        self._read_until(lambda: self._seen, "nothing more")
+
+    def _read_until(self, is_there, missing):
+        until = time.monotonic() + SECONDS
+        while not is_there():
+            ready, _, _ = select.select([self._master], [], [], max(0.0, until - time.monotonic()))
+            assert ready, f"{missing} within {SECONDS} s: {self._seen!r}"
+            self._seen += os.read(self._master, 4096)
 
     def close(self):
         self.process.kill()
@@ -63,17 +78,29 @@ def chat(artifact):
     terminal.close()
 
 
-def test_ctrl_c_ends_the_answer_and_ctrl_d_the_conversation(chat):
-    chat.wait_for(b"> ")
-    chat.type(b"/help\r")
-    assert b"/reset" in chat.wait_for(b"> ")
-    chat.type(b"Tell me a story\r")
-    chat.wait_for(b"\n")
-    time.sleep(0.5)
-    chat.type(CTRL_C)
-    chat.wait_for(b"\n> ")
-    chat.type(CTRL_D)
-    assert chat.process.wait(timeout=SECONDS) == 0
+@pytest.fixture
+def endless_chat(artifact, tmp_path):
+    """A chat whose answers end at their limit alone: what is told to end a text is behind the vocabulary."""
+    endless = tmp_path / "endless"
+    shutil.copytree(artifact, endless)
+    path = endless / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": VOCABULARY}))
+    terminal = Terminal(SCRIPT, "--engine", endless, "--chat", "--greedy", "-n", 8000)
+    yield terminal
+    terminal.close()
+
+
+def test_ctrl_c_ends_the_answer_and_ctrl_d_the_conversation(endless_chat):
+    endless_chat.wait_for(b"> ")
+    endless_chat.type(b"/help\r")
+    assert b"/reset" in endless_chat.wait_for(b"> ")
+    endless_chat.type(b"Tell me a story\r")
+    endless_chat.wait_for(b"\n")  # what was typed
+    endless_chat.wait_for_more()  # the answer has begun
+    endless_chat.press(CTRL_C)
+    endless_chat.wait_for(b"\n> ")
+    endless_chat.type(CTRL_D)
+    assert endless_chat.process.wait(timeout=SECONDS) == 0
 
 
 def test_ctrl_c_at_the_prompt_leaves(chat):
