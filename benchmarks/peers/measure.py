@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 
 from .failure import Unmeasurable
 from .preparation import Prepared
@@ -13,6 +13,9 @@ from .row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, Row
 from .worker import Worker
 
 Progress = Callable[[str], None]
+
+PAUSE_S = 0.3
+"""Before each contender: the threads of the one before go on waiting for work on their cores for up to 0.1 s."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitSt
 
 def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
     """One round of one contender, behind a short generation that wakes it up."""
+    sleep(PAUSE_S)
     try:
         worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=plan.short_prompt)
         answer = worker.ask("generate", prompt_tokens=plan.prompt_tokens, new_tokens=plan.new_tokens)

@@ -1,10 +1,12 @@
-"""Which weight gets how many bits."""
+"""Which weight gets how many bits, and how many of its inputs share a scale."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
+
+from torch import nn
 
 from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM
 
@@ -14,6 +16,14 @@ from .groups import Group, model_groups
 INT8 = Format(bits=8, block=128, symmetric=True)
 INT4 = Format(bits=4, block=128, symmetric=False)
 """Large blocks, which ONNX Runtime multiplies with fastest: what they cost, eight bits where it matters win back."""
+
+STEP_TIMES = {128: 1.0, 64: 1.08, 32: 1.33}
+"""Time of a decode step in eight bits by its block, against the largest; docs/graphs.md has the measurement."""
+
+FINER = tuple(replace(INT8, block=block) for block in STEP_TIMES if block < INT8.block)
+"""What eight bits may take where they cost too much, larger blocks first."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,11 @@ class Unit:
         """The format, with this unit's block, for each group."""
         return dict.fromkeys(self.groups, replace(wanted, block=min(self.block, wanted.block)))
 
+    def layers(self, model: MiniMindForCausalLM) -> list[nn.Linear]:
+        """All layers of its groups."""
+        blocks = cast("list[MiniMindBlock]", list(model.model.layers))
+        return [layer for group in self.groups for layer in group.layers(blocks[group.layer])]
+
 
 def rounding_units(model: MiniMindForCausalLM) -> list[Unit]:
     """All units whose weights can be rounded: those whose width some block divides."""
@@ -53,17 +68,17 @@ def rounding_units(model: MiniMindForCausalLM) -> list[Unit]:
     return units
 
 
-def mixed_formats(units: list[Unit], losses: Mapping[Group, float], int8_share: float) -> dict[Group, Format]:
+def mixed_formats(units: list[Unit], losses: Mapping[Unit, float], int8_share: float) -> dict[Group, Format]:
     """Eight bits for those units that bring most for their size, four for all others.
 
     Args:
         units: All of them.
-        losses: What four bits cost each group, see `estimated_losses`.
+        losses: What four bits cost each, see `estimated_losses`.
         int8_share: Of all these weights, the share that eight bits may be spent on, 0 to 1.
     """
 
     def gain(unit: Unit) -> float:
-        return sum(losses[group] for group in unit.groups) / unit.size
+        return losses[unit] / unit.size
 
     left = int8_share * sum(unit.size for unit in units)
     formats: dict[Group, Format] = {}
@@ -72,3 +87,29 @@ def mixed_formats(units: list[Unit], losses: Mapping[Group, float], int8_share: 
         formats |= unit.formatted(INT8 if fits else INT4)
         left -= unit.size if fits else 0
     return formats
+
+
+def refined(
+    losses: Mapping[Key, Sequence[float]], times: Mapping[Key, Sequence[float]], budget: float
+) -> dict[Key, int]:
+    """Which of its choices each weight takes: the first one, unless all together cost more than the budget.
+
+    Then those are refined that bring most for the time they take, until the budget is kept or nothing brings anything.
+
+    Args:
+        losses: Of each weight, what its choices cost.
+        times: Of each weight, what its choices take: each more than the one before it, or the same.
+        budget: Most that all may cost together.
+    """
+    chosen = dict.fromkeys(losses, 0)
+    while sum(losses[key][index] for key, index in chosen.items()) > budget:
+        best: tuple[float, Key, int] | None = None
+        for key, index in chosen.items():
+            for finer in range(index + 1, len(losses[key])):
+                gain, time = losses[key][index] - losses[key][finer], times[key][finer] - times[key][index]
+                if gain > 0 and time > 0 and (best is None or gain / time > best[0]):
+                    best = gain / time, key, finer
+        if best is None:
+            break
+        chosen[best[1]] = best[2]
+    return chosen

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..errors import ExportError
-from .assignment import INT4, INT8, mixed_formats, rounding_units
+from .assignment import FINER, INT4, INT8, STEP_TIMES, Unit, mixed_formats, refined, rounding_units
 from .calibration import written_text
+from .equalization import equalize
 from .formats import Format
+from .groups import Group
 from .layerwise import round_blocks
 from .matrix import QuantizedMatrix
 from .rounding import nearest
-from .sensitivity import estimated_losses
+from .sensitivity import Candidate, estimated_losses
 from .settings import QuantizationSettings
 
 Progress = Callable[[str, float], None]
 
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 """Get eight bits in either precision: they are read by every token, and an error of the head is the logits' own."""
+
+HEAD = "lm_head.weight"
+
+INT8_BUDGET = 0.003
+"""Nats a token that eight bits are estimated to cost at most: what they cost more, smaller blocks bring down."""
 
 # Shares of the time that the stages of int4 take.
 WRITTEN, ESTIMATED = 0.4, 0.5
@@ -65,9 +73,10 @@ def quantize_model(
 ) -> QuantizedModel:
     """Round a model's weights; the model itself stays as it is.
 
-    `int8` rounds to the nearest. `int4` rounds the layers of the blocks for text that the model writes itself, so that
-    each makes up for the errors of those before it, and keeps those at eight bits that matter most. Norms and routers
-    stay float, and what is no multiple of 16 wide.
+    Inputs of layers are evened out first, see `equalize`. `int8` rounds to the nearest, in smaller blocks where those
+    are needed. `int4` rounds the layers of the blocks for text that the model writes itself, so that each makes up for
+    the errors of those before it, and keeps those at eight bits that matter most. Norms and routers stay float, and
+    what is no multiple of 16 wide.
 
     Args:
         model: In float32 on the CPU, in eval mode.
@@ -89,22 +98,19 @@ def quantize_model(
         tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
 
     length = min(settings.length, model.config.max_position_embeddings)
-    rows = settings.held_out_rows + (settings.rows if precision == "int4" else 0)
+    rows = settings.held_out_rows + (settings.rows if precision == "int4" else settings.measured_rows)
     held_out, tokens = written_text(model, prompts, rows, length, writing).tensor_split([settings.held_out_rows])
-    rounded = copy.deepcopy(model)
-    units, matrices = rounding_units(rounded), _round_tables(rounded)
-    if precision == "int8":
-        for unit in units:
-            for group, chosen in unit.formatted(INT8).items():
-                for name in group.parameters():
-                    _round_nearest(rounded, name, chosen, matrices)
-        return QuantizedModel(rounded, matrices, held_out, {})
+    rounded, measured = copy.deepcopy(model), tokens[: settings.measured_rows]
     tell("measuring what matters", WRITTEN)
-    groups = [group for unit in units for group in unit.groups]
-    losses = estimated_losses(model, groups, INT4, tokens[: settings.measured_rows])
-    formats = mixed_formats(units, losses, settings.int8_share)
+    losses = equalize(rounded, INT4 if precision == "int4" else INT8, measured)
+    units = rounding_units(rounded)
+    if precision == "int8":
+        formats, head = _eight_bits(rounded, units, losses, measured)
+        return QuantizedModel(rounded, _round_to_nearest(rounded, formats, head), held_out, {})
+    formats = mixed_formats(units, _summed(units, losses, rounded), settings.int8_share)
     with torch.no_grad():
-        embedded = model.model.embed_tokens(tokens)
+        embedded = rounded.model.embed_tokens(tokens)
+    matrices = _round_tables(rounded, INT8)
     matrices |= round_blocks(rounded, formats, tokens, embedded, rounding)
     calibration = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
     return QuantizedModel(rounded, matrices, held_out, calibration)
@@ -126,13 +132,54 @@ def check_weights(model: MiniMindForCausalLM) -> None:
             )
 
 
-def _round_tables(model: MiniMindForCausalLM) -> dict[str, QuantizedMatrix]:
-    """Round embedding and head, once where they are one."""
+def _summed(
+    units: Sequence[Unit], losses: Mapping[nn.Linear, float], model: MiniMindForCausalLM
+) -> dict[Unit, float]:
+    return {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units}
+
+
+def _eight_bits(
+    model: MiniMindForCausalLM, units: Sequence[Unit], losses: Mapping[nn.Linear, float], tokens: torch.Tensor
+) -> tuple[dict[Group, Format], Format]:
+    """Formats of all groups, and of the head: blocks as large as the budget lets them be."""
+    head = model.lm_head
+    choices: dict[Unit | None, list[nn.Linear]] = {unit: unit.layers(model) for unit in units}
+    if INT8.block_of(head.in_features):
+        choices[None] = [head]  # the head is no unit: it is none of the blocks' layers
+    layers = [layer for found in choices.values() for layer in found]
+    known = {layer: [losses[layer]] for layer in layers if layer is not head}
+    known |= estimated_losses(model, {head: [Candidate(INT8)]} if None in choices else {}, tokens)
+    if sum(first for first, *_ in known.values()) > INT8_BUDGET:
+        finer = estimated_losses(model, {layer: [Candidate(one) for one in FINER] for layer in layers}, tokens)
+        known = {layer: known[layer] + finer[layer] for layer in layers}
+    formats = (INT8, *FINER)
+    totals = {key: [sum(one) for one in zip(*(known[layer] for layer in found))] for key, found in choices.items()}
+    sizes = {key: sum(layer.weight.numel() for layer in found) for key, found in choices.items()}
+    times = {key: [size * STEP_TIMES[one.block] for one in formats] for key, size in sizes.items()}
+    chosen = refined(totals, times, INT8_BUDGET)
+    of_groups = {group: one for unit in units for group, one in unit.formatted(formats[chosen[unit]]).items()}
+    return of_groups, formats[chosen.get(None, 0)]
+
+
+def _round_to_nearest(
+    model: MiniMindForCausalLM, formats: Mapping[Group, Format], head: Format
+) -> dict[str, QuantizedMatrix]:
+    """Round everything; the model's weights become what the integers stand for."""
+    matrices = _round_tables(model, head)
+    for group, wanted in formats.items():
+        for name in group.parameters():
+            _round_nearest(model, name, wanted, matrices)
+    return matrices
+
+
+def _round_tables(model: MiniMindForCausalLM, head: Format) -> dict[str, QuantizedMatrix]:
+    """Round embedding and head, once where they are one, and then as the head is to be."""
     matrices: dict[str, QuantizedMatrix] = {}
     names = dict(model.named_parameters())
     for name in TABLES:
         if name in names and INT8.block_of(names[name].shape[1]) is not None:
-            _round_nearest(model, name, INT8, matrices)
+            is_head = name == HEAD or HEAD not in names
+            _round_nearest(model, name, head if is_head else INT8, matrices)
     return matrices
 
 

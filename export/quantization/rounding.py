@@ -1,4 +1,4 @@
-"""One weight rounded, with or without the inputs that it is going to meet."""
+"""One weight rounded, with or without the inputs that it is going to meet; and those inputs, as integers meet them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from .formats import Format
 from .gptq import compensated_integers
 from .grid import fit_grid
 from .matrix import QuantizedMatrix
+
+LARGEST_INPUT = 127
+"""Inputs become integers from -127 to 127."""
 
 
 def nearest(weight: torch.Tensor, wanted: Format) -> QuantizedMatrix:
@@ -22,6 +25,13 @@ def compensated(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> 
         weight, wanted.bits, _block(weight, wanted), symmetric=wanted.symmetric, importance=hessian.diagonal()
     )
     return grid.matrix(compensated_integers(weight, grid, hessian))
+
+
+def rounded_inputs(inputs: torch.Tensor, block: int) -> torch.Tensor:
+    """Inputs [..., in] as `MatMulNBits` meets them at accuracy level 4: eight bits, a scale for each token and block."""
+    blocks = inputs.unflatten(-1, (-1, block))
+    scales = blocks.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST_INPUT
+    return ((blocks / scales).round() * scales).flatten(-2)
 
 
 def _block(weight: torch.Tensor, wanted: Format) -> int:

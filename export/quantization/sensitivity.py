@@ -1,18 +1,18 @@
-"""Which weights' rounding the answers suffer from."""
+"""What rounding a layer would cost the answers, estimated for many ways to round it at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM
+from minimind_edge.minimind import MiniMindForCausalLM
 
 from .formats import Format
-from .groups import Group
-from .rounding import nearest
+from .rounding import nearest, rounded_inputs
 
 SEED = 20250426
 """Of the tokens that are drawn to see what the model's likelihood depends on."""
@@ -20,32 +20,46 @@ SEED = 20250426
 ROWS_AT_ONCE = 4
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to store a layer's weight [out, in], and to meet it.
+
+    Attributes:
+        format: Of the integers.
+        scales: [in] float32, what the layer's inputs are divided by and its weight is multiplied with; None for 1.
+    """
+
+    format: Format
+    scales: torch.Tensor | None = None
+
+
+Candidates: TypeAlias = Mapping[nn.Linear, Sequence[Candidate]]
+
+
 def estimated_losses(
-    model: MiniMindForCausalLM, groups: Iterable[Group], wanted: Format, tokens: torch.Tensor
-) -> dict[Group, float]:
-    """What rounding each group alone to the nearest would cost, KL divergence in nats a token, to second order.
+    model: MiniMindForCausalLM, candidates: Candidates, tokens: torch.Tensor
+) -> dict[nn.Linear, list[float]]:
+    """What each candidate alone would cost, KL divergence in nats a token, to second order.
 
     The divergence is half a change's square in the metric of Fisher's information: half the mean square of what the
-    change of a layer's outputs does to the log-likelihood of a token drawn from the model itself.
+    change of a layer's outputs does to the log-likelihood of a token drawn from the model itself. The change is that
+    of weights rounded to the nearest and inputs rounded to eight bits, as ONNX Runtime's integer products have them.
 
     Args:
         model: The float model, in eval mode; its gradients are not touched.
-        groups: Groups of linear layers.
-        wanted: How they would be stored.
+        candidates: Of each layer of the model that is asked about.
         tokens: [N, S] int64, text.
+
+    Returns:
+        Of each layer, the losses of its candidates in their order.
 
     Source:
         Kunstner et al. 2019, "Limitations of the Empirical Fisher Approximation", equation 6, for layers' outputs.
     """
-    blocks = cast("list[MiniMindBlock]", list(model.model.layers))
-    layers = {group: group.layers(blocks[group.layer]) for group in groups}
-    errors = {
-        layer: layer.weight.detach() - torch.from_numpy(nearest(layer.weight.detach(), wanted).dequantized())
-        for found in layers.values()
-        for layer in found
+    layers = {
+        layer: _Layer([_Rounded(layer.weight.detach(), one) for one in given]) for layer, given in candidates.items()
     }
-    sums = dict.fromkeys(errors, 0.0)
-    hooks = [layer.register_forward_hook(_summing(errors, sums)) for layer in errors]
+    hooks = [layer.register_forward_hook(one.watch) for layer, one in layers.items()]
     generator = torch.Generator().manual_seed(SEED)
     needed = [parameter.requires_grad for parameter in model.parameters()]
     try:
@@ -57,21 +71,40 @@ def estimated_losses(
             hook.remove()
         for parameter, need in zip(model.parameters(), needed, strict=True):
             parameter.requires_grad_(need)
-    return {group: sum(sums[layer] for layer in found) / (2 * tokens.numel()) for group, found in layers.items()}
+    return {layer: [total / (2 * tokens.numel()) for total in one.sums] for layer, one in layers.items()}
 
 
-def _summing(errors: Mapping[nn.Linear, torch.Tensor], sums: dict[nn.Linear, float]) -> Callable[..., None]:
-    """Adds up the squares of what a layer's rounding does to the log-likelihood."""
+class _Rounded:
+    """A weight as a candidate has it."""
 
-    def forward(layer: nn.Linear, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        change = inputs[0].detach() @ errors[layer].T
+    def __init__(self, weight: torch.Tensor, candidate: Candidate) -> None:
+        self._scales = candidate.scales
+        self._matrix = nearest(weight if self._scales is None else weight * self._scales, candidate.format)
+
+    def effect(self, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """What the outputs for `inputs` [..., in] come to along `gradient` [..., out], [...]."""
+        scaled = inputs if self._scales is None else inputs / self._scales
+        along = gradient @ torch.from_numpy(self._matrix.dequantized())
+        return (rounded_inputs(scaled, self._matrix.block) * along).sum(-1)
+
+
+class _Layer:
+    """Adds up, for each candidate, the squares of what rounding does to the log-likelihood of each token."""
+
+    def __init__(self, candidates: Sequence[_Rounded]) -> None:
+        self.sums = [0.0] * len(candidates)
+        self._candidates = candidates
+
+    def watch(self, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        """A forward hook; the work is done when the gradient comes back."""
+        given, exact = inputs[0].detach(), output.detach()
 
         def backward(gradient: torch.Tensor) -> None:
-            sums[layer] += float((gradient * change).sum(-1).square().sum())
+            unrounded = (gradient * exact).sum(-1)
+            for index, candidate in enumerate(self._candidates):
+                self.sums[index] += float((candidate.effect(given, gradient) - unrounded).square().sum())
 
         output.register_hook(backward)
-
-    return forward
 
 
 def _backward(model: MiniMindForCausalLM, rows: torch.Tensor, generator: torch.Generator) -> None:

@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimind_edge.export.quantization.assignment import INT4, INT8, Unit, mixed_formats, rounding_units
+from minimind_edge.export.quantization.assignment import INT4, INT8, Unit, mixed_formats, refined, rounding_units
 from minimind_edge.export.quantization.groups import Group
-from minimind_edge.export.quantization.rounding import nearest
-from minimind_edge.export.quantization.sensitivity import estimated_losses
+from minimind_edge.export.quantization.rounding import nearest, rounded_inputs
+from minimind_edge.export.quantization.sensitivity import Candidate, estimated_losses
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 FIRST, SECOND, THIRD = (Group(layer, "mlp", ("down_proj",)) for layer in range(3))
 UNITS = [Unit((FIRST,), 100, 128), Unit((SECOND,), 100, 128), Unit((THIRD,), 50, 16)]
+LOSSES = dict(zip(UNITS, (1.0, 3.0, 1.0), strict=True))
 
 
 def small_model(**fields: object) -> MiniMindForCausalLM:
@@ -38,14 +39,13 @@ def small_model(**fields: object) -> MiniMindForCausalLM:
 
 
 def test_eight_bits_go_where_they_bring_most_for_their_size() -> None:
-    losses = {FIRST: 1.0, SECOND: 3.0, THIRD: 1.0}
-    formats = mixed_formats(UNITS, losses, int8_share=0.6)
+    formats = mixed_formats(UNITS, LOSSES, int8_share=0.6)
     assert formats == {SECOND: INT8, THIRD: replace(INT8, block=16), FIRST: INT4}
 
 
 @pytest.mark.parametrize(("share", "bits"), [(0.0, {4}), (1.0, {8})])
 def test_none_and_all(share: float, bits: set[int]) -> None:
-    formats = mixed_formats(UNITS, {FIRST: 1.0, SECOND: 3.0, THIRD: 1.0}, share)
+    formats = mixed_formats(UNITS, LOSSES, share)
     assert {one.bits for one in formats.values()} == bits
 
 
@@ -66,17 +66,40 @@ def test_a_width_that_no_block_divides_stays_float() -> None:
     assert len(rounding_units(model)) == 2 * 4 - 1
 
 
-def test_the_estimate_is_near_the_loss() -> None:
+def test_within_the_budget_everything_is_as_fast_as_can_be() -> None:
+    assert refined({"a": [1.0, 0.1], "b": [1.0, 0.1]}, {"a": [1, 2], "b": [1, 2]}, budget=2.0) == {"a": 0, "b": 0}
+
+
+def test_what_brings_most_for_its_time_is_refined_first() -> None:
+    losses = {"a": [3.0, 2.0, 0.5], "b": [2.0, 0.5, 0.4], "c": [0.5, 0.6, 0.0]}
+    times = {"a": [10, 12, 20], "b": [10, 11, 20], "c": [1, 2, 3]}
+    assert refined(losses, times, budget=4.0) == {"a": 0, "b": 1, "c": 0}  # 1.5 for 1; 5.5 becomes 4.0
+    assert refined(losses, times, budget=3.0) == {"a": 1, "b": 1, "c": 0}  # then 1.0 for 2
+    assert refined(losses, times, budget=1.0) == {"a": 2, "b": 1, "c": 2}  # what brings nothing is gone past
+    assert refined(losses, times, budget=0.0) == {"a": 2, "b": 2, "c": 2}  # all there is
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_estimate_is_near_the_loss(bits: int) -> None:
+    wanted = INT4 if bits == 4 else INT8
     model = small_model()
     tokens = torch.randint(80, (24, 32), generator=torch.Generator().manual_seed(1))
-    groups = [group for unit in rounding_units(model) for group in unit.groups]
-    losses = estimated_losses(model, groups, INT4, tokens)
+    units = rounding_units(model)
+    layers = [layer for unit in units for layer in unit.layers(model)]
+    losses = estimated_losses(model, {layer: [Candidate(wanted)] for layer in layers}, tokens)
     with torch.no_grad():
         expected = model(tokens).logits.log_softmax(-1)
-        for group in groups:
+        for unit in units:
             changed = copy.deepcopy(model)
-            for layer in group.layers(changed.model.layers[group.layer]):
-                layer.weight.copy_(torch.from_numpy(nearest(layer.weight, INT4).dequantized()))
+            for layer in unit.layers(changed):
+                matrix = nearest(layer.weight, wanted)
+                layer.weight.copy_(torch.from_numpy(matrix.dequantized()))
+                layer.register_forward_pre_hook(lambda module, inputs, block=matrix.block: rounded_inputs(*inputs, block))
             found = changed(tokens).logits.log_softmax(-1)
             measured = (expected.exp() * (expected - found)).sum(-1).mean().item()
-            assert 0.5 * measured < losses[group] < 2 * measured
+            assert 0.5 * measured < sum(losses[layer][0] for layer in unit.layers(model)) < 2 * measured
+
+
+def test_inputs_are_rounded_to_their_blocks_largest_by_hand() -> None:
+    inputs = torch.tensor([[1.27, 0.013, -0.5, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(rounded_inputs(inputs, 2), torch.tensor([[1.27, 0.01, -0.5, 0.0, 0.0, 0.0]]))
