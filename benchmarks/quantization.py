@@ -25,7 +25,7 @@ from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.quantization.prompts import calibration_prompts
 from minimind_edge.export.quantization.quality import measure_quality
-from minimind_edge.export.quantization.quantize import QuantizedModel, quantize_model
+from minimind_edge.export.quantization.quantize import QuantizedModel, calibration_text, quantize_model
 from minimind_edge.minimind import MiniMindForCausalLM, load_checkpoint
 from minimind_edge.runtime.tokenizer import Tokenizer
 
@@ -39,7 +39,9 @@ def main() -> None:
     parser.add_argument("checkpoint", nargs="?", type=Path, default=bundled_checkpoint(moe=False))
     parser.add_argument("--text", type=Path, action="append", default=[], help="a text file; repeatable")
     parser.add_argument("--tokens", type=int, default=1024, help="of each text")
-    parser.add_argument("--int8-share", type=float, nargs="*", default=[0.0, 0.1, 0.2, 0.3], help="of int4's variants")
+    parser.add_argument(
+        "--int8-share", type=float, nargs="*", default=[0.0, 0.05, 0.28, 0.5], help="of int4's variants"
+    )
     parser.add_argument("--json", type=Path, help="write the results there")
     arguments = parser.parse_args()
     model = load_checkpoint(arguments.checkpoint)
@@ -68,10 +70,11 @@ def variants(
 ) -> Iterator[tuple[str, QuantizedModel, float]]:
     """Each precision and share of eight bits: its name, the model, and how long the rounding took."""
     prompts = calibration_prompts(tokenizer, model.config.bos_token_id)
+    text = calibration_text(model, "int4", prompts, QuantizationSettings(), lambda stage, done: None)
     wanted = [("int8", "int8", 0.0), *((f"int4, int8 share {share:g}", "int4", share) for share in shares)]
     for name, precision, share in wanted:
         started = time.perf_counter()
-        quantized = quantize_model(model, precision, prompts, QuantizationSettings(int8_share=share))
+        quantized = quantize_model(model, precision, prompts, QuantizationSettings(int8_share=share), text=text)
         yield name, quantized, time.perf_counter() - started
 
 

@@ -54,11 +54,14 @@ def onnx(
         list[Path] | None, typer.Option(help="A LoRA adapter to merge; repeatable.", show_default=False)
     ] = None,
     int8_share: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Of int4 on a CPU: share of the weights that keep 8 bits, where it matters."
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Of int4 on a CPU: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
         ),
-    ] = 0.2,
+    ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -90,7 +93,7 @@ def onnx(
         max_length=max_length,
         yarn=yarn,
         lora=tuple(lora or ()),
-        quantization=QuantizationSettings(int8_share=int8_share),
+        quantization=QuantizationSettings() if int8_share is None else QuantizationSettings(int8_share=int8_share),
         verify=not no_verify,
         force=force,
     )

@@ -14,9 +14,6 @@ from .worker import Worker
 
 Progress = Callable[[str], None]
 
-PAUSE_S = 0.3
-"""Before each contender: the threads of the one before go on waiting for work on their cores for up to 0.1 s."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -30,6 +27,8 @@ class Plan:
         new_tokens: Tokens generated behind it.
         prefill_tokens: The prompt whose prefill is measured.
         short_prompt: The prompt of a fresh process.
+        pause_s: Seconds before each contender: the threads of the one before go on waiting for work on their cores for
+            up to 0.1 s.
     """
 
     rounds: int = 7
@@ -39,6 +38,7 @@ class Plan:
     new_tokens: int = 128
     prefill_tokens: int = 512
     short_prompt: int = 16
+    pause_s: float = 0.3
 
 
 def measure(entries: Sequence[tuple[Row, Prepared]], plan: Plan, progress: Progress) -> None:
@@ -87,7 +87,7 @@ def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitSt
 
 def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
     """One round of one contender, behind a short generation that wakes it up."""
-    sleep(PAUSE_S)
+    sleep(plan.pause_s)
     try:
         worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=plan.short_prompt)
         answer = worker.ask("generate", prompt_tokens=plan.prompt_tokens, new_tokens=plan.new_tokens)

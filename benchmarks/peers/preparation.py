@@ -11,7 +11,9 @@ from pathlib import Path
 from .contenders import BARE_LOOP, EAGER, EDGE, Contender
 from .environment import python_of
 from .failure import Unmeasurable, last_line
+from .models import MODELS
 from .worker import Worker, worker_environment
+from .workers.serving import IN_HASTE
 
 PATIENCE_S = 1800
 """Seconds for one conversion."""
@@ -103,7 +105,7 @@ def convert(prepared: Prepared, source: Path, threads: int) -> None:
         parent.mkdir(parents=True, exist_ok=True)
     program = [str(prepared.python), str(contender.worker)]
     command = [*program, "convert", str(source), str(half_done), contender.build]
-    environment = worker_environment(threads)
+    environment = worker_environment(threads) | ({IN_HASTE: "1"} if source.name in MODELS else {})
     with log.open("w", encoding="utf-8") as output:
         streams = {"stdout": output, "stderr": subprocess.STDOUT}
         try:

@@ -40,9 +40,9 @@ class Site:
         routers: Weights [E, in] that read the inputs too and stay float.
     """
 
-    source: nn.Parameter
+    source: torch.Tensor
     layers: tuple[nn.Linear, ...]
-    routers: tuple[nn.Parameter, ...] = ()
+    routers: tuple[torch.Tensor, ...] = ()
 
     def scales(self, peaks: torch.Tensor, power: float) -> torch.Tensor:
         """What to divide the inputs by, [in]: powers of two.
@@ -87,8 +87,8 @@ def equalize(model: MiniMindForCausalLM, wanted: Format, tokens: torch.Tensor) -
         tokens: [N, S] int64, text.
 
     Returns:
-        What rounding each layer of the blocks alone is then estimated to cost, see `estimated_losses`; layers of a width
-        that no block divides are left out.
+        What rounding each layer of the blocks alone is then estimated to cost, see `estimated_losses`; layers of a
+        width that no block divides are left out.
     """
     blocks = cast("Iterable[MiniMindBlock]", model.model.layers)
     linear = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
@@ -109,7 +109,7 @@ def equalize(model: MiniMindForCausalLM, wanted: Format, tokens: torch.Tensor) -
     return chosen
 
 
-def _feed_forwards(mlp: nn.Module) -> tuple[list[FeedForward], tuple[nn.Parameter, ...]]:
+def _feed_forwards(mlp: nn.Module) -> tuple[list[FeedForward], tuple[torch.Tensor, ...]]:
     """The networks that read a block's second norm, and the router where there is one."""
     if isinstance(mlp, MOEFeedForward):
         experts = (*mlp.experts, *getattr(mlp, "shared_experts", ()))

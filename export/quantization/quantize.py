@@ -70,6 +70,8 @@ def quantize_model(
     prompts: Sequence[Sequence[int]],
     settings: QuantizationSettings | None = None,
     progress: Progress | None = None,
+    *,
+    text: torch.Tensor | None = None,
 ) -> QuantizedModel:
     """Round a model's weights; the model itself stays as it is.
 
@@ -84,6 +86,7 @@ def quantize_model(
         prompts: Token ids that the model writes text behind, at least one.
         settings: See `QuantizationSettings`.
         progress: Called with a stage's name and the share that is done.
+        text: What `calibration_text` gave for this model, to round it several ways; None has it written.
 
     Raises:
         ExportError: A weight is not a finite number, or float16 cannot hold its scale.
@@ -91,15 +94,12 @@ def quantize_model(
     check_weights(model)
     tell, settings = progress or (lambda stage, done: None), settings or QuantizationSettings()
 
-    def writing(stage: str, done: float) -> None:
-        tell(stage, WRITTEN * done)
-
     def rounding(stage: str, done: float) -> None:
         tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
 
-    length = min(settings.length, model.config.max_position_embeddings)
-    rows = settings.held_out_rows + (settings.rows if precision == "int4" else settings.measured_rows)
-    held_out, tokens = written_text(model, prompts, rows, length, writing).tensor_split([settings.held_out_rows])
+    if text is None:
+        text = calibration_text(model, precision, prompts, settings, lambda stage, done: tell(stage, WRITTEN * done))
+    held_out, tokens = text.tensor_split([settings.held_out_rows])
     rounded, measured = copy.deepcopy(model), tokens[: settings.measured_rows]
     tell("measuring what matters", WRITTEN)
     losses = equalize(rounded, INT4 if precision == "int4" else INT8, measured)
@@ -114,6 +114,19 @@ def quantize_model(
     matrices |= round_blocks(rounded, formats, tokens, embedded, rounding)
     calibration = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
     return QuantizedModel(rounded, matrices, held_out, calibration)
+
+
+def calibration_text(
+    model: MiniMindForCausalLM,
+    precision: str,
+    prompts: Sequence[Sequence[int]],
+    settings: QuantizationSettings,
+    progress: Progress,
+) -> torch.Tensor:
+    """The text that rounding to a precision takes, [N, S] int64, the held-out rows first; see `quantize_model`."""
+    length = min(settings.length, model.config.max_position_embeddings)
+    rows = settings.held_out_rows + (settings.rows if precision == "int4" else settings.measured_rows)
+    return written_text(model, prompts, rows, length, progress)
 
 
 def check_weights(model: MiniMindForCausalLM) -> None:
@@ -132,9 +145,7 @@ def check_weights(model: MiniMindForCausalLM) -> None:
             )
 
 
-def _summed(
-    units: Sequence[Unit], losses: Mapping[nn.Linear, float], model: MiniMindForCausalLM
-) -> dict[Unit, float]:
+def _summed(units: Sequence[Unit], losses: Mapping[nn.Linear, float], model: MiniMindForCausalLM) -> dict[Unit, float]:
     return {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units}
 
 
@@ -143,20 +154,22 @@ def _eight_bits(
 ) -> tuple[dict[Group, Format], Format]:
     """Formats of all groups, and of the head: blocks as large as the budget lets them be."""
     head = model.lm_head
-    choices: dict[Unit | None, list[nn.Linear]] = {unit: unit.layers(model) for unit in units}
+    parts: dict[Unit | None, list[nn.Linear]] = {unit: unit.layers(model) for unit in units}
+    known = {layer: [losses[layer]] for layers in parts.values() for layer in layers}
     if INT8.block_of(head.in_features):
-        choices[None] = [head]  # the head is no unit: it is none of the blocks' layers
-    layers = [layer for found in choices.values() for layer in found]
-    known = {layer: [losses[layer]] for layer in layers if layer is not head}
-    known |= estimated_losses(model, {head: [Candidate(INT8)]} if None in choices else {}, tokens)
+        parts[None] = [head]  # no unit: it is none of the blocks' layers
+        known |= estimated_losses(model, {head: [Candidate(INT8)]}, tokens)
     if sum(first for first, *_ in known.values()) > INT8_BUDGET:
-        finer = estimated_losses(model, {layer: [Candidate(one) for one in FINER] for layer in layers}, tokens)
-        known = {layer: known[layer] + finer[layer] for layer in layers}
+        finer = estimated_losses(model, {layer: [Candidate(one) for one in FINER] for layer in known}, tokens)
+        known = {layer: found + finer[layer] for layer, found in known.items()}
+    summed = {
+        part: [sum(each) for each in zip(*(known[layer] for layer in layers), strict=True)]
+        for part, layers in parts.items()
+    }
+    sizes = {part: sum(layer.weight.numel() for layer in layers) for part, layers in parts.items()}
     formats = (INT8, *FINER)
-    totals = {key: [sum(one) for one in zip(*(known[layer] for layer in found))] for key, found in choices.items()}
-    sizes = {key: sum(layer.weight.numel() for layer in found) for key, found in choices.items()}
-    times = {key: [size * STEP_TIMES[one.block] for one in formats] for key, size in sizes.items()}
-    chosen = refined(totals, times, INT8_BUDGET)
+    times = {part: [size * STEP_TIMES[one.block] for one in formats] for part, size in sizes.items()}
+    chosen = refined(summed, times, INT8_BUDGET)
     of_groups = {group: one for unit in units for group, one in unit.formatted(formats[chosen[unit]]).items()}
     return of_groups, formats[chosen.get(None, 0)]
 

@@ -28,10 +28,11 @@ def compensated(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> 
 
 
 def rounded_inputs(inputs: torch.Tensor, block: int) -> torch.Tensor:
-    """Inputs [..., in] as `MatMulNBits` meets them at accuracy level 4: eight bits, a scale for each token and block."""
+    """Inputs [..., in] as `MatMulNBits` has them at accuracy level 4: eight bits, a scale for each token and block."""
     blocks = inputs.unflatten(-1, (-1, block))
     scales = blocks.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST_INPUT
-    return ((blocks / scales).round() * scales).flatten(-2)
+    values: torch.Tensor = (blocks / scales).round() * scales
+    return values.flatten(-2)
 
 
 def _block(weight: torch.Tensor, wanted: Format) -> int:

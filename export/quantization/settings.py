@@ -17,7 +17,7 @@ class QuantizationSettings:
         held_out_rows: Texts besides, which tell what the rounding costs.
     """
 
-    int8_share: float = 0.2
+    int8_share: float = 0.05
     rows: int = 64
     length: int = 256
     measured_rows: int = 12

@@ -57,7 +57,7 @@ def convert(source, folder, build):
 serving.main(Fake, convert)
 """
 
-PLAN = Plan(rounds=3, starts=1, threads=1)
+PLAN = Plan(rounds=3, starts=1, threads=1, pause_s=0)
 
 
 @pytest.fixture

@@ -25,6 +25,10 @@ class BareLoop:
         self._binding = self._session.io_binding()
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._arrays = []
+        # An input with a default is none of the session's inputs, but an initializer that may be overridden.
+        if any(node.name == "logits_start" for node in self._session.get_overridable_initializers()):
+            last = onnxruntime.OrtValue.ortvalue_from_numpy(np.array([-1]))
+            self._binding.bind_ortvalue_input("logits_start", last)
         for node in self._session.get_inputs():
             if node.name.startswith("past_key_values."):
                 self._bind_cache(node)
@@ -56,8 +60,6 @@ class BareLoop:
         self._binding.bind_cpu_input("attention_mask", np.ones((1, past + length), np.int64))
         if "position_ids" in self._inputs:
             self._binding.bind_cpu_input("position_ids", np.arange(past, past + length)[None])
-        if "logits_start" in self._inputs:
-            self._binding.bind_cpu_input("logits_start", np.array([-1]))
         self._binding.bind_output("logits")
         self._session.run_with_iobinding(self._binding)
         return self._binding.get_outputs()[-1].numpy()[:, -1:].argmax(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ import serving
 def convert(source: Path, folder: Path, build: str) -> None:
     """Export for ONNX Runtime at the precision that the build is named after."""
     from minimind_edge.export.pipeline import export_onnx
+    from minimind_edge.export.quantization import QuantizationSettings
     from minimind_edge.export.request import ExportRequest
 
-    request = ExportRequest(checkpoint=source, output=folder, precision=build, verify=False, force=True)
+    in_haste = QuantizationSettings(rows=4, length=32, measured_rows=2, held_out_rows=1)
+    settings = in_haste if serving.IN_HASTE in os.environ else QuantizationSettings()
+    request = ExportRequest(
+        checkpoint=source, output=folder, precision=build, verify=False, force=True, quantization=settings
+    )
     export_onnx(request, lambda stage, done: None)
 
 

@@ -26,6 +26,9 @@ CONTEXT = 1024
 PROMPTS = itertools.count()
 """Numbers of the prompts."""
 
+IN_HASTE = "BENCH_IN_HASTE"
+"""Variable of a conversion whose result only has to be fast, as of random weights: it need not take pains over them."""
+
 
 class Timing(NamedTuple):
     """Seconds of one generation: up to its first token, and all behind it."""

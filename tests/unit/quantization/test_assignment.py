@@ -94,7 +94,9 @@ def test_the_estimate_is_near_the_loss(bits: int) -> None:
             for layer in unit.layers(changed):
                 matrix = nearest(layer.weight, wanted)
                 layer.weight.copy_(torch.from_numpy(matrix.dequantized()))
-                layer.register_forward_pre_hook(lambda module, inputs, block=matrix.block: rounded_inputs(*inputs, block))
+                layer.register_forward_pre_hook(
+                    lambda module, inputs, block=matrix.block: rounded_inputs(*inputs, block)
+                )
             found = changed(tokens).logits.log_softmax(-1)
             measured = (expected.exp() * (expected - found)).sum(-1).mean().item()
             assert 0.5 * measured < sum(losses[layer][0] for layer in unit.layers(model)) < 2 * measured
