@@ -13,7 +13,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def measured(
         precision = "int4" if quantized.calibration else "int8"
         save_graph(build_graph(quantized.model, "ort", precision, MAX_LENGTH, quantized=quantized.matrices), graph)
         for name, tokens in (texts or {"held out": quantized.held_out}).items():
-            quality = measure_quality(model, replace(quantized, held_out=tokens), graph)
+            quality = measure_quality(model, graph, tokens, quantized)
             yield {"text": name, "bytes": graph.stat().st_size, **quality}
 
 

@@ -38,6 +38,13 @@ class CacheForm(str, Enum):
     GROWING = "growing"
 
 
+class KVCacheType(str, Enum):
+    """In what a graph of target ort keeps keys and values."""
+
+    FLOAT = "float"
+    INT8 = "int8"
+
+
 class PlanCache(str, Enum):
     """How a plan keeps keys and values."""
 

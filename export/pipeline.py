@@ -11,15 +11,17 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
+from .artifact.graph_file import GRAPH_FILE, graph_file
 from .artifact.hf_config import generation_config, model_config
 from .artifact.json_file import write_json
+from .artifact.loading_tools import GENAI
 from .artifact.manifest import MANIFEST, graph_entry, manifest
 from .artifact.model_card import write_model_card
 from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from .bundled import bundled_checkpoint
 from .errors import ParityError
-from .graph.precision import INTEGERS, check_precision
+from .graph.precision import INTEGERS, check_int8_cache, check_precision
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
@@ -27,23 +29,10 @@ if TYPE_CHECKING:
     from minimind_edge.minimind.config import MiniMindConfig
 
     from .parity import ParityReport
+    from .quantization.cache_scales import CalibratedCache
     from .quantization.quantize import QuantizedModel
 
 Progress = Callable[[str, float], None]
-
-GRAPH_FILE = {
-    "fp32": "onnx/model.onnx",
-    "fp16": "onnx/model_fp16.onnx",
-    "bf16": "onnx/model_bf16.onnx",
-    "int8": "onnx/model_q8.onnx",
-    "int4": "onnx/model_q4.onnx",
-}
-
-TRANSFORMERS_JS_Q8 = "onnx/model_quantized.onnx"
-"""What transformers.js calls int8, in the one target that it loads."""
-
-GENAI_TARGETS = ("portable", "ort")
-"""Whose graphs onnxruntime-genai loads."""
 
 DEFAULT_MAX_LENGTH = 8192
 
@@ -77,7 +66,8 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
-        entry, parity = _write_graph(request, loaded.model, quantized, stage, max_length=max_length, tell=tell)
+        cached = _calibrate(request, loaded.model if quantized is None else quantized.model, tokenizer, tell)
+        entry, parity = _write_graph(request, loaded.model, quantized, cached, stage, max_length=max_length, tell=tell)
         content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
@@ -104,6 +94,8 @@ def _check_cache(request: ExportRequest) -> None:
     """
     if request.cache != "static" and request.target != "tensorrt":
         raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
+    if request.kv_cache == "int8":
+        check_int8_cache(request.target, request.precision)
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -151,6 +143,7 @@ def _write_graph(
     request: ExportRequest,
     model: MiniMindForCausalLM,
     quantized: QuantizedModel | None,
+    cached: CalibratedCache | None,
     stage: Path,
     *,
     max_length: int,
@@ -171,16 +164,17 @@ def _write_graph(
         request.target,
         request.precision,
         max_length,
-        progress=building if quantized is None else None,
+        progress=building if quantized is None and cached is None else None,
         cache=request.cache,
         quantized=None if quantized is None else quantized.matrices,
+        cache_scales=None if cached is None else cached.scales,
     )
     tell("writing the graph", BUILT)
-    file = graph_file(request.target, request.precision)
+    file = graph_file(request.target, request.precision, request.kv_cache)
     save_graph(graph, stage / file)
     opset = graph.opset_imports[""]
     del graph
-    quality = None if quantized is None else _quality(request, model, quantized, stage / file)
+    quality = _quality(request, model, quantized, cached, stage / file)
     parity = _verify(request, model, quantized, stage / file, tell) if request.verify else None
     entry = graph_entry(
         stage,
@@ -190,6 +184,7 @@ def _write_graph(
         opset=opset,
         max_length=max_length,
         cache=request.cache if request.target == "tensorrt" else None,
+        kv_cache=request.kv_cache,
         parity=None if parity is None else parity.to_json(),
         quality=quality,
     )
@@ -212,25 +207,43 @@ def _quantize(
     return quantize_model(model, request.precision, prompts, request.quantization, rounding)
 
 
+def _calibrate(
+    request: ExportRequest, model: MiniMindForCausalLM, tokenizer: TokenizerFiles | None, tell: Progress
+) -> CalibratedCache | None:
+    """The scales of an int8 cache, for the model that the graph is to compute; None where the cache is float."""
+    if request.kv_cache == "float":
+        return None
+    from .quantization.cache_scales import calibrate_cache
+    from .quantization.prompts import calibration_prompts
+
+    def calibrating(name: str, share: float) -> None:
+        tell(f"keys and values: {name}", BUILT)
+
+    prompts = calibration_prompts(tokenizer, model.config.bos_token_id)
+    return calibrate_cache(model, prompts, request.quantization, calibrating)
+
+
 def _quality(
-    request: ExportRequest, model: MiniMindForCausalLM, quantized: QuantizedModel, graph: Path
-) -> dict[str, Any]:
-    """What rounding cost, for the manifest.
+    request: ExportRequest,
+    model: MiniMindForCausalLM,
+    quantized: QuantizedModel | None,
+    cached: CalibratedCache | None,
+    graph: Path,
+) -> dict[str, Any] | None:
+    """What rounding weights or cache cost, for the manifest; None where nothing was rounded.
 
     Raises:
         ParityError: Too much, where the export is to be verified.
     """
     from .quantization.quality import measure_quality, require_quality
 
-    quality = measure_quality(model, quantized, graph)
+    rounded = quantized or cached
+    if rounded is None:
+        return None
+    quality = measure_quality(model, graph, rounded.held_out, quantized)
     if request.verify:
         require_quality(quality, request.precision)
     return quality
-
-
-def graph_file(target: str, precision: str) -> str:
-    """A graph's place in its artifact."""
-    return TRANSFORMERS_JS_Q8 if (target, precision) == ("portable", "int8") else GRAPH_FILE[precision]
 
 
 def _verify(
@@ -263,7 +276,10 @@ def _verify(
 
 def _ordered(entry: dict[str, Any], destination: Destination) -> list[dict[str, Any]]:
     """All graphs of the artifact, the unsuffixed one first: it is what a runtime takes unless told otherwise."""
-    return sorted((entry, *destination.kept), key=lambda graph: list(GRAPH_FILE).index(graph["precision"]))
+    precisions = list(GRAPH_FILE)
+    return sorted(
+        (entry, *destination.kept), key=lambda graph: (precisions.index(graph["precision"]), "kv_cache" in graph)
+    )
 
 
 def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: dict[str, Any]) -> None:
@@ -273,7 +289,7 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
     generation = generation_config(config, beside, default["max_length"])
     write_json(stage / "config.json", model_config(config))
     write_json(stage / "generation_config.json", generation)
-    if default["target"] in GENAI_TARGETS:
+    if GENAI in default["loads_in"]:
         write_json(
             stage / "genai_config.json",
             genai_config(

@@ -24,6 +24,9 @@ SUFFIXES = {
 }
 """What a graph's file name ends with at each precision, where no manifest tells."""
 
+INT8_CACHE_SUFFIX = "_kv8"
+"""What follows for a graph whose cache is int8."""
+
 MARKS = ("manifest.json", "config.json", "tokenizer.json")
 """A folder that holds one of these is taken for an artifact."""
 
@@ -135,7 +138,8 @@ def _conventional_graph(folder: Path, precision: str | None) -> Path:
     """What a folder without a manifest has: `onnx/model*.onnx` or `model*.onnx`, else `model.plan`."""
     if precision is not None and precision not in SUFFIXES:
         raise ArtifactError(f"unknown precision {precision!r}: expected one of {', '.join(SUFFIXES)}")
-    suffixes = SUFFIXES[precision] if precision else [each for group in SUFFIXES.values() for each in group]
+    plain = SUFFIXES[precision] if precision else [each for group in SUFFIXES.values() for each in group]
+    suffixes = [*plain, *(f"{suffix}{INT8_CACHE_SUFFIX}" for suffix in plain)]
     names = [f"{parent}model{suffix}.onnx" for suffix in suffixes for parent in ("onnx/", "")]
     for name in names:
         if graph := _member(folder, name):

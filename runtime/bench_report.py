@@ -23,8 +23,9 @@ class BenchReport:
 
     Attributes:
         machine: see `describe_machine`.
-        artifact: `path`, `graph`, `target` and `precision` where the artifact tells them, `runs_by` (what ran it, with
-            its version), `device`, and the name of that `gpu` or None.
+        artifact: `path`, `graph`, `target` and `precision` where the artifact tells them, `kv_cache` (dtype) and
+            `kv_bytes_per_token` of a graph, `runs_by` (what ran it, with its version), `device`, and the name of that
+            `gpu` or None.
         threads: that one operator might use; None where ONNX Runtime chose by itself, and for a plan.
         rows: one for each length of prompt.
         load_s: seconds to open the artifact and make its session, `import onnxruntime` included.
@@ -88,6 +89,8 @@ def measure_artifact(
             "graph": str(artifact.graph),
             "target": session.facts.target,
             "precision": entry.precision if entry else session.facts.precision,
+            "kv_cache": None if isinstance(session.facts, Plan) else session.facts.kv_dtype.name,
+            "kv_bytes_per_token": None if isinstance(session.facts, Plan) else session.facts.kv_bytes_per_slot,
             "runs_by": built.title if built else f"onnxruntime {machine['onnxruntime']}",
             "device": session.device,
             "gpu": gpu_name() if session.device == "cuda" else None,

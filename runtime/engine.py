@@ -133,7 +133,8 @@ class Engine:
         if not config.eos_token_ids:
             config = replace(config, eos_token_ids=session.facts.eos_token_ids)
         if speculate is None:
-            is_exact = changes_no_token(session.facts.target, session.facts.precision)
+            facts = session.facts
+            is_exact = changes_no_token(facts.target, facts.precision, int8_cache=facts.has_int8_cache)
             speculate = session.can_verify and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 

@@ -27,7 +27,11 @@ CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
 """How each target's graphs keep their cache, where the graph does not tell."""
 
 METADATA_PREFIX = "minimind_edge."
-KV_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+KV_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int8)": np.dtype(np.int8),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class GraphFacts:
         num_layers: Layers, each with a key and a value cache.
         num_key_value_heads: H_kv.
         head_dim: D.
-        kv_dtype: Of the cache: float32 or float16.
+        kv_dtype: Of the cache: float32, float16, or int8, whose scales are the graph's own affair (target `ort`).
         vocab_size: V.
         max_length: Cache slots that the graph can hold, None where it doesn't tell.
         precision: Of the weights, None where it doesn't tell.
@@ -60,6 +64,16 @@ class GraphFacts:
     generation: str | None
     eos_token_ids: tuple[int, ...]
     cache: str
+
+    @property
+    def has_int8_cache(self) -> bool:
+        """Whether the graph rounds what it caches to eight bits."""
+        return self.kv_dtype == np.int8
+
+    @property
+    def kv_bytes_per_slot(self) -> int:
+        """Bytes that one slot of one row takes in the cache, keys and values of all layers."""
+        return 2 * self.num_layers * self.num_key_value_heads * self.head_dim * self.kv_dtype.itemsize
 
     @classmethod
     def read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
@@ -85,7 +99,7 @@ class GraphFacts:
         nodes = {node.name: node for node in (*inputs, *outputs)}
         _check_types([nodes[name] for name in own], {TOKEN_TYPES[target]})
         _check_types([nodes["logits"]], {"tensor(float)"})
-        _check_types([nodes[name] for name in pasts], KV_DTYPES.keys())
+        _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
         heads, head_dim = _cache_dims([nodes[name] for name in pasts])
         vocab_size = nodes["logits"].shape[-1]

@@ -24,6 +24,11 @@ from .graph_facts import GraphFacts, cache_names
 class KVCache(Protocol):
     """The cache of one batch, bound to one IOBinding."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers that there are now."""
+        ...
+
     def bind(self, past: int, total: int) -> None:
         """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
 
@@ -63,6 +68,11 @@ class SharedCache:
         self._limit = limit
         self._capacity = 0
         self._buffers: list[Any] = []
+
+    @property
+    def nbytes(self) -> int:
+        """See `KVCache.nbytes`."""
+        return self._facts.kv_bytes_per_slot * self._batch_size * self._capacity
 
     def bind(self, past: int, total: int) -> None:
         """See `KVCache.bind`."""
@@ -108,6 +118,12 @@ class GrowingCache:
         self._stored = 0
         self._source = _Buffers()
         self._target = _Buffers()
+
+    @property
+    def nbytes(self) -> int:
+        """See `KVCache.nbytes`."""
+        slots = self._source.capacity + self._target.capacity
+        return self._facts.kv_bytes_per_slot * self._batch_size * slots
 
     def bind(self, past: int, total: int) -> None:
         """See `KVCache.bind`."""

@@ -135,6 +135,11 @@ class OrtSession:
         """See `Session.vocab_size`."""
         return self.facts.vocab_size
 
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Bytes of the cache's buffers, which grow by doubling as slots are needed."""
+        return self._cache.nbytes
+
     def reset(self, batch_size: int = 1) -> None:
         """See `Session.reset`; buffers are kept where the batch size is."""
         check_positive("batch_size", batch_size)

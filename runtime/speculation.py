@@ -12,16 +12,20 @@ from .prompt_lookup import PromptLookup
 from .session import Logits, Session, TokenIds
 
 
-def changes_no_token(target: str, precision: str | None) -> bool:
+def changes_no_token(target: str, precision: str | None, *, int8_cache: bool = False) -> bool:
     """Whether a graph's logits of several tokens are those of single steps but for float32's last digits.
 
     Where activations are rounded, to float16 or to the eight bits of target `ort`'s integer kernels, a last digit can
-    tip a rounding, and what follows differs as much as by any other rounding.
+    tip a rounding, and what follows differs as much as by any other rounding. So it is for keys and values that are
+    rounded for the cache.
 
     Args:
         target: Of the graph.
         precision: Of its weights, None where it doesn't tell.
+        int8_cache: Whether the graph rounds what it caches to eight bits.
     """
+    if int8_cache:
+        return False
     return precision == "fp32" or (target == "portable" and precision in ("int8", "int4"))
 
 

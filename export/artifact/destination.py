@@ -10,7 +10,7 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from ..request import ExportRequest
 from .json_file import read_json
-from .manifest import MANIFEST, is_artifact
+from .manifest import MANIFEST, is_artifact, kv_cache_of
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Destination:
 
     Attributes:
         folder: Its path.
-        kept: The manifest's entries of graphs that stay: other precisions of the same model for the same target, their
-            cache in the same form.
+        kept: The manifest's entries of graphs that stay: other precisions and caches of the same model for the same
+            target.
     """
 
     folder: Path
@@ -64,7 +64,8 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
         same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
         kind = request.target, request.cache
         stays = same_model and all((graph["target"], graph.get("cache", "static")) == kind for graph in graphs)
-        kept = tuple(graph for graph in graphs if stays and graph["precision"] != request.precision)
+        replaced = request.precision, request.kv_cache
+        kept = tuple(graph for graph in graphs if stays and (graph["precision"], kv_cache_of(graph)) != replaced)
     except (KeyError, TypeError) as error:
         raise ArtifactError(
             f"{folder / MANIFEST} is broken; remove {folder}, or name another folder with -o"

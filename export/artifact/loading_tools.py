@@ -18,6 +18,9 @@ TRANSFORMERS_JS = "transformers.js"
 HUGGING_FACE_TOOLS = (OPTIMUM, TRANSFORMERS_JS)
 """They choose what to do by the `model_type` in `config.json`, and know stock types alone."""
 
+FLOAT_CACHE_TOOLS = {GENAI, OPTIMUM}
+"""They make a cache of floats, whatever the graph asks for."""
+
 TOOLS = {
     "portable": (RUN, GENAI, OPTIMUM, TRANSFORMERS_JS),
     "ort": (RUN, GENAI, OPTIMUM),
@@ -26,19 +29,22 @@ TOOLS = {
 """By target. The ONNX Runtime of transformers.js is older than `ort`'s operators."""
 
 
-def loads_in(config: MiniMindConfig, target: str, precision: str) -> tuple[str, ...]:
+def loads_in(config: MiniMindConfig, target: str, precision: str, kv_cache: str = "float") -> tuple[str, ...]:
     """The tools that load the graph with nothing said but the folder's name; tests/interop tries them all.
 
     Args:
         config: The architecture.
         target: `portable`, `ort` or `tensorrt`.
         precision: Of the graph.
+        kv_cache: `float` or `int8`.
     """
     refused = set() if has_stock_type(config) else set(HUGGING_FACE_TOOLS)
     if has_own_head_dim(config):
         refused.add(OPTIMUM)
     if precision == "bf16":  # ONNX Runtime has no bfloat16 arithmetic on the CPU
         refused.add(RUN)
+    if kv_cache == "int8":
+        refused |= FLOAT_CACHE_TOOLS
     return tuple(tool for tool in TOOLS[target] if tool not in refused)
 
 

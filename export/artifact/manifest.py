@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ def graph_entry(
     opset: int,
     max_length: int,
     cache: str | None = None,
+    kv_cache: str = "float",
     parity: dict[str, Any] | None,
     quality: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -52,8 +54,9 @@ def graph_entry(
         opset: Version of the standard operators.
         max_length: Context length in tokens.
         cache: Of target `tensorrt`: `static` or `growing`; None where the target has no choice.
+        kv_cache: `float` or `int8`.
         parity: The parity report as JSON, None where it was not asked for.
-        quality: What rounding the weights cost, None where they were not.
+        quality: What rounding weights or cache cost, None where neither was.
     """
     weights = [folder / file, folder / f"{file}_data"]
     return {
@@ -61,6 +64,7 @@ def graph_entry(
         "target": target,
         "precision": precision,
         **({} if cache is None else {"cache": cache}),
+        **({} if kv_cache == "float" else {"kv_cache": kv_cache}),
         "opset": opset,
         "max_length": max_length,
         "sha256": file_sha256(folder / file),
@@ -91,11 +95,17 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         "architecture": describe_architecture(config),
         "config": config.arguments(),
         "graphs": [
-            graph | {"loads_in": list(loads_in(config, graph["target"], graph["precision"]))} for graph in graphs
+            graph | {"loads_in": list(loads_in(config, graph["target"], graph["precision"], kv_cache_of(graph)))}
+            for graph in graphs
         ],
         "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }
+
+
+def kv_cache_of(graph: Mapping[str, Any]) -> str:
+    """The cache of a manifest's graph: `float`, which it does not say, or `int8`."""
+    return str(graph.get("kv_cache", "float"))
 
 
 def file_sha256(path: Path) -> str:

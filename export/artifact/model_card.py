@@ -8,6 +8,7 @@ from typing import Any
 from minimind_edge.minimind.config import MiniMindConfig
 
 from .loading_tools import GENAI, OPTIMUM, TRANSFORMERS_JS, has_own_head_dim, has_stock_type, loads_in
+from .manifest import kv_cache_of
 from .model_card_snippets import GENAI_SNIPPET, OPTIMUM_SNIPPETS, RUN_SNIPPET, TRANSFORMERS_JS_SNIPPETS
 
 MODEL_CARD = "README.md"
@@ -73,9 +74,11 @@ def _introduction(config: MiniMindConfig, manifest: dict[str, Any]) -> str:
 def _graphs(config: MiniMindConfig, manifest: dict[str, Any]) -> str:
     rows = ["| graph | target | precision | size | same as PyTorch | loads in |", "|---|---|---|---|---|---|"]
     for graph in manifest["graphs"]:
-        tools = ", ".join(loads_in(config, graph["target"], graph["precision"]))
+        cache = kv_cache_of(graph)
+        tools = ", ".join(loads_in(config, graph["target"], graph["precision"], cache))
+        precision = graph["precision"] if cache == "float" else f"{graph['precision']}, {cache} cache"
         rows.append(
-            f"| `{graph['file']}` | {graph['target']} | {graph['precision']} | {graph['bytes'] / 1e6:.1f} MB "
+            f"| `{graph['file']}` | {graph['target']} | {precision} | {graph['bytes'] / 1e6:.1f} MB "
             f"| {_parity(graph['parity'])} | {tools} |"
         )
     return "\n".join(rows)
@@ -98,7 +101,7 @@ def _usage(name: str, config: MiniMindConfig, manifest: dict[str, Any]) -> list[
         "head_dim": "model.embed_size_per_head = model.config.head_dim\n" if is_own else "",
     }
     sections = [_section("minimind-run", RUN_SNIPPET, fields)]
-    if default["target"] == "tensorrt":
+    if GENAI not in loads_in(config, default["target"], default["precision"], kv_cache_of(default)):
         return sections
     kind = "stock" if has_stock_type(config) else "as llama"
     hint = "" if has_stock_type(config) else NO_STOCK_TYPE

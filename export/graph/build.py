@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -15,9 +16,10 @@ from .dequantize import DequantizingWriter
 from .dialect import Dialect
 from .layers import check_activation
 from .ort import OrtDialect
+from .ort_int8_cache import Int8CacheDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
-from .precision import INTEGERS, check_precision, compute_dtype
+from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
 from .quantize_qdq import QuantizingWriter
 from .tensorrt import TensorRTDialect
 from .tensorrt_growing import GrowingTensorRTDialect
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
     from ..quantization import QuantizedMatrix
+    from ..quantization.cache_scales import CacheScales
 
 Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 CACHES = ("static", "growing")
 CACHE_PROPERTY = "minimind_edge.cache"
+KV_CACHE_PROPERTY = "minimind_edge.kv_cache"
 IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
@@ -49,6 +53,7 @@ def build_graph(
     *,
     cache: str = "static",
     quantized: Mapping[str, QuantizedMatrix] | None = None,
+    cache_scales: Sequence[CacheScales] | None = None,
 ) -> ir.Model:
     """Write a model as an ONNX graph with a cache; its weights are read when the graph is saved.
 
@@ -61,6 +66,7 @@ def build_graph(
         cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
         quantized: Of the precisions of integers, but for target `tensorrt`, which rounds by itself: the weights as
             integers, by the names of their parameters.
+        cache_scales: Of target `ort`: one for each layer makes the cache int8; None leaves it as the activations are.
 
     Raises:
         ExportError: A target or a precision that there is not, or a model that the target cannot hold.
@@ -68,14 +74,19 @@ def build_graph(
     """
     tell = progress or (lambda stage, done: None)
     check_precision(target, precision)
+    if cache_scales is not None:
+        check_int8_cache(target, precision)
     dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_activation(model.config.hidden_act)
     tell("writing the graph's nodes", 0.0)
     writer = _writer(model, target, precision, quantized or {})
-    step = dialect_type.inputs.of(model.config, dtype)
-    dialect = dialect_type(writer, model, step, max_length)
+    step = dialect_type.inputs.of(model.config, dtype if cache_scales is None else ir.DataType.INT8)
+    make: Callable[..., Dialect] = dialect_type
+    if cache_scales is not None:
+        make = functools.partial(Int8CacheDialect, scales=cache_scales)
+    dialect = make(writer, model, step, max_length)
     layers = model.config.num_hidden_layers
     outputs = DecoderGraph(writer, model, dialect).write(
         lambda index: tell(f"layer {index + 1} of {layers}", WRITTEN * (index + 1) / layers)
@@ -88,7 +99,8 @@ def build_graph(
         producer_name="minimind-edge",
         producer_version=importlib.metadata.version("minimind-edge"),
         metadata_props=_metadata(model.config, target, precision, max_length)
-        | ({CACHE_PROPERTY: cache} if target == "tensorrt" else {}),
+        | ({CACHE_PROPERTY: cache} if target == "tensorrt" else {})
+        | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"}),
     )
     tell("finishing the graph", WRITTEN)
     finishing_passes(target)(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
@@ -109,21 +109,26 @@ class OrtDialect(Dialect):
         query = self._normalized(packed, attention) if self.config.qk_norm else (packed, None, None)
         cache: list[Operand] = [*self.step.past[layer], self.seqlens_k, self.total_length]
         rotation: list[Operand] = [self.cos, self.sin, self.step.position_ids]
-        unused: list[Operand] = [None] * 5
+        scales, format_attributes = self.cache_format(layer)
         mixed, key, value = self.writer.ops(
             "GroupQueryAttention",
-            *(*query, *cache, *rotation, self.bias, *unused, self.query_seqlens),
+            *(*query, *cache, *rotation, self.bias, None, *scales, None, None, self.query_seqlens),
             results=[
                 Result(shape=(BATCH, SEQUENCE, heads * dim)),
-                *(Result(name, shape=self.present_shape()) for name in self.present(layer)),
+                *(Result(name, self.step.past[layer][0].dtype, self.present_shape()) for name in self.present(layer)),
             ],
             domain=MICROSOFT,
             num_heads=heads,
             kv_num_heads=key_heads,
             scale=1 / math.sqrt(dim),
             do_rotary=1,
+            **format_attributes,
         )
         return mixed, (key, value)
+
+    def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
+        """The scales of a block's cached keys and values, and the operator's attributes for them; floats have none."""
+        return (None, None), {}
 
     def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
         """See `Dialect.wanted_tokens`: those from `logits_start` on."""

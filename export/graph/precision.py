@@ -41,3 +41,18 @@ def check_precision(target: str, precision: str) -> None:
             f"target {target} comes in {' and '.join(PRECISIONS[target])}, not in {precision}; "
             f"choose --target {others} for that"
         )
+
+
+def check_int8_cache(target: str, precision: str) -> None:
+    """See that a target has a cache of eight bits beside a precision.
+
+    Raises:
+        UsageError: It has none.
+    """
+    if target != "ort":
+        raise UsageError(f"--kv-cache int8 is for --target ort; leave it out with {target}")
+    if compute_dtype(target, precision) != ir.DataType.FLOAT:
+        others = " or ".join(name for name in PRECISIONS[target] if compute_dtype(target, name) == ir.DataType.FLOAT)
+        raise UsageError(
+            f"--kv-cache int8 goes with activations in float32, not with {precision}; choose --precision {others}"
+        )

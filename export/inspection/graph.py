@@ -22,7 +22,7 @@ METADATA = "minimind_edge."
 PRECISION = f"{METADATA}precision"
 
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 Shape = tuple["int | str | None", ...]
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
 from .bfloat16_graph import float32_copy
 from .case import Case
 from .comparison import measure
-from .graph_file import expert_names, open_session, read_facts, with_outputs
+from .graph_file import cache_scales, expert_names, open_session, read_facts, with_outputs
 from .measurement import Flags, Measurement
 from .memory import return_freed_memory
 from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
@@ -23,7 +23,7 @@ from .runner import GraphRunner
 from .session_runner import RolledBackRunner, SessionRunner
 from .static_runner import StaticRunner
 from .suite import Suite
-from .tolerance import Tolerance, tolerance_of
+from .tolerance import Tolerance, int8_cache_tolerance, tolerance_of
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
@@ -58,7 +58,7 @@ def compare(
         graph: The `.onnx` file.
         target: `portable`, `ort` or `tensorrt`.
         precision: Of the graph.
-        tolerance: The bounds; None for those of the precision, see `tolerance_of`.
+        tolerance: The bounds; None for those of the precision, see `tolerance_of`. A cache of eight bits widens them.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: More prompts, more ways to cut them.
         release: Let go of the model's weights once eager's results are there: it is of no use afterwards.
@@ -75,6 +75,8 @@ def compare(
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
     with _runnable(graph, precision) as runnable:
         facts = read_facts(open_session(runnable), model.config, target, precision)
+        if facts.has_int8_cache:
+            tolerance = int8_cache_tolerance(tolerance, facts.num_layers)
         suite = Suite(
             model.config.vocab_size,
             facts.max_length or model.config.max_position_embeddings,
@@ -186,15 +188,16 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
 
 def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
     """All ways to run the graph."""
+    scales: dict[str, Any] = {"scales": cache_scales(path, facts)} if facts.has_int8_cache else {}
 
     def showing_experts(runner: type[GrowingRunner] | type[StaticRunner]) -> GraphRunner:
         if not has_experts:
-            return runner(open_session(path), facts)
+            return runner(open_session(path), facts, **scales)
         names = expert_names(facts.num_layers)
-        return runner(open_session(with_outputs(path, names), path.parent), facts, names)
+        return runner(open_session(with_outputs(path, names), path.parent), facts, names, **scales)
 
     def shared() -> GraphRunner:
-        return SharedBufferRunner(open_session(path), facts)
+        return SharedBufferRunner(open_session(path), facts, **scales)
 
     def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
         from minimind_edge.runtime.session_loader import load_graph

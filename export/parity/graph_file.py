@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minimind_edge.runtime.graph_facts import GraphFacts
 from minimind_edge.runtime.session_options import onnxruntime_errors, session_options, summary
 
 from ..errors import ExportError
+from ..graph.ort_int8_cache import scale_name
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,6 +79,25 @@ def read_facts(
 def expert_names(num_layers: int) -> list[str]:
     """Names of the values that hold the chosen experts of each layer."""
     return [f"layers.{layer}.moe.topk_indices" for layer in range(num_layers)]
+
+
+def cache_scales(path: Path, facts: GraphFacts) -> list[NDArray[np.float32]] | None:
+    """What a step of each cached integer stands for, [H_kv, 1, D] a tensor, key before value; None for a float cache.
+
+    Raises:
+        ExportError: The graph has no scale for one.
+    """
+    if not facts.has_int8_cache:
+        return None
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = [scale_name(layer, part) for layer in range(facts.num_layers) for part in ("k_scale", "v_scale")]
+    if missing := [name for name in names if name not in stored]:
+        raise ExportError(f"the graph has no {missing[0]}, the scale of its cache: export it again")
+    arrays = (onnx.numpy_helper.to_array(stored[name], base_dir=str(path.parent)) for name in names)
+    return [array.reshape(facts.num_key_value_heads, 1, facts.head_dim) for array in arrays]
 
 
 def with_outputs(path: Path, names: Sequence[str]) -> bytes:

@@ -18,6 +18,8 @@ from .runner import Presents, RunError, StepOutput
 if TYPE_CHECKING:
     import onnxruntime
 
+Float32 = NDArray[np.float32]
+
 SPARE_SLOTS = 8
 """A shared buffer is longer than what a case fills: a graph that takes its length for the past's is found out."""
 
@@ -29,6 +31,7 @@ class GrowingRunner:
         session: Of the graph, or of a copy that shows its experts too.
         facts: What the graph says of itself.
         expert_names: Values that hold the chosen experts, one a layer; empty where there are none.
+        scales: What a step of each cached tensor stands for, see `cache_scales`; None where the cache is float.
     """
 
     name = "graph"
@@ -36,13 +39,18 @@ class GrowingRunner:
     counts_positions = False
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, facts: GraphFacts, expert_names: Sequence[str] = ()
+        self,
+        session: onnxruntime.InferenceSession,
+        facts: GraphFacts,
+        expert_names: Sequence[str] = (),
+        scales: Sequence[Float32] | None = None,
     ) -> None:
         self._session = session
         self._facts = facts
         self._past_names = cache_names("past_key_values", facts.num_layers)
         self._present_names = cache_names("present", facts.num_layers)
         self._expert_names = list(expert_names)
+        self._scales = scales
         self._past: list[NDArray[Any]] = []
 
     def reset(self, batch_size: int, slots: int) -> None:
@@ -60,7 +68,7 @@ class GrowingRunner:
 
     def presents(self) -> Presents:
         """What the last chunk presented."""
-        return _paired(self._past)
+        return _paired(_dequantized(self._past, self._scales))
 
     @staticmethod
     def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
@@ -93,8 +101,11 @@ class SharedBufferRunner:
     last_token_only = False
     counts_positions = False
 
-    def __init__(self, session: onnxruntime.InferenceSession, facts: GraphFacts) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, facts: GraphFacts, scales: Sequence[Float32] | None = None
+    ) -> None:
         self._session = session
+        self._scales = scales
         self._facts = facts
         self._past_names = cache_names("past_key_values", facts.num_layers)
         self._present_names = cache_names("present", facts.num_layers)
@@ -125,7 +136,8 @@ class SharedBufferRunner:
 
     def presents(self) -> Presents:
         """The buffers' slots in use."""
-        return _paired([buffer.numpy()[:, :, : self._length] for buffer in self._buffers])
+        presents = [buffer.numpy()[:, :, : self._length] for buffer in self._buffers]
+        return _paired(_dequantized(presents, self._scales))
 
 
 def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
@@ -139,6 +151,13 @@ def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
 def _paired(tensors: Sequence[NDArray[Any]]) -> Presents:
     """Key, value, key, value, ... as one (key, value) a layer."""
     return list(zip(tensors[::2], tensors[1::2], strict=True))
+
+
+def _dequantized(tensors: Sequence[NDArray[Any]], scales: Sequence[Float32] | None) -> Sequence[NDArray[Any]]:
+    """What the integers of cached tensors [B, H_kv, T, D] stand for; floats as they are."""
+    if scales is None:
+        return tensors
+    return [tensor * scale for tensor, scale in zip(tensors, scales, strict=True)]
 
 
 def _empty_cache(facts: GraphFacts, batch_size: int, slots: int) -> list[NDArray[Any]]:

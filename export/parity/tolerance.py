@@ -32,6 +32,17 @@ ACTIVATION_ERROR = 0.005
 """Standard error of an activation that ONNX Runtime rounds to eight bits: a step is the largest of 32, 2.2 standard
 deviations, over 127, and the root of 12; that of a product has as many terms as it averages, over its size the same."""
 
+CACHE_ERROR = 0.012
+"""Standard error of a number that is cached in eight bits, over the spread of its channel: a step is 1.25 of the
+largest of a few thousand, four standard deviations, over 127, and the root of 12 once more."""
+
+SCORE_SPREAD = 3.0
+"""Standard deviation of a query's scores, where attention chooses: the softmax of less is nearly even."""
+
+ATTENTION_ERROR = CACHE_ERROR * math.hypot(1.0, SCORE_SPREAD)
+"""The same of what attention mixes, where it attends to one value alone: the value's own error, and that of its weight,
+which has the score's. A score's error has as many terms as the score, so that over its spread it is `CACHE_ERROR`."""
+
 LOGIT_SPREAD = 3.0
 """Standard deviation of a token's logits, such as trained models have it."""
 
@@ -215,6 +226,33 @@ def rounded_weights_tolerance(num_hidden_layers: int) -> Tolerance:
         experts=0.92,
         # As for float16: few tokens amplify rounding.
         within=0.95,
+    )
+
+
+def int8_cache_tolerance(weights: Tolerance, num_hidden_layers: int) -> Tolerance:
+    """Bounds for a cache of eight bits, against the model whose cache is float.
+
+    Each layer's attention adds an independent `ATTENTION_ERROR`, with `SAFETY` over their root: 0.21 for 2 layers, 0.43
+    for 8, 0.83 for 30; errors of the weights' own rounding add up with it as independent ones do. A scale in another
+    channel's place moves keys and values by their own size. That a graph computes what its integers say to float32's
+    last digits is shown by `tests/parity/test_int8_cache.py`, against a model that rounds as the operator does.
+
+    Args:
+        weights: Bounds of the graph's precision.
+        num_hidden_layers: L of the model.
+    """
+    relative = SAFETY * ATTENTION_ERROR * math.sqrt(num_hidden_layers)
+    return Tolerance(
+        logits_rel=math.hypot(weights.logits_rel, relative),
+        presents_rel=math.hypot(weights.presents_rel, relative),
+        # Half the variance of the logits' errors: 0.013 for 2 layers, 0.05 for 8, 0.19 for 30.
+        mean_kl=weights.mean_kl + 0.5 * num_hidden_layers * (LOGIT_SPREAD * ATTENTION_ERROR) ** 2,
+        # As for int8 weights: random logits with errors of 4 % flip 16 in 100, neighbours together.
+        top1=min(weights.top1, 0.70),
+        greedy=min(weights.greedy, 0.70),
+        experts=min(weights.experts, 0.85),
+        # As for float16, few tokens amplify rounding; and tokens that are unlike all calibration saturate.
+        within=min(weights.within, 0.95),
     )
 
 

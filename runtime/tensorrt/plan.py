@@ -168,6 +168,9 @@ class Plan:
             content=values,
         )
 
+    has_int8_cache = False
+    """As `GraphFacts.has_int8_cache`: a plan's cache is float."""
+
     @property
     def target(self) -> str:
         """Of the graph that it was built from."""

@@ -15,7 +15,9 @@ CAPACITY = 40
 """Slots of a shared buffer, and `max_length` of the graphs."""
 
 GARBAGE = 1e4
-"""What lies in the slots of a shared buffer that are not in use."""
+"""What lies in the slots of a shared buffer that are not in use; of int8, the lowest."""
+
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mha": {"num_key_value_heads": 4},
@@ -109,7 +111,7 @@ class GraphRunner:
         self.session = open_graph(path)
         self.shared = shared
         cache = self.session.get_inputs()[3:]
-        self.dtype = np.float16 if "float16" in cache[0].type else np.float32
+        self.dtype = DTYPES[cache[0].type]
         self.shapes = [(node.shape[1], node.shape[3]) for node in cache]
         self.pasts = [node.name for node in cache]
         self.presents = [node.name for node in self.session.get_outputs()[1:]]
@@ -119,7 +121,8 @@ class GraphRunner:
         assert sum(splits) == batch.ids.shape[1]
         rows, past, logits = len(batch.ids), 0, []
         size = CAPACITY if self.shared else 0
-        cache = [np.full((rows, heads, size, dim), GARBAGE, self.dtype) for heads, dim in self.shapes]
+        garbage = -128 if self.dtype is np.int8 else GARBAGE
+        cache = [np.full((rows, heads, size, dim), garbage, self.dtype) for heads, dim in self.shapes]
         for length in splits:
             chunk = slice(past, past + length)
             feeds = {

@@ -35,6 +35,13 @@ def test_another_precision_of_the_same_model_goes_beside(tmp_path: Path) -> None
     assert _kept(folder, ExportRequest(target="portable", precision="fp16")) == ["fp32"]
 
 
+def test_another_cache_of_the_same_precision_goes_beside(tmp_path: Path) -> None:
+    folder = _artifact(tmp_path / "a", ("ort", "fp32"))
+    assert _kept(folder, ExportRequest(kv_cache="int8")) == ["fp32"]
+    with pytest.raises(UsageError, match="--force"):
+        _kept(folder, ExportRequest())
+
+
 def test_the_same_precision_needs_force_and_leaves_the_others(tmp_path: Path) -> None:
     folder = _artifact(tmp_path / "a", ("portable", "fp32"), ("portable", "fp16"))
     with pytest.raises(UsageError, match="--force"):

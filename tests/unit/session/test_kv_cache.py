@@ -70,6 +70,15 @@ def test_one_buffer_is_past_and_present(make, binding):
     assert binding.inputs == before
 
 
+def test_what_the_buffers_take(make, binding):
+    for kind, bytes_behind in ((SharedCache, 4 * 64), (GrowingCache, (4 + 4) * 64)):
+        cache = make(kind)
+        assert cache.nbytes == 0
+        cache.bind(0, 3)
+        assert cache.nbytes == bytes_behind  # a key and a value, two heads, four numbers of four bytes a slot
+    assert FACTS.kv_bytes_per_slot == 64
+
+
 def test_a_shared_buffer_grows_in_steps_and_keeps_its_past(make, binding):
     cache = make(SharedCache)
     cache.bind(0, 3)

@@ -226,23 +226,26 @@ def test_load_passes_its_options_on(artifact):
 
 
 @pytest.mark.parametrize(
-    ("target", "precision", "device", "can_verify", "expected"),
+    ("target", "precision", "int8_cache", "device", "can_verify", "expected"),
     [
-        ("ort", "fp32", "cpu", True, True),
-        ("portable", "int8", "cpu", True, True),
-        ("ort", "int8", "cpu", True, False),
-        ("ort", "fp16", "cpu", True, False),
-        ("ort", None, "cpu", True, False),
-        ("ort", "fp32", "cuda", True, False),
-        ("tensorrt", "fp32", "cpu", False, False),
+        ("ort", "fp32", False, "cpu", True, True),
+        ("portable", "int8", False, "cpu", True, True),
+        ("ort", "fp32", True, "cpu", True, False),
+        ("ort", "int8", False, "cpu", True, False),
+        ("ort", "fp16", False, "cpu", True, False),
+        ("ort", None, False, "cpu", True, False),
+        ("ort", "fp32", False, "cuda", True, False),
+        ("tensorrt", "fp32", False, "cpu", False, False),
     ],
 )
 def test_speculation_is_on_where_it_changes_no_token(
-    artifact, monkeypatch, make_session, target, precision, device, can_verify, expected
+    artifact, monkeypatch, make_session, target, precision, int8_cache, device, can_verify, expected
 ):
     folder, _ = artifact
     session = make_session(vocab_size=500)
-    session.facts = types.SimpleNamespace(eos_token_ids=(9,), target=target, precision=precision)
+    session.facts = types.SimpleNamespace(
+        eos_token_ids=(9,), target=target, precision=precision, has_int8_cache=int8_cache
+    )
     session.device, session.can_verify = device, can_verify
     monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", lambda path, **options: session)
     assert Engine.load(folder).speculates is expected
