@@ -39,7 +39,7 @@ def onnx(
         CacheForm, typer.Option(help="Of target tensorrt: written in place, or growing for a TensorRT before opset 24.")
     ] = CacheForm.STATIC,
     kv_cache: Annotated[
-        KVCacheType, typer.Option(help="Of target ort: int8 takes a quarter of the memory, at a small loss.")
+        KVCacheType, typer.Option(help="Of target ort: int8 takes a quarter of the memory, and longer for prompts.")
     ] = KVCacheType.FLOAT,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: Annotated[

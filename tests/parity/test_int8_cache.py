@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from graph_rows import CAPACITY, Batch, GraphRunner, Output, eager_row, largest_errors, make_model
+from graph_rows import CAPACITY, Batch, GraphRunner, Output, eager_row, make_model
 from rounded_cache import integers, with_rounded_cache
 
 from minimind_edge.export.graph import build_graph, save_graph
@@ -98,7 +98,7 @@ def test_parity_passes_and_shows_the_rounding(tmp_path, variant):
     assert report, report.summary()
     shown = report.to_json()
     assert shown["presents"]["max_abs"] > 0
-    assert 1e-5 < shown["logits"]["mean_kl"]
+    assert shown["logits"]["mean_kl"] > 1e-5
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def caching(key: list[float], value: list[float]) -> object:
 
 def test_a_keys_scale_is_its_pairs_length_and_a_values_its_own():
     # Channels 0 and 2 are a pair, and so are 1 and 3; two tokens.
-    key = [3.0, 1.0, -4.0, 0.0] + [0.0, 0.0, 2.0, -1.5]
-    value = [1.0, -2.0, 0.5, 0.0] + [-3.0, 1.0, 0.25, 0.125]
+    key = [3.0, 1.0, -4.0, 0.0, 0.0, 0.0, 2.0, -1.5]
+    value = [1.0, -2.0, 0.5, 0.0, -3.0, 1.0, 0.25, 0.125]
     (scales,) = cache_scales(caching(key, value), torch.zeros(1, 2, dtype=torch.int64))
     assert scales.key * 127 / MARGIN == pytest.approx(np.array([[5.0, 1.5, 5.0, 1.5]]), rel=1e-6)
     assert scales.value * 127 / MARGIN == pytest.approx(np.array([[3.0, 2.0, 0.5, 0.125]]), rel=1e-6)

@@ -190,7 +190,7 @@ def artifact(tmp_path, tokenizer_folder, make_session, monkeypatch):
     def load(path, **options):
         asked.update(options, path=path)
         session = make_session(vocab_size=500, max_length=options["max_length"])
-        session.facts = types.SimpleNamespace(eos_token_ids=(9,), target="ort", precision="fp32")
+        session.facts = types.SimpleNamespace(eos_token_ids=(9,), target="ort", precision="fp32", has_int8_cache=False)
         return session
 
     monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", load)
