@@ -95,7 +95,7 @@ def _check_cache(request: ExportRequest) -> None:
     if request.cache != "static" and request.target != "tensorrt":
         raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
     if request.kv_cache == "int8":
-        check_int8_cache(request.target, request.precision)
+        check_int8_cache(request.target)
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:

@@ -18,9 +18,6 @@ TRANSFORMERS_JS = "transformers.js"
 HUGGING_FACE_TOOLS = (OPTIMUM, TRANSFORMERS_JS)
 """They choose what to do by the `model_type` in `config.json`, and know stock types alone."""
 
-FLOAT_CACHE_TOOLS = {GENAI, OPTIMUM}
-"""They make a cache of floats, whatever the graph asks for."""
-
 TOOLS = {
     "portable": (RUN, GENAI, OPTIMUM, TRANSFORMERS_JS),
     "ort": (RUN, GENAI, OPTIMUM),
@@ -44,7 +41,7 @@ def loads_in(config: MiniMindConfig, target: str, precision: str, kv_cache: str 
     if precision == "bf16":  # ONNX Runtime has no bfloat16 arithmetic on the CPU
         refused.add(RUN)
     if kv_cache == "int8":
-        refused |= FLOAT_CACHE_TOOLS
+        refused.add(OPTIMUM)  # not tried
     return tuple(tool for tool in TOOLS[target] if tool not in refused)
 
 

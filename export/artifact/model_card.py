@@ -101,12 +101,14 @@ def _usage(name: str, config: MiniMindConfig, manifest: dict[str, Any]) -> list[
         "head_dim": "model.embed_size_per_head = model.config.head_dim\n" if is_own else "",
     }
     sections = [_section("minimind-run", RUN_SNIPPET, fields)]
-    if GENAI not in loads_in(config, default["target"], default["precision"], kv_cache_of(default)):
+    if default["target"] == "tensorrt":
         return sections
     kind = "stock" if has_stock_type(config) else "as llama"
     hint = "" if has_stock_type(config) else NO_STOCK_TYPE
+    sections.append(_section(GENAI, GENAI_SNIPPET, fields))
+    if kv_cache_of(default) == "int8":
+        return [*sections, NOT_TRANSFORMERS_JS]
     sections += [
-        _section(GENAI, GENAI_SNIPPET, fields),
         _section(OPTIMUM, OPTIMUM_SNIPPETS[kind], fields, " ".join(filter(None, [hint, OWN_HEAD_DIM * is_own]))),
     ]
     if default["target"] == "portable":

@@ -75,7 +75,7 @@ def build_graph(
     tell = progress or (lambda stage, done: None)
     check_precision(target, precision)
     if cache_scales is not None:
-        check_int8_cache(target, precision)
+        check_int8_cache(target)
     dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from .quantize import QuantizedModel
 
-KL_BOUNDS = {"fp32": 0.03, "int8": 0.03, "int4": 0.5}
+KL_BOUNDS = {"fp32": 0.03, "fp16": 0.03, "int8": 0.03, "int4": 0.5}
 """Most that a model may be away from its float32 self, nats a token. Eight bits cost trained models 0.002 to 0.005;
-four, with what makes up for it, 0.02 to 0.2, and without it 0.4: a model beyond that is not worth its bytes. Float32
-weights lose nothing by themselves: there it is a cache of eight bits, which may cost what weights of eight bits may."""
+four, with what makes up for it, 0.02 to 0.2, and without it 0.4: a model beyond that is not worth its bytes. Floats
+lose next to nothing by themselves: there it is a cache of eight bits, which may cost what weights of eight bits may."""
 
 
 def measure_quality(

@@ -17,8 +17,8 @@ ROUTED_EXPERTS = MiniMindConfig.minimind3(hidden_size=64, num_hidden_layers=2, v
 WIDE_HEADS = MiniMindConfig.minimind3(hidden_size=64, num_hidden_layers=2, vocab_size=96, head_dim=32)
 
 
-def test_an_int8_cache_is_the_runtimes_alone() -> None:
-    assert loads_in(DENSE, "ort", "fp32", "int8") == ("minimind-run",)
+def test_an_int8_cache_is_not_for_optimum() -> None:
+    assert loads_in(DENSE, "ort", "fp32", "int8") == ("minimind-run", "onnxruntime-genai")
 
 
 @pytest.mark.parametrize(
