@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minimind_edge.minimind.config import MiniMindConfig
+from minimind_edge.runtime.session_options import FLOAT32_ACTIVATIONS, INTEGER_WEIGHTS
 
 
 def genai_config(
@@ -28,7 +29,11 @@ def genai_config(
             "eos_token_id": generation["eos_token_id"],
             "pad_token_id": config.pad_token_id,
             "decoder": {
-                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                "session_options": {
+                    "log_id": "onnxruntime-genai",
+                    "provider_options": [],
+                    INTEGER_WEIGHTS: FLOAT32_ACTIVATIONS,  # as `minimind-run` asks for it, and as parity was measured
+                },
                 "filename": filename,
                 "hidden_size": config.hidden_size,
                 "num_hidden_layers": config.num_hidden_layers,

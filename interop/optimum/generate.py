@@ -50,7 +50,8 @@ def complete(model: ORTModelForCausalLM, tokenizer: Any, prompt: str, new_tokens
     token_ids = model.generate(**inputs, **greedy)[0].tolist()[len(prompt_ids) :]
     answered = pipeline("text-generation", model=model, tokenizer=tokenizer)(messages, **greedy)
     text = answered[0]["generated_text"][-1]["content"]
-    return {"prompt_ids": prompt_ids, "token_ids": token_ids, "text": text}
+    decoded = tokenizer.decode(token_ids, skip_special_tokens=True)
+    return {"prompt_ids": prompt_ids, "token_ids": token_ids, "decoded": decoded, "text": text}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 // Greedy answers from an artifact folder by transformers.js, as JSON.
 //
-// Usage: node generate.mjs FOLDER [--dtype fp16] [--as-llama] [--new-tokens N] PROMPT...
+// Usage: node generate.mjs FOLDER [--dtype fp16] [--as-llama] [--float32-activations] [--new-tokens N] PROMPT...
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -17,6 +17,7 @@ const { values: options, positionals: [folder, ...prompts] } = parseArgs({
     options: {
         dtype: { type: 'string', default: 'fp32' },
         'as-llama': { type: 'boolean', default: false },
+        'float32-activations': { type: 'boolean', default: false },
         'new-tokens': { type: 'string', default: '32' },
     },
 });
@@ -25,7 +26,11 @@ const { values: options, positionals: [folder, ...prompts] } = parseArgs({
 const config = options['as-llama']
     ? { ...JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf-8')), model_type: 'llama' }
     : null;
-const chat = await pipeline('text-generation', path.resolve(folder), { dtype: options.dtype, config });
+// Unasked, ONNX Runtime rounds what meets a weight of integers to eight bits.
+const session_options = options['float32-activations']
+    ? { extra: { session: { qdq_matmulnbits_accuracy_level: '1' } } }
+    : {};
+const chat = await pipeline('text-generation', path.resolve(folder), { dtype: options.dtype, config, session_options });
 const greedy = { do_sample: false, max_new_tokens: Number(options['new-tokens']) };
 
 async function complete(prompt) {

@@ -10,23 +10,19 @@ from interop_tools import completions, environment
 
 from minimind_edge.export.pipeline import graph_file
 
+TARGETS = ("portable", "ort")
 FLOATS = [
     (kind, target, precision)
     for kind in ("minimind2", "minimind2-moe", "minimind3", "minimind3-wide-heads", "minimind3-moe")
-    for target in ("portable", "ort")
+    for target in TARGETS
     for precision in ("fp32", "fp16")
 ]
 INTEGERS = [
     (kind, target, precision)
-    for kind, target in (
-        ("minimind2", "portable"),
-        ("minimind2", "ort"),
-        ("minimind2-moe-tiny", "ort"),
-        ("minimind3-moe", "ort"),
-    )
+    for kind in ("minimind2", "minimind2-moe-tiny", "minimind3", "minimind3-moe")
+    for target in TARGETS
     for precision in ("int8", "int4")
 ]
-"""Of a random model's portable graph, ONNX Runtime's fusions differ by more than the tokens' margins."""
 
 
 @pytest.fixture(autouse=True)

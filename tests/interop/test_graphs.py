@@ -9,21 +9,17 @@ from interop_tools import answer, environment
 
 from minimind_edge.export.pipeline import graph_file
 
+PRECISIONS = {
+    "portable": ("fp32", "fp16", "int8", "int4"),
+    "ort": ("fp32", "fp16", "int8", "int4"),
+    "tensorrt": ("fp32", "fp16", "bf16", "int8", "int4"),
+}
 CASES = [
-    ("minimind2", "portable", "fp32"),
-    ("minimind2", "portable", "fp16"),
-    ("minimind2", "ort", "fp32"),
-    ("minimind2", "tensorrt", "fp16"),
-    ("minimind2-moe-tiny", "portable", "int8"),
-    ("minimind2-moe", "ort", "fp32"),
-    ("minimind2-moe-tiny", "ort", "int4"),
-    ("minimind2-moe-tiny", "tensorrt", "int8"),
-    ("minimind3", "portable", "int4"),
-    ("minimind3", "ort", "int8"),
-    ("minimind3-moe", "ort", "fp16"),
-    ("minimind3-moe", "tensorrt", "bf16"),
+    (kind, target, precision)
+    for kind in ("minimind2", "minimind2-moe-tiny", "minimind3", "minimind3-moe")
+    for target, precisions in PRECISIONS.items()
+    for precision in precisions
 ]
-FLOAT_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 
 
 @pytest.fixture(autouse=True)

@@ -30,15 +30,18 @@ def _has_environment() -> None:
         ("minimind3-moe", "ort", "qwen3_moe"),
     ],
 )
-def test_greedy_tokens_are_equal(artifact: Any, expected: Any, kind: str, target: str, model_type: str) -> None:
+def test_greedy_tokens_and_the_pipelines_text_are_equal(
+    artifact: Any, expected: Any, kind: str, target: str, model_type: str
+) -> None:
     folder = artifact(kind, target)
     found = completions("optimum", "generate.py", folder)
     assert [(one["prompt_ids"], one["token_ids"]) for one in found["completions"]] == expected(kind)
+    assert [one["text"] for one in found["completions"]] == [one["decoded"] for one in found["completions"]]
     assert found["type"] == model_type
     assert "optimum" in loads_in(folder)
 
 
-def test_one_graph_of_several_and_the_pipeline_with_the_chat_template(artifact: Any, expected: Any) -> None:
+def test_one_graph_of_several_is_chosen_by_its_file(artifact: Any, expected: Any) -> None:
     folder = artifact("minimind2", "portable", "fp32", "fp16")
     found = completions("optimum", "generate.py", folder, "--graph", "model_fp16.onnx")
     assert [one["token_ids"] for one in found["completions"]] == [tokens for _, tokens in expected("minimind2")]
