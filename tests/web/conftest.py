@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.export.web import SiteRequest, write_site
 from minimind_edge.runtime import Engine
@@ -23,6 +24,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 READY = "#composer:not([hidden])"
 ENDED = ".answer:last-child :is(.facts, .error)"
 SECONDS = 90
+CALIBRATION = QuantizationSettings(rows=4, length=32, measured_rows=2, held_out_rows=1)
+"""Next to none: what the page makes of integers does not depend on how well they were chosen."""
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -83,6 +86,13 @@ def site(tmp_path_factory) -> Path:
 def short_site(tmp_path_factory) -> Path:
     """The same with a context of 160 tokens."""
     return make_site(tmp_path_factory.mktemp("www") / "short" / "site", max_length=160)
+
+
+@pytest.fixture(scope="session", params=["int8", "int4"])
+def integer_site(request, tmp_path_factory) -> Path:
+    """The same in integers."""
+    folder = tmp_path_factory.mktemp("www") / request.param / "site"
+    return make_site(folder, precision=request.param, quantization=CALIBRATION)
 
 
 @pytest.fixture

@@ -22,6 +22,12 @@ const ALL_OPTIMIZATIONS = 99;
 const WARNINGS = 2;
 const POINTER = 4;
 
+/**
+ * Has weights of integers made float32 when the graph is loaded. Left as they are, they are widened anew for every token:
+ * WebAssembly has no product of floats and integers.
+ */
+const WIDEN_INTEGERS = "session.disable_quant_qdq";
+
 /** A tensor on the heap. */
 export class Value {
   /**
@@ -58,6 +64,8 @@ export class OnnxRuntime {
   /** @param {any} wasm The Emscripten module. */
   constructor(wasm) {
     this._wasm = wasm;
+    /** @type {Map<string, number>} */
+    this._texts = new Map();
   }
 
   /**
@@ -100,6 +108,23 @@ export class OnnxRuntime {
   }
 
   /**
+   * A text on the heap, kept there for good.
+   *
+   * @param {string} content
+   * @returns {number} Its address.
+   */
+  text(content) {
+    let address = this._texts.get(content);
+    if (address === undefined) {
+      const size = this._wasm.lengthBytesUTF8(content) + 1;
+      address = this.allocate(size);
+      this._wasm.stringToUTF8(content, address, size);
+      this._texts.set(content, address);
+    }
+    return address;
+  }
+
+  /**
    * A tensor whose data lies at an address.
    *
    * @param {ElementType} type
@@ -129,6 +154,7 @@ export class OnnxRuntime {
     const wasm = this._wasm;
     const options = wasm._OrtCreateSessionOptions(ALL_OPTIMIZATIONS, true, true, 0, false, 0, 0, WARNINGS, 0, 0);
     this.check(options !== 0);
+    this.check(wasm._OrtAddSessionConfigEntry(options, this.text(WIDEN_INTEGERS), this.text("1")) === 0);
     const address = this.allocate(model.length);
     this.memory.set(model, address);
     const handle = await wasm._OrtCreateSession(address, model.length, options);
@@ -166,8 +192,6 @@ export class Graph {
     this.runtime = runtime;
     this._wasm = wasm;
     this._handle = handle;
-    /** @type {Map<string, number>} */
-    this._names = new Map();
   }
 
   /**
@@ -180,9 +204,9 @@ export class Graph {
   async run(inputs, outputs) {
     const wasm = this._wasm;
     const stack = wasm.stackSave();
-    const inputNames = this._pointers(inputs.map(([name]) => this._name(name)));
+    const inputNames = this._pointers(inputs.map(([name]) => this.runtime.text(name)));
     const inputValues = this._pointers(inputs.map(([, value]) => value.handle));
-    const outputNames = this._pointers(outputs.map((name) => this._name(name)));
+    const outputNames = this._pointers(outputs.map((name) => this.runtime.text(name)));
     const outputValues = this._pointers(outputs.map(() => 0));
     const status = await wasm._OrtRun(
       this._handle,
@@ -204,18 +228,6 @@ export class Graph {
   _pointers(pointers) {
     const address = this._wasm.stackAlloc(POINTER * pointers.length);
     pointers.forEach((pointer, index) => this._wasm.setValue(address + POINTER * index, pointer, "*"));
-    return address;
-  }
-
-  /** @param {string} text */
-  _name(text) {
-    let address = this._names.get(text);
-    if (address === undefined) {
-      const size = this._wasm.lengthBytesUTF8(text) + 1;
-      address = this.runtime.allocate(size);
-      this._wasm.stringToUTF8(text, address, size);
-      this._names.set(text, address);
-    }
     return address;
   }
 }
