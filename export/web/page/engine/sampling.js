@@ -94,11 +94,8 @@ export class Sampler {
  */
 export function distribution(logits, history, params) {
   const scores = divided(penalized(logits, history, params.repetitionPenalty), params.temperature);
-  let ids = Array.from(scores.keys());
-  if (params.topK > 0 && params.topK < scores.length) {
-    const border = scores.slice().sort()[scores.length - params.topK];
-    ids = ids.filter((id) => scores[id] >= border);
-  }
+  const border = params.topK > 0 && params.topK < scores.length ? kthLargest(scores, params.topK) : -Infinity;
+  let ids = atLeast(border, scores);
   if (params.topP < 1) ids = keptByTopP(ids, scores, params.topP);
   let probabilities = softmax(ids, scores);
   if (params.minP > 0) {
@@ -108,6 +105,36 @@ export function distribution(logits, history, params) {
     probabilities = softmax(ids, scores);
   }
   return { ids, probabilities };
+}
+
+/**
+ * The `count`-th largest score: the largest are kept in order as they come, and most scores are none of them. To sort all was
+ * three quarters of the time that a choice took.
+ *
+ * @param {Float32Array} scores
+ * @param {number} count
+ */
+function kthLargest(scores, count) {
+  const largest = new Float32Array(count).fill(-Infinity); // ascending
+  for (const score of scores) {
+    if (score <= largest[0]) continue;
+    let place = 0;
+    for (; place + 1 < count && largest[place + 1] < score; place += 1) largest[place] = largest[place + 1];
+    largest[place] = score;
+  }
+  return largest[0];
+}
+
+/**
+ * The tokens with a score of so much or more.
+ *
+ * @param {number} border
+ * @param {Float32Array} scores
+ */
+function atLeast(border, scores) {
+  const ids = [];
+  for (let id = 0; id < scores.length; id += 1) if (scores[id] >= border) ids.push(id);
+  return ids;
 }
 
 /**
