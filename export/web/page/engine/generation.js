@@ -13,7 +13,7 @@ const CHUNK = 128;
  *
  * @typedef {object} Timings
  * @property {number} prefill
- * @property {number} decode Everything behind the first token.
+ * @property {number} decode Everything behind the first token, the choice of tokens with it; the consumer's own time is left out.
  * @property {number} steps Tokens behind the first one.
  */
 
@@ -49,17 +49,20 @@ export async function* generate(session, prompt, params, options) {
     await pause.ifDue();
   }
   options.timings.prefill = (performance.now() - started) / 1000;
+  let stepStarted = 0;
   for (let count = 1; logits !== null && !options.signal.aborted; count += 1) {
     const tokenId = sampler.choose(logits, history);
+    if (count > 1) {
+      options.timings.decode += (performance.now() - stepStarted) / 1000;
+      options.timings.steps += 1;
+    }
     const isLast = count >= options.maxNewTokens || session.length >= options.maxLength;
     const finishReason = options.stopTokenIds.includes(tokenId) ? "stop" : isLast ? "length" : null;
     yield { tokenId, finishReason };
     if (finishReason !== null || options.signal.aborted) return;
-    const stepStarted = performance.now();
+    stepStarted = performance.now();
     history.add(tokenId);
     logits = await session.run([tokenId]);
-    options.timings.decode += (performance.now() - stepStarted) / 1000;
-    options.timings.steps += 1;
     await pause.ifDue();
   }
 }
