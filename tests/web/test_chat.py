@@ -7,6 +7,14 @@ import pytest
 from minimind_edge.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(greedy=True)
+HEARD = """
+() => {
+  window.heard = [];
+  const announcer = document.getElementById("announcer");
+  const hear = (changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => heard.push(node.data)));
+  new MutationObserver(hear).observe(announcer, { childList: true });
+}
+"""
 QUESTIONS = [
     "Who are you?",
     "What is the capital of France?",
@@ -48,11 +56,13 @@ def test_a_chat_goes_on_past_the_context(visit, short_site):
     visitor = visit(short_site)
     visitor.open()
     visitor.greedy(40)
+    visitor.page.evaluate(HEARD)
     for question in [*QUESTIONS, *QUESTIONS]:
         assert visitor.ask(question) == chat.send(question).run().token_ids, question
     notes = visitor.page.locator(".note").all_inner_texts()
     assert len(notes) == len(dropped) > 1
     assert [str(len(messages)) in note for messages, note in zip(dropped, notes, strict=True)] == [True] * len(notes)
+    assert [text for text in visitor.page.evaluate("window.heard") if text in notes] == notes
 
 
 def test_a_question_longer_than_the_context_is_refused_and_the_chat_goes_on(visit, short_site):

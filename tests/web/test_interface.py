@@ -89,6 +89,54 @@ def test_escape_stops(visit, site):
     assert len(visitor.end()) < 4000
 
 
+def test_escape_in_the_panel_closes_it_and_the_answer_goes_on(visit, site):
+    visitor = visit(site, viewport={"width": 375, "height": 640})
+    visitor.open()
+    visitor.page.click("#open-panel")
+    visitor.greedy(40)
+    visitor.page.click("#close-panel")
+    visitor.begin("Tell me a story about a fox.")
+    visitor.page.click("#open-panel")
+    visitor.page.keyboard.press("Escape")
+    assert visitor.page.evaluate("document.activeElement.id") == "open-panel"
+    assert len(visitor.end()) == 40
+
+
+def test_a_screen_that_is_turned_is_not_left_covered(visit, site):
+    visitor = visit(site, viewport={"width": 600, "height": 960})
+    visitor.open()
+    visitor.page.click("#open-panel")
+    visitor.page.set_viewport_size({"width": 1000, "height": 600})
+    visitor.page.wait_for_selector("main:not([inert])")
+    visitor.greedy(4)
+    assert visitor.ask("Who are you?")
+
+
+@pytest.mark.parametrize("key", ["{ isComposing: true }", "{ keyCode: 229 }"])  # Safari tells by the code alone
+def test_the_keys_of_an_input_method_are_its_own(visit, site, key):
+    visitor = visit(site)
+    visitor.open()
+    visitor.greedy(40)
+    press = f"""(name) => document.activeElement.dispatchEvent(
+      new KeyboardEvent("keydown", {{ key: name, bubbles: true, cancelable: true, ...{key} }}))"""
+    visitor.page.fill("#question", "讲一个关于狐狸的故事")
+    visitor.page.evaluate(press, "Enter")
+    assert visitor.page.locator(".answer").count() == 0
+    visitor.page.keyboard.press("Enter")
+    visitor.page.evaluate(press, "Escape")
+    assert len(visitor.end()) == 40
+
+
+def test_an_example_that_was_chosen_leaves_the_focus_in_the_conversation(visit, site):
+    visitor = visit(site)
+    visitor.open()
+    visitor.greedy(4)
+    visitor.page.focus("#examples button")
+    visitor.page.keyboard.press("Enter")
+    visitor.end()
+    assert visitor.page.evaluate("document.activeElement.id") == "conversation"
+
+
 def test_every_control_has_a_name_and_the_answer_is_announced_once(visit, site):
     visitor = visit(site)
     visitor.open()
@@ -161,3 +209,4 @@ def test_a_setting_out_of_its_range_sends_nothing(visit, site):
     visitor.begin("Who are you?")
     assert visitor.page.locator(".answer").count() == 0
     assert visitor.page.evaluate("document.activeElement.name") == "topP"
+    assert "out of its range" in visitor.page.get_by_role("status").all_inner_texts()[0]

@@ -26,6 +26,19 @@ return { ids, probabilities: Array.from(probabilities) };
 # Probabilities 0.5, 0.25, 0.125, 0.125.
 HALVES = [math.log(8), math.log(4), math.log(2), math.log(2)]
 
+STEPS = """
+const { generate } = await load("generation");
+const { checkedParams } = await load("sampling");
+const logits = Float32Array.from({ length: 200000 }, (_, id) => Math.sin(id));
+const session = { length: 0, truncate: async () => {}, run: async () => logits };
+const timings = { prefill: 0, decode: 0, steps: 0 };
+const limits = { maxNewTokens: 8, maxLength: 100, stopTokenIds: [], cachedLength: 0 };
+const options = { ...limits, signal: new AbortController().signal, timings };
+let started = 0;
+for await (const _ of generate(session, [1], checkedParams({ topP: 0.5 }), options)) started ||= performance.now();
+return { ...timings, elapsed: (performance.now() - started) / 1000 };
+"""
+
 TEXTS = [
     "Hello, world!",
     "  two  spaces\tand\n\nlines  ",
@@ -93,6 +106,21 @@ def test_drawing_follows_the_distribution_and_the_seed(module_page):
     shares = np.bincount(first, minlength=4) / 4000
     # Five standard deviations of a share of one half are 0.04.
     assert shares == pytest.approx([0.5, 0.25, 0.125, 0.125], abs=0.04)
+
+
+def test_the_choice_of_a_token_is_a_part_of_its_time(module_page):
+    found = module_page(STEPS)
+    assert found["steps"] == 7
+    assert 0.9 * found["elapsed"] < found["decode"] <= found["elapsed"]  # all time is the choice's here
+
+
+def test_a_browser_without_memory_is_told(module_page):
+    script = """
+    const { OnnxRuntime } = await load("onnx-runtime");
+    const runtime = new OnnxRuntime({ _malloc: () => 0 });
+    try { runtime.allocate(argument); } catch ({ code, details }) { return [code, details]; }
+    """
+    assert module_page(script, 5_000_001) == ["no-memory", {"megabytes": 6}]
 
 
 @pytest.mark.parametrize("logits", [[0.0, "NaN"], ["-Infinity", "-Infinity"], [0.0, "Infinity"]])

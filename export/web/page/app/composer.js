@@ -2,6 +2,9 @@
 
 import { pageElement } from "./page-element.js";
 
+/** The key code of a key that an input method takes. */
+const TAKEN_BY_INPUT_METHOD = 229;
+
 /** The form below the conversation. */
 export class Composer {
   /**
@@ -21,14 +24,13 @@ export class Composer {
       this._submit();
     });
     this._question.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter takes its suggestion.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       this._submit();
     });
     this._stop.addEventListener("click", onStop);
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this._isBusy) onStop();
+      if (event.key === "Escape" && this._isBusy && !isComposing(event)) onStop();
     });
   }
 
@@ -63,4 +65,14 @@ export class Composer {
     this._question.value = "";
     this.focus();
   }
+}
+
+/**
+ * Whether a key is an input method's: Enter takes its suggestion, Escape drops it.
+ *
+ * @param {KeyboardEvent} event
+ */
+function isComposing(event) {
+  // In Safari the composition has ended already when the Enter that ends it arrives; the key code still tells.
+  return event.isComposing || event.keyCode === TAKEN_BY_INPUT_METHOD;
 }

@@ -48,6 +48,11 @@ export class ConversationView {
     if (last?.classList.contains("writing")) last.before(note);
     else this._list.append(note);
     this._scrollToEnd();
+    this.announce(text);
+  }
+
+  focus() {
+    this._list.focus();
   }
 
   clear() {

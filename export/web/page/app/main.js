@@ -132,7 +132,10 @@ class Page {
     const items = examples.map((example) => {
       const button = newElement("button", { text: example });
       button.type = "button";
-      button.addEventListener("click", () => this._ask(example));
+      button.addEventListener("click", () => {
+        // The button is gone then; the form would open a phone's keyboard.
+        if (this._ask(example)) this._conversation.focus();
+      });
       const item = newElement("li");
       item.append(button);
       return item;

@@ -2,6 +2,9 @@
 
 import { pageElement } from "./page-element.js";
 
+/** As style.css has it. */
+const NARROW = "(max-width: 60rem)";
+
 /** Make the panel open and close. */
 export function preparePanel() {
   const panel = pageElement("panel", HTMLElement);
@@ -18,6 +21,12 @@ export function preparePanel() {
   opener.addEventListener("click", () => show(true));
   closer.addEventListener("click", () => show(false));
   panel.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && panel.classList.contains("open")) show(false);
+    if (event.key !== "Escape" || !panel.classList.contains("open")) return;
+    event.stopPropagation(); // the answer that is being written goes on
+    show(false);
+  });
+  // On a screen that was turned or widened the panel covers nothing, and has no button to close it.
+  matchMedia(NARROW).addEventListener("change", ({ matches }) => {
+    if (!matches && panel.classList.contains("open")) show(false);
   });
 }

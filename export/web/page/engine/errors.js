@@ -2,7 +2,7 @@
 
 /**
  * @typedef {"missing-file" | "unreachable" | "broken-file" | "unsupported-format" | "changed-file" | "no-webassembly"
- *   | "no-webgpu" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "bug"} ErrorCode
+ *   | "no-webgpu" | "no-memory" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "bug"} ErrorCode
  */
 
 /** An error that the page can explain. */

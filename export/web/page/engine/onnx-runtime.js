@@ -21,6 +21,7 @@ const ON_CPU = 1;
 const ALL_OPTIMIZATIONS = 99;
 const WARNINGS = 2;
 const POINTER = 4;
+const MEGABYTE = 1e6;
 
 /**
  * Has weights of integers made float32 when the graph is loaded. Left as they are, they are widened anew for every token:
@@ -93,13 +94,15 @@ export class OnnxRuntime {
   }
 
   /**
-   * Memory that the caller frees, or gives to a tensor.
+   * Memory that the caller frees, or gives to a tensor; throws a PageError "no-memory" where there is none.
    *
    * @param {number} bytes
    * @returns {number} Its address.
    */
   allocate(bytes) {
-    return this._wasm._malloc(Math.max(bytes, 1));
+    const address = this._wasm._malloc(Math.max(bytes, 1));
+    if (address === 0) throw new PageError("no-memory", { megabytes: Math.ceil(bytes / MEGABYTE) });
+    return address;
   }
 
   /** @param {number} address */
