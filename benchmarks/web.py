@@ -31,8 +31,10 @@ async ({ tokens, threads }) => {
       else if (data.type === "error") reject(new Error(JSON.stringify(data)));
     };
   });
+  const began = performance.now();
   worker.postMessage({ type: "load", options: { device: "wasm", threads } });
   await hear("ready");
+  const loadSeconds = (performance.now() - began) / 1000;
   window.ours = async (question) => {
     const params = { greedy: true };
     worker.postMessage({ type: "clear" });
@@ -43,6 +45,7 @@ async ({ tokens, threads }) => {
     const seconds = (performance.now() - started) / 1000 - result.firstTokenSeconds;
     return { tokenIds: result.tokenIds, speed: (result.tokenIds.length - 1) / seconds };
   };
+  return loadSeconds;
 }
 """
 
@@ -89,10 +92,16 @@ async ({ tokens, threads, dtype }) => {
     worker.onerror = (event) => reject(new Error(event.message));
     worker.postMessage(data);
   });
+  const began = performance.now();
   await call({ threads, dtype });
+  const loadSeconds = (performance.now() - began) / 1000;
   window.peer = (question) => call({ question, tokens });
+  return loadSeconds;
 }
 """
+
+PAUSE_MS = 300
+"""Before each turn: the idle threads of the other side spin for a while, and take cores from the one that computes."""
 
 DTYPE = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
 
@@ -136,11 +145,11 @@ def measure(browser, site: Path, node_modules: Path, *, threads: int, rounds: in
         page.set_default_timeout(120_000)
         page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
         settings = {"tokens": tokens, "threads": threads, "dtype": DTYPE[graph["precision"]]}
-        page.evaluate(OURS, settings)
-        page.evaluate(PEER, settings)
+        load_s = {side: round(page.evaluate(load, settings), 3) for side, load in (("ours", OURS), ("peer", PEER))}
         runs: dict[str, list] = {"ours": [], "peer": []}
         for _ in range(rounds + 1):  # the first round warms up
             for side, found in runs.items():
+                page.wait_for_timeout(PAUSE_MS)
                 found.append(page.evaluate(f"(question) => {side}(question)", QUESTION))
         page.close()
         server.shutdown()
@@ -157,6 +166,7 @@ def measure(browser, site: Path, node_modules: Path, *, threads: int, rounds: in
         "download_bytes": sum(size for path, size in sizes.items() if ".jspi." not in path.name),
         "threads": threads,
         "tokens": len(runs["ours"][-1]["tokenIds"]),
+        "load_s": load_s,
         "same_tokens": runs["ours"][-1]["tokenIds"] == runs["peer"][-1]["tokenIds"],
         "decode_tokens_per_s": {side: summary(one) for side, one in speeds.items()},
         "ours_over_transformers_js": summary(ratios),
