@@ -14,6 +14,7 @@ interop-latest: $(VENV)/.installed has-node ## the same with the newest versions
 	$(MAKE) --no-print-directory $(INTEROP_TOOLS:%=.interop-latest/%/.installed)
 	.interop-latest/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl
 	for tool in genai graphs optimum; do .interop-latest/$$tool/bin/python -m pip list --format=freeze | grep -i -E 'onnx|optimum|transformers|netron|polygraphy'; done
+	cd .interop-latest/transformers-js && npm ls @huggingface/transformers onnxruntime-node
 	MINIMIND_EDGE_INTEROP=$(CURDIR)/.interop-latest $(BIN)/pytest --durations=5 tests/interop
 
 .PHONY: has-node

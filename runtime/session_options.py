@@ -10,7 +10,12 @@ from .environment import physical_cores
 SILENT = 4
 """ONNX Runtime's log level that prints nothing but what ends the process: errors are raised, and reported once."""
 
-INTEGER_WEIGHTS, FLOAT32_ACTIVATIONS = "session.qdq_matmulnbits_accuracy_level", "1"
+WIDEN_INTEGERS = "session.disable_quant_qdq"
+"""Has weights in front of which a `DequantizeLinear` stands made float32 when the graph is loaded.
+
+Otherwise a `MatMul` behind one becomes `MatMulNBits`, which rounds activations to eight bits; told not to, a step takes
+three to eight times as long as with weights that were widened once.
+"""
 
 MAX_SUMMARY = 300
 """Most characters of an error of ONNX Runtime that are quoted."""
@@ -31,8 +36,7 @@ def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
     options.intra_op_num_threads = threads or physical_cores() or 0  # 0: as ONNX Runtime sees fit
     # Every step has another length: a plan of its memory would be made anew, and kept, for each.
     options.enable_mem_pattern = False
-    # Weights in front of which a DequantizeLinear stands would else meet activations rounded to eight bits.
-    options.add_session_config_entry(INTEGER_WEIGHTS, FLOAT32_ACTIVATIONS)
+    options.add_session_config_entry(WIDEN_INTEGERS, "1")
     return options
 
 

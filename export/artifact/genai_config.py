@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minimind_edge.minimind.config import MiniMindConfig
-from minimind_edge.runtime.session_options import FLOAT32_ACTIVATIONS, INTEGER_WEIGHTS
+from minimind_edge.runtime.session_options import WIDEN_INTEGERS
 
 
 def genai_config(
@@ -32,7 +32,7 @@ def genai_config(
                 "session_options": {
                     "log_id": "onnxruntime-genai",
                     "provider_options": [],
-                    INTEGER_WEIGHTS: FLOAT32_ACTIVATIONS,  # as `minimind-run` asks for it, and as parity was measured
+                    WIDEN_INTEGERS: "1",  # as `minimind-run` does, and as parity was measured
                 },
                 "filename": filename,
                 "hidden_size": config.hidden_size,

@@ -28,7 +28,7 @@ const config = options['as-llama']
     : null;
 // Unasked, ONNX Runtime rounds what meets a weight of integers to eight bits.
 const session_options = options['float32-activations']
-    ? { extra: { session: { qdq_matmulnbits_accuracy_level: '1' } } }
+    ? { extra: { session: { disable_quant_qdq: '1' } } }
     : {};
 const chat = await pipeline('text-generation', path.resolve(folder), { dtype: options.dtype, config, session_options });
 const greedy = { do_sample: false, max_new_tokens: Number(options['new-tokens']) };

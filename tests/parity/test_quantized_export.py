@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.quantization.quantize import quantize_model
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+from minimind_edge.runtime.session_options import session_options
 
 SETTINGS = QuantizationSettings(rows=4, length=24, measured_rows=2, held_out_rows=2)
 
@@ -59,6 +62,30 @@ def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, preci
     assert 4.5 < graph["quality"]["bits_per_weight"] < (9 if precision == "int8" else 7)
     assert graph["bytes"] < 0.8 * 4 * result.manifest["architecture"]["parameters"]["total"]
     assert verify_artifact(tmp_path / "artifact", checkpoint)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_portable_integers_are_widened_once_when_a_session_loads(precision: str, tmp_path: Path) -> None:
+    checkpoint = save(CONFIGS["minimind2"], tmp_path / "checkpoint")
+    request = ExportRequest(
+        checkpoint,
+        tmp_path / "artifact",
+        target="portable",
+        precision=precision,
+        max_length=256,
+        quantization=SETTINGS,
+        verify=False,
+    )
+    graph = export_onnx(request).graph
+    options = session_options(onnxruntime, threads=1)
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    written, loaded = (
+        [node.op_type for node in onnx.load(path).graph.node] for path in (graph, tmp_path / "loaded.onnx")
+    )
+    assert written.count("DequantizeLinear") > 2
+    assert loaded.count("DequantizeLinear") == 1  # of the rows of the embedding, which the tokens choose
+    assert "MatMulNBits" not in loaded
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
