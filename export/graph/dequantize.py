@@ -22,7 +22,7 @@ UNSIGNED = {4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 class DequantizingWriter(GraphWriter):
     """Stores some weights as integers; what a layer reads of them has the graph's dtype all the same.
 
-    ONNX Runtime fuses a `DequantizeLinear` of 4 bits and the `MatMul` behind it when it loads the graph.
+    The runtime has ONNX Runtime widen what is constant when it loads the graph (see `session_options`).
 
     Args:
         parameters: See `GraphWriter`.
