@@ -1,10 +1,10 @@
-"""Which weight gets how many bits, and how many of its inputs share a scale."""
+"""Which weight gets how many bits."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import cast
 
 from torch import nn
 
@@ -16,14 +16,6 @@ from .groups import Group, model_groups
 INT8 = Format(bits=8, block=128, symmetric=True)
 INT4 = Format(bits=4, block=128, symmetric=False)
 """Large blocks, which ONNX Runtime multiplies with fastest: what they cost, eight bits where it matters win back."""
-
-STEP_TIMES = {128: 1.0, 64: 1.08, 32: 1.33}
-"""Time of a decode step in eight bits by its block, against the largest; docs/graphs.md has the measurement."""
-
-FINER = tuple(replace(INT8, block=block) for block in STEP_TIMES if block < INT8.block)
-"""What eight bits may take where they cost too much, larger blocks first."""
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -87,29 +79,3 @@ def mixed_formats(units: list[Unit], losses: Mapping[Unit, float], int8_share: f
         formats |= unit.formatted(INT8 if fits else INT4)
         left -= unit.size if fits else 0
     return formats
-
-
-def refined(
-    losses: Mapping[Key, Sequence[float]], times: Mapping[Key, Sequence[float]], budget: float
-) -> dict[Key, int]:
-    """Which of its choices each weight takes: the first one, unless all together cost more than the budget.
-
-    Then those are refined that bring most for the time they take, until the budget is kept or nothing brings anything.
-
-    Args:
-        losses: Of each weight, what its choices cost.
-        times: Of each weight, what its choices take: each more than the one before it, or the same.
-        budget: Most that all may cost together.
-    """
-    chosen = dict.fromkeys(losses, 0)
-    while sum(losses[key][index] for key, index in chosen.items()) > budget:
-        best: tuple[float, Key, int] | None = None
-        for key, index in chosen.items():
-            for finer in range(index + 1, len(losses[key])):
-                gain, time = losses[key][index] - losses[key][finer], times[key][finer] - times[key][index]
-                if gain > 0 and time > 0 and (best is None or gain / time > best[0]):
-                    best = gain / time, key, finer
-        if best is None:
-            break
-        chosen[best[1]] = best[2]
-    return chosen

@@ -13,7 +13,8 @@ from torch import nn
 from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..errors import ExportError
-from .assignment import FINER, INT4, INT8, STEP_TIMES, Unit, mixed_formats, refined, rounding_units
+from .assignment import INT4, INT8, Unit, mixed_formats, rounding_units
+from .blocks import eight_bit_formats
 from .calibration import written_text
 from .equalization import equalize
 from .formats import Format
@@ -21,7 +22,6 @@ from .groups import Group
 from .layerwise import round_blocks
 from .matrix import QuantizedMatrix
 from .rounding import nearest
-from .sensitivity import Candidate, estimated_losses
 from .settings import QuantizationSettings
 
 Progress = Callable[[str, float], None]
@@ -30,9 +30,6 @@ TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 """Get eight bits in either precision: they are read by every token, and an error of the head is the logits' own."""
 
 HEAD = "lm_head.weight"
-
-INT8_BUDGET = 0.003
-"""Nats a token that eight bits are estimated to cost at most: what they cost more, smaller blocks bring down."""
 
 # Shares of the time that the stages of int4 take.
 WRITTEN, ESTIMATED = 0.4, 0.5
@@ -105,7 +102,7 @@ def quantize_model(
     losses = equalize(rounded, INT4 if precision == "int4" else INT8, measured)
     units = rounding_units(rounded)
     if precision == "int8":
-        formats, head = _eight_bits(rounded, units, losses, measured)
+        formats, head = eight_bit_formats(rounded, units, losses, measured)
         return QuantizedModel(rounded, _round_to_nearest(rounded, formats, head), held_out, {})
     formats = mixed_formats(units, _summed(units, losses, rounded), settings.int8_share)
     with torch.no_grad():
@@ -147,31 +144,6 @@ def check_weights(model: MiniMindForCausalLM) -> None:
 
 def _summed(units: Sequence[Unit], losses: Mapping[nn.Linear, float], model: MiniMindForCausalLM) -> dict[Unit, float]:
     return {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units}
-
-
-def _eight_bits(
-    model: MiniMindForCausalLM, units: Sequence[Unit], losses: Mapping[nn.Linear, float], tokens: torch.Tensor
-) -> tuple[dict[Group, Format], Format]:
-    """Formats of all groups, and of the head: blocks as large as the budget lets them be."""
-    head = model.lm_head
-    parts: dict[Unit | None, list[nn.Linear]] = {unit: unit.layers(model) for unit in units}
-    known = {layer: [losses[layer]] for layers in parts.values() for layer in layers}
-    if INT8.block_of(head.in_features):
-        parts[None] = [head]  # no unit: it is none of the blocks' layers
-        known |= estimated_losses(model, {head: [Candidate(INT8)]}, tokens)
-    if sum(first for first, *_ in known.values()) > INT8_BUDGET:
-        finer = estimated_losses(model, {layer: [Candidate(one) for one in FINER] for layer in known}, tokens)
-        known = {layer: found + finer[layer] for layer, found in known.items()}
-    summed = {
-        part: [sum(each) for each in zip(*(known[layer] for layer in layers), strict=True)]
-        for part, layers in parts.items()
-    }
-    sizes = {part: sum(layer.weight.numel() for layer in layers) for part, layers in parts.items()}
-    formats = (INT8, *FINER)
-    times = {part: [size * STEP_TIMES[one.block] for one in formats] for part, size in sizes.items()}
-    chosen = refined(summed, times, INT8_BUDGET)
-    of_groups = {group: one for unit in units for group, one in unit.formatted(formats[chosen[unit]]).items()}
-    return of_groups, formats[chosen.get(None, 0)]
 
 
 def _round_to_nearest(

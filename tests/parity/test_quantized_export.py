@@ -88,6 +88,28 @@ def test_portable_integers_are_widened_once_when_a_session_loads(precision: str,
     assert "MatMulNBits" not in loaded
 
 
+@pytest.mark.parametrize("name", ["minimind2", "minimind3 moe"])
+def test_beyond_its_budget_int8_takes_smaller_blocks(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minimind_edge.export.quantization import blocks
+
+    checkpoint = save(CONFIGS[name], tmp_path / "checkpoint")
+    found = {}
+    for budget in (1e9, 0.0):
+        monkeypatch.setattr(blocks, "INT8_BUDGET", budget)
+        request = ExportRequest(
+            checkpoint, tmp_path / f"{budget:g}", precision="int8", max_length=256, quantization=SETTINGS
+        )
+        result = export_onnx(request)
+        assert result.parity
+        attributes = [attribute for node in onnx.load(result.graph).graph.node for attribute in node.attribute]
+        found[budget] = [attribute.i for attribute in attributes if attribute.name == "block_size"]
+    assert len(found[1e9]) == len(found[0.0])
+    assert sum(found[0.0]) < sum(found[1e9])
+    assert set(found[0.0]) <= {32, 64}  # 64 wide: where 32 bring nothing, the block stays
+
+
 def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
     checkpoint = save(CONFIGS["minimind2 moe"], tmp_path / "checkpoint")
     graphs = []

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimind_edge.export.quantization.assignment import INT4, INT8, Unit, mixed_formats, refined, rounding_units
+from minimind_edge.export.quantization.assignment import INT4, INT8, Unit, mixed_formats, rounding_units
+from minimind_edge.export.quantization.blocks import refined
 from minimind_edge.export.quantization.groups import Group
 from minimind_edge.export.quantization.rounding import nearest, rounded_inputs
 from minimind_edge.export.quantization.sensitivity import Candidate, estimated_losses
