@@ -48,6 +48,7 @@ def evaluate(
         int | None, typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", show_default=False)
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the graph runs.")] = Device.AUTO,
+    save: Annotated[bool, typer.Option("--save", help="Keep the figures in the artifact's manifest.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure what an artifact is worth: what it knows, how it predicts text, how far it is from float32.
@@ -61,8 +62,10 @@ def evaluate(
       minimind-export eval my-model/onnx/model_fp16.onnx --text my.txt
       minimind-export eval my-model --against full_sft_512.pth --text my.txt
     """
-    from minimind_edge.export.evaluation import evaluate
+    from minimind_edge.export.evaluation import evaluate, keep_evaluation, require_artifact
 
+    if save:
+        require_artifact(artifact)
     with progress_display(silent=as_json) as progress:
         report = evaluate(
             artifact,
@@ -75,6 +78,8 @@ def evaluate(
             threads=threads,
             progress=progress,
         )
+    if save:
+        keep_evaluation(report)
     if as_json:
         from .json_output import print_json
 

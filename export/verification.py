@@ -78,7 +78,7 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
         from .engine.verification import verify_plan
 
         return verify_plan(path, against, progress)
-    folder, wanted = _locate(path)
+    folder, wanted = locate(path)
     content = read_manifest(folder)
     tell = progress or (lambda stage, done: None)
     tell("reading the checkpoint", 0.0)
@@ -137,8 +137,12 @@ def _require_inside(folder: Path, file: str) -> None:
         raise ArtifactError(f"{path} is missing; export the checkpoint again")
 
 
-def _locate(path: Path) -> tuple[Path, str | None]:
-    """The artifact folder, and the graph in it that was named, if one was."""
+def locate(path: Path) -> tuple[Path, str | None]:
+    """The artifact folder of a path, and the graph in it that the path names, if it names one.
+
+    Raises:
+        ArtifactError: There is nothing, or it is in no artifact.
+    """
     if not path.exists():
         raise ArtifactError(f"no artifact at {path}")
     if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .evaluate import evaluate
 from .held_out import Document, HeldOut, bundled_held_out
+from .keeping import keep_evaluation, require_artifact
 from .question import Question, Score, scores
 from .report import EvaluationReport
 
@@ -15,5 +16,7 @@ __all__ = [
     "Score",
     "bundled_held_out",
     "evaluate",
+    "keep_evaluation",
+    "require_artifact",
     "scores",
 ]

@@ -105,6 +105,27 @@ def test_a_text_of_ones_own(answer, artifact, checkpoint, tmp_path):
     assert found["facts"] is None
 
 
+def test_the_manifest_keeps_what_was_found(answer, half, tmp_path, command):
+    folder = shutil.copytree(half, tmp_path / "kept")
+    before = json.loads((folder / "manifest.json").read_text())
+    found = answer(folder, "--limit", LIMIT, "--questions", "--save")
+    after = json.loads((folder / "manifest.json").read_text())
+    kept = after["graphs"][0].pop("evaluation")
+    assert after == before
+    for name in ("perplexity", "tokens", "bits_per_weight", "facts", "sums", "topics", "experts"):
+        assert kept.get(name) == found.get(name)
+    assert kept["perplexity"] > 1
+    assert kept["facts"]
+    assert str(tmp_path) not in json.dumps(kept)  # nothing of this machine
+    assert command("minimind-run", "--engine", folder, "--raw", "Hi", "-n", 2).returncode == 0
+
+
+def test_without_a_manifest_there_is_nothing_to_keep_figures_in(refused_here, half, tmp_path):
+    folder = shutil.copytree(half, tmp_path / "bare")
+    (folder / "manifest.json").unlink()
+    assert "manifest.json" in refused_here(3, "eval", folder, "--save")
+
+
 def test_against_another_artifact(answer, half, export, moe_checkpoint, tmp_path):
     whole = export(moe_checkpoint)
     (tmp_path / "mine.txt").write_text(TEXT, encoding="utf-8")
