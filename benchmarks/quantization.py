@@ -83,7 +83,7 @@ def measured(
     """The quality on each text; without one, on what the model wrote and the rounding did not see."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
-        precision = "int4" if quantized.calibration else "int8"
+        precision = "int4" if "int8_share" in quantized.calibration else "int8"
         save_graph(build_graph(quantized.model, "ort", precision, MAX_LENGTH, quantized=quantized.matrices), graph)
         for name, tokens in (texts or {"held out": quantized.held_out}).items():
             quality = measure_quality(model, graph, tokens, quantized)

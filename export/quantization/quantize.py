@@ -43,7 +43,7 @@ class QuantizedModel:
         model: In float32, its weights what the integers stand for: what a graph of them has to compute.
         matrices: The integers, by the names of the parameters; a parameter that is missing stays float.
         held_out: Text that the float model wrote and the rounding did not see, [N, S] int64.
-        calibration: What the rounding was made for, as JSON; empty where it needed nothing.
+        calibration: What the rounding was made for, as JSON.
     """
 
     model: MiniMindForCausalLM
@@ -103,7 +103,8 @@ def quantize_model(
     units = rounding_units(rounded)
     if precision == "int8":
         formats, head = eight_bit_formats(rounded, units, losses, measured)
-        return QuantizedModel(rounded, _round_to_nearest(rounded, formats, head), held_out, {})
+        calibration: dict[str, Any] = {"texts": len(measured), "tokens": measured.numel()}
+        return QuantizedModel(rounded, _round_to_nearest(rounded, formats, head), held_out, calibration)
     formats = mixed_formats(units, _summed(units, losses, rounded), settings.int8_share)
     with torch.no_grad():
         embedded = rounded.model.embed_tokens(tokens)
