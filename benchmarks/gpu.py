@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session import Logits, Session, TokenIds
+    from minimind_edge.runtime.session.session import Logits, Session, TokenIds
 
 ATTENTION_LENGTHS = (512, 1024, 2048)
 MAX_LENGTH = 2560
@@ -121,7 +121,7 @@ def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Cal
 
 def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
     """The `ort` graph, on the CUDA provider."""
-    from minimind_edge.runtime.ort_session import OrtSession
+    from minimind_edge.runtime.ort.ort_session import OrtSession
 
     request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
     return OrtSession.load(export_onnx(replace(request, verify=False)).graph, device="cuda")

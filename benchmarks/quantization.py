@@ -26,7 +26,7 @@ from minimind_edge.export.quantization.prompts import calibration_prompts
 from minimind_edge.export.quantization.quality import measure_quality
 from minimind_edge.export.quantization.quantize import QuantizedModel, calibration_text, quantize_model
 from minimind_edge.minimind import MiniMindForCausalLM, load_checkpoint
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 MAX_LENGTH = 2048
 COLUMNS = ("variant", "text", "bytes", "bits_per_weight", "mean_kl", "top1_agreement", "perplexity")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from minimind_edge.runtime.think import ThinkSplitter
+from minimind_edge.runtime.text.think import ThinkSplitter
 
 from .choices import ThinkDisplay
 

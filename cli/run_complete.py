@@ -8,7 +8,7 @@ from .entry import INTERRUPTED
 
 if TYPE_CHECKING:
     from minimind_edge.runtime import Completion, Engine
-    from minimind_edge.runtime.prompt import PromptLike
+    from minimind_edge.runtime.text.prompt import PromptLike
 
     from .answer_printer import AnswerPrinter
     from .run_request import RunRequest

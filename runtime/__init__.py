@@ -15,9 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .artifact import Artifact
+    from .artifact.folder import Artifact
     from .chat import Chat
-    from .chat_template import ChatTemplate
     from .completion import Completion, CompletionResult, CompletionTimings
     from .decode import Generation, Step, generate
     from .engine import Engine
@@ -30,17 +29,18 @@ if TYPE_CHECKING:
         PromptError,
         UsageError,
     )
-    from .ort_session import OrtSession
-    from .prompt import Prompt
+    from .ort.ort_session import OrtSession
     from .sampling import Sampler, SamplingParams
-    from .session import Session
-    from .think import Segment, ThinkSplitter
-    from .tokenizer import Tokenizer
+    from .session.session import Session
+    from .text.chat_template import ChatTemplate
+    from .text.prompt import Prompt
+    from .text.think import Segment, ThinkSplitter
+    from .text.tokenizer import Tokenizer
 
 _MODULES = {
-    "artifact": ("Artifact",),
+    "artifact.folder": ("Artifact",),
     "chat": ("Chat",),
-    "chat_template": ("ChatTemplate",),
+    "text.chat_template": ("ChatTemplate",),
     "completion": ("Completion", "CompletionResult", "CompletionTimings"),
     "decode": ("Generation", "Step", "generate"),
     "engine": ("Engine",),
@@ -53,12 +53,12 @@ _MODULES = {
         "PromptError",
         "UsageError",
     ),
-    "ort_session": ("OrtSession",),
-    "prompt": ("Prompt",),
+    "ort.ort_session": ("OrtSession",),
+    "text.prompt": ("Prompt",),
     "sampling": ("Sampler", "SamplingParams"),
-    "session": ("Session",),
-    "think": ("Segment", "ThinkSplitter"),
-    "tokenizer": ("Tokenizer",),
+    "session.session": ("Session",),
+    "text.think": ("Segment", "ThinkSplitter"),
+    "text.tokenizer": ("Tokenizer",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -12,7 +12,7 @@ import numpy as np
 from .decode import DecodeTimings, generate
 from .errors import UsageError
 from .sampling import SamplingParams
-from .session import Session
+from .session.session import Session
 
 SEED = 0
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .artifact import Artifact
+from .artifact.folder import Artifact
 from .bench import BenchPlan, BenchRow, measure
-from .environment import physical_cores
+from .load import load_session
 from .machine import describe_machine, gpu_name, peak_rss_bytes
-from .run_clock import RunClock
-from .session_loader import load_session
+from .ort.environment import physical_cores
+from .session.run_clock import RunClock
 from .tensorrt.plan import Plan
 
 

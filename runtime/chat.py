@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from .chat_template import Message
 from .completion import Completion, CompletionResult
-from .prompt import Prompt
 from .sampling import SamplingParams
-from .think import CLOSE_TAG, OPEN_TAG
+from .text.chat_template import Message
+from .text.prompt import Prompt
+from .text.think import CLOSE_TAG, OPEN_TAG
 
 if TYPE_CHECKING:
     from .engine import Engine

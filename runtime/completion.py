@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Any, Literal
 
 from .decode import FinishReason, Generation
-from .prompt import Prompt
-from .stop import StopStrings
-from .text_stream import open_text_stream
-from .tokenizer import Tokenizer
+from .text.prompt import Prompt
+from .text.stop import StopStrings
+from .text.text_stream import open_text_stream
+from .text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import ContextLengthError, PromptError, UsageError
 from .sampling import Sampler, SamplingParams, TokenHistory
-from .session import Logits, Session, TokenIds
+from .session.session import Logits, Session, TokenIds
 from .speculation import Speculation
 
 FinishReason: TypeAlias = Literal["stop", "length"]

@@ -8,17 +8,17 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from .artifact import Artifact
-from .chat_template import ChatTemplate
+from .artifact.folder import Artifact
+from .artifact.generation_config import GenerationConfig
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import ArtifactError, UsageError
-from .generation_config import GenerationConfig
-from .prompt import PromptBuilder, PromptLike
 from .sampling import SamplingParams
-from .session import Session
+from .session.session import Session
 from .speculation import changes_no_token
-from .tokenizer import Tokenizer
+from .text.chat_template import ChatTemplate
+from .text.prompt import PromptBuilder, PromptLike
+from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -118,7 +118,7 @@ class Engine:
             MissingError: The environment lacks what the device takes.
             UsageError: An argument is out of range.
         """
-        from .session_loader import load_session
+        from .load import load_session
 
         started = perf_counter()
         artifact = Artifact.open(path, precision)

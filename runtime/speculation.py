@@ -9,7 +9,7 @@ import numpy as np
 
 from .draft_length import DraftLength
 from .prompt_lookup import PromptLookup
-from .session import Logits, Session, TokenIds
+from .session.session import Logits, Session, TokenIds
 
 
 def changes_no_token(target: str, precision: str | None, *, int8_cache: bool = False) -> bool:

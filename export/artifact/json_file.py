@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_object import JsonObject
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ from .row import ROWS
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.engine import Engine
-    from minimind_edge.runtime.session import Session
-    from minimind_edge.runtime.tokenizer import Tokenizer
+    from minimind_edge.runtime.session.session import Session
+    from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 FREE_ANSWER_TOKENS = 160
 """Most tokens of an answer that has no one right text."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minimind_edge.runtime.errors import InputError, UsageError
-from minimind_edge.runtime.graph_facts import GraphFacts
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from ..errors import ExportError
 from ..parity.graph_file import open_session

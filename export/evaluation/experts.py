@@ -18,8 +18,8 @@ from ..parity.static_runner import StaticRunner
 from .row import ROWS, Row, batches
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.graph_facts import GraphFacts
-    from minimind_edge.runtime.session import TokenIds
+    from minimind_edge.runtime.session.graph_facts import GraphFacts
+    from minimind_edge.runtime.session.session import TokenIds
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session import Session, TokenIds
+    from minimind_edge.runtime.session.session import Session, TokenIds
 
 
 class Predictor(Protocol):

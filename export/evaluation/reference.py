@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind_edge.runtime.artifact import PLAN_SUFFIX, Artifact
+from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.session_loader import load_session
+from minimind_edge.runtime.load import load_session
 
 from ..errors import ExportError
 from ..inspection.artifact import has_graphs

@@ -14,9 +14,9 @@ from minimind_edge.runtime.errors import PromptError
 from .held_out import Document
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.prompt import PromptBuilder
-    from minimind_edge.runtime.session import TokenIds
-    from minimind_edge.runtime.tokenizer import Tokenizer
+    from minimind_edge.runtime.session.session import TokenIds
+    from minimind_edge.runtime.text.prompt import PromptBuilder
+    from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 WINDOW = 512
 """Most tokens of a text that are predicted with each other as context."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind_edge.runtime.artifact import PLAN_SUFFIX, Artifact
+from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.json_object import JsonObject
 from minimind_edge.runtime.tensorrt.plan import Plan
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 from ..artifact.manifest import MANIFEST
 from ..bundled import DEMO_FOLDER

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.json_object import JsonObject
 
 from ..artifact.manifest import MANIFEST
 from .graph import GraphInspection

@@ -27,7 +27,7 @@ from .tolerance import Tolerance, int8_cache_tolerance, tolerance_of
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-    from minimind_edge.runtime.graph_facts import GraphFacts
+    from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 Progress = Callable[[str, float], None]
 
@@ -200,7 +200,7 @@ def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[
         return SharedBufferRunner(open_session(path), facts, **scales)
 
     def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
-        from minimind_edge.runtime.session_loader import load_graph
+        from minimind_edge.runtime.load import load_graph
 
         return runner(load_graph(path, device="cpu"))
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.graph_facts import GraphFacts
-from minimind_edge.runtime.session_options import onnxruntime_errors, session_options, summary
+from minimind_edge.runtime.ort.session_options import onnxruntime_errors, session_options, summary
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from ..errors import ExportError
 from ..graph.ort_int8_cache import scale_name

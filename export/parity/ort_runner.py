@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.graph_facts import GraphFacts, cache_names
-from minimind_edge.runtime.session_options import onnxruntime_errors, summary
+from minimind_edge.runtime.ort.session_options import onnxruntime_errors, summary
+from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
 
 from .case import PADDING, Chunk
 from .runner import Presents, RunError, StepOutput

@@ -10,7 +10,7 @@ from .case import PADDING, Chunk
 from .runner import Presents, RunError, StepOutput
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.session import Session
+    from minimind_edge.runtime.session.session import Session
 
 
 class SessionRunner:

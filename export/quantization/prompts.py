@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from minimind_edge.runtime.chat_template import ChatTemplate
-from minimind_edge.runtime.prompt import PromptBuilder
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.prompt import PromptBuilder
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles

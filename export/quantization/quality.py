@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.session_loader import load_graph
+from minimind_edge.runtime.load import load_graph
 
 from ..errors import ParityError
 from ..evaluation.likelihood import measure_likelihood

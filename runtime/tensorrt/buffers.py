@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph_facts import cache_names
-from ..session import Logits
+from ..session.graph_facts import cache_names
+from ..session.session import Logits
 from .interfaces import TOKENS, Address, Driver
 from .plan import Plan
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..session import Logits
+from ..session.session import Logits
 from .buffers import DeviceBuffers
 from .interfaces import Context, Driver
 from .launcher import Launcher

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ContextLengthError
-from ..growing_session import GrowingSession
-from ..session import Logits, TokenIds
+from ..session.growing_session import GrowingSession
+from ..session.session import Logits, TokenIds
 from .execution import Execution
 from .growing_buffers import GrowingBuffers
 from .interfaces import Context, Driver

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact.json_object import JsonObject
 from ..errors import ArtifactError, UsageError
-from ..json_object import JsonObject
 from .compute_capability import ComputeCapability
 
 FORMAT = 1

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ContextLengthError
-from ..session import Logits, TokenIds
-from ..static_session import StaticSession
+from ..session.session import Logits, TokenIds
+from ..session.static_session import StaticSession
 from .execution import Execution
 from .interfaces import Context, Driver
 from .plan import Plan

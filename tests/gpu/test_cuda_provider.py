@@ -9,7 +9,7 @@ from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind.checkpoint import read_checkpoint
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.ort_session import OrtSession
+from minimind_edge.runtime.ort.ort_session import OrtSession
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])

@@ -7,7 +7,7 @@ import pytest
 from described_plan import PLAN_BYTES, describe
 from static_decoder import VOCAB
 
-from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession

@@ -19,8 +19,8 @@ from minimind_edge.export.parity import ParityReport, Suite, compare, compare_ru
 from minimind_edge.export.parity.session_runner import SessionRunner
 from minimind_edge.minimind import MiniMindForCausalLM
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, UsageError
-from minimind_edge.runtime.session import Session
-from minimind_edge.runtime.session_loader import load_graph
+from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.session.session import Session
 
 MAX_LENGTH = 96
 LEVELS = {"int8": 127, "int4": 7}

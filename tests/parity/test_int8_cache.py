@@ -15,7 +15,7 @@ from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.export.quantization.cache_scales import CacheScales, cache_scales
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.ort_session import OrtSession
+from minimind_edge.runtime.ort.ort_session import OrtSession
 
 VARIANTS = ("gqa", "mqa", "yarn", "minimind3", "moe", "minimind3-moe")
 PADDINGS = ("none", "left", "right")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minimind_edge.runtime.artifact import Artifact
+from minimind_edge.runtime.artifact.folder import Artifact
 from minimind_edge.runtime.errors import ArtifactError
 
 GRAPHS = [
@@ -228,7 +228,7 @@ def test_bytes_that_are_no_text(folder):
 
 
 def test_a_huge_file(folder, monkeypatch):
-    monkeypatch.setattr("minimind_edge.runtime.json_object.MAX_BYTES", 8)
+    monkeypatch.setattr("minimind_edge.runtime.artifact.json_object.MAX_BYTES", 8)
     assert "no JSON file of an artifact has more than 8" in refusal(folder)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from minimind_edge.export.evaluation import Question
 from minimind_edge.export.evaluation.answers import FREE_ANSWER_TOKENS, answer_all
+from minimind_edge.runtime.artifact.generation_config import GenerationConfig
 from minimind_edge.runtime.engine import Engine
-from minimind_edge.runtime.generation_config import GenerationConfig
 
 END = 255
 

@@ -10,8 +10,8 @@ import pytest
 from minimind_edge.cli.run_chat import Conversation
 from minimind_edge.cli.run_request import RunRequest
 from minimind_edge.runtime.errors import InputError
-from minimind_edge.runtime.prompt import Prompt
 from minimind_edge.runtime.sampling import SamplingParams
+from minimind_edge.runtime.text.prompt import Prompt
 
 
 class FakeChat:

@@ -10,8 +10,8 @@ from minimind_edge.cli.run_complete import complete
 from minimind_edge.cli.run_request import RunRequest
 from minimind_edge.runtime.completion import CompletionResult, CompletionTimings
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.prompt import Prompt
 from minimind_edge.runtime.sampling import SamplingParams
+from minimind_edge.runtime.text.prompt import Prompt
 
 TIMINGS = CompletionTimings(
     load_s=0.5, prefill_s=0.1, decode_s=0.2, decode_tokens_per_s=10, time_to_first_token_s=0.125

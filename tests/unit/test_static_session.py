@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, PromptError, UsageError
-from minimind_edge.runtime.static_session import StaticSession
+from minimind_edge.runtime.session.static_session import StaticSession
 
 VOCAB = 50
 

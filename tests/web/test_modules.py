@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.chat_template import ChatTemplate
-from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.sampling import Sampler, SamplingParams, TokenHistory
-from minimind_edge.runtime.stop import StopStrings
-from minimind_edge.runtime.text_stream import open_text_stream
-from minimind_edge.runtime.think import ThinkSplitter
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.stop import StopStrings
+from minimind_edge.runtime.text.text_stream import open_text_stream
+from minimind_edge.runtime.text.think import ThinkSplitter
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 DISTRIBUTION = """
 const { distribution, checkedParams } = await load("sampling");

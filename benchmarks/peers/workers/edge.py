@@ -32,7 +32,7 @@ class Edge:
     """A session of this project's runtime."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        from minimind_edge.runtime.ort_session import OrtSession
+        from minimind_edge.runtime.ort.ort_session import OrtSession
 
         self._session = OrtSession.load(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
 

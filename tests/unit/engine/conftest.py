@@ -11,7 +11,7 @@ from described_plan import PLAN_BYTES, describe
 from static_decoder import StaticDecoder
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession
 

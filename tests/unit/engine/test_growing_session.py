@@ -12,9 +12,9 @@ from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.decode import generate
 from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
-from minimind_edge.runtime.json_object import JsonObject
 from minimind_edge.runtime.sampling import SamplingParams
 from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
 from minimind_edge.runtime.tensorrt.plan import Plan

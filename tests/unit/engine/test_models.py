@@ -18,7 +18,7 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig, load_checkpoint
-from minimind_edge.runtime.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
 from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession

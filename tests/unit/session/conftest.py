@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from minimind_edge.runtime.ort_session import OrtSession
+from minimind_edge.runtime.ort.ort_session import OrtSession
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, VOCAB, POSITIONS = 2, 4, 2, 8, 32, 1024
 HIDDEN = HEADS * HEAD_DIM
@@ -229,4 +229,4 @@ def load(save_graph: SaveGraph) -> Callable[..., OrtSession]:
 @pytest.fixture
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers begin with 4 slots instead of 256, so that short texts outgrow them."""
-    monkeypatch.setattr("minimind_edge.runtime.buffers.MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.ort.buffers.MIN_CAPACITY", 4)

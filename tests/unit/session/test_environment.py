@@ -7,17 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from minimind_edge.runtime import environment
-from minimind_edge.runtime.environment import (
+from minimind_edge.runtime.errors import MissingError, UsageError
+from minimind_edge.runtime.ort import environment
+from minimind_edge.runtime.ort.environment import (
     execution_providers,
     import_onnxruntime,
     physical_cores,
     require_cuda,
     require_fused_attention,
 )
-from minimind_edge.runtime.errors import MissingError, UsageError
-from minimind_edge.runtime.ort_session import OrtSession
-from minimind_edge.runtime.session_options import session_options
+from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.ort.session_options import session_options
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MEND = "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"

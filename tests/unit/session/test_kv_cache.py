@@ -6,11 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from minimind_edge.runtime import buffers
-from minimind_edge.runtime.buffers import DeviceMemory, grown_capacity, zeros
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.graph_facts import GraphFacts
-from minimind_edge.runtime.kv_cache import GrowingCache, SharedCache
+from minimind_edge.runtime.ort import buffers
+from minimind_edge.runtime.ort.buffers import DeviceMemory, grown_capacity, zeros
+from minimind_edge.runtime.ort.kv_cache import GrowingCache, SharedCache
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, (), "shared")
 NAMES = ["past_key_values.0.key", "past_key_values.0.value"], ["present.0.key", "present.0.value"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, PromptError, UsageError
-from minimind_edge.runtime.ort_session import OrtSession
+from minimind_edge.runtime.ort.ort_session import OrtSession
 
 TARGETS = ["portable", "ort"]
 GRAPHS = [(target, precision) for target in TARGETS for precision in ("fp32", "fp16")]
@@ -257,8 +257,8 @@ def test_numbers_out_of_range(save_graph, argument):
 def test_runs_without_torch_transformers_and_onnx(save_graph):
     code = (
         "import sys, numpy as np\n"
-        "from minimind_edge.runtime.artifact import Artifact\n"
-        "from minimind_edge.runtime.ort_session import OrtSession\n"
+        "from minimind_edge.runtime.artifact.folder import Artifact\n"
+        "from minimind_edge.runtime.ort.ort_session import OrtSession\n"
         "session = OrtSession.load(Artifact.open(sys.argv[1]).graph)\n"
         "session.prefill(np.array([[1, 2]])); session.decode(np.array([3]))\n"
         "print([name for name in ('torch', 'transformers', 'onnx', 'onnxscript') if name in sys.modules])\n"

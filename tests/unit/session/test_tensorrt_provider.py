@@ -11,13 +11,13 @@ import pytest
 from graph_rows import make_model
 
 from minimind_edge.export.graph import build_graph, save_graph
-from minimind_edge.runtime import tensorrt_provider
 from minimind_edge.runtime.errors import MissingError, UsageError
-from minimind_edge.runtime.graph_facts import GraphFacts
-from minimind_edge.runtime.session_loader import load_graph
+from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.ort import tensorrt_provider
+from minimind_edge.runtime.ort.tensorrt_provider import PROVIDERS, open_by_tensorrt, profile_options
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
 from minimind_edge.runtime.tensorrt.cuda_library import LIBRARY
-from minimind_edge.runtime.tensorrt_provider import PROVIDERS, open_by_tensorrt, profile_options
 
 TENSORRT, RTX = PROVIDERS.values()
 HAS_DRIVER = True

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from minimind_edge.runtime.errors import ContextLengthError, PromptError
-from minimind_edge.runtime.ort_session import OrtSession
+from minimind_edge.runtime.ort.ort_session import OrtSession
 
 TARGETS = ["portable", "ort"]
 

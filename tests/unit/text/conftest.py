@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tokenizers
 
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ContextLengthError
-from minimind_edge.runtime.json_object import JsonObject
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 
 class FakeSession:

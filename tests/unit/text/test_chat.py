@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from minimind_edge.runtime.chat_template import ChatTemplate
+from minimind_edge.runtime.artifact.generation_config import GenerationConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ContextLengthError, PromptError
-from minimind_edge.runtime.generation_config import GenerationConfig
-from minimind_edge.runtime.json_object import JsonObject
 from minimind_edge.runtime.sampling import SamplingParams
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 GREEDY = SamplingParams(greedy=True)
 END = 2

@@ -9,10 +9,10 @@ import time
 import pytest
 import transformers
 
-from minimind_edge.runtime.chat_template import ChatTemplate
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ArtifactError, PromptError
-from minimind_edge.runtime.json_object import JsonObject
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 TOOL = {
     "type": "function",
@@ -252,7 +252,7 @@ def test_hostile_files(tmp_path, file, config):
 
 def test_jinja2_is_imported_by_rendering_only():
     code = (
-        "import sys; from minimind_edge.runtime.chat_template import ChatTemplate as T; t = T({'default': 'x'});"
+        "import sys; from minimind_edge.runtime.text.chat_template import ChatTemplate as T; t = T({'default': 'x'});"
         "assert 'jinja2' not in sys.modules; t.render([{}]); assert 'jinja2' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

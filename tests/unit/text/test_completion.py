@@ -8,8 +8,8 @@ import pytest
 from minimind_edge.runtime.completion import Completion
 from minimind_edge.runtime.decode import generate
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.prompt import Prompt
 from minimind_edge.runtime.sampling import SamplingParams
+from minimind_edge.runtime.text.prompt import Prompt
 
 GREEDY = SamplingParams(greedy=True)
 END = 2

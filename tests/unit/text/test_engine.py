@@ -8,10 +8,10 @@ import types
 import pytest
 
 from minimind_edge.runtime import Engine
-from minimind_edge.runtime.chat_template import ChatTemplate
+from minimind_edge.runtime.artifact.generation_config import GenerationConfig
 from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
-from minimind_edge.runtime.generation_config import GenerationConfig
 from minimind_edge.runtime.sampling import SamplingParams
+from minimind_edge.runtime.text.chat_template import ChatTemplate
 
 GREEDY = SamplingParams(greedy=True)
 
@@ -193,7 +193,7 @@ def artifact(tmp_path, tokenizer_folder, make_session, monkeypatch):
         session.facts = types.SimpleNamespace(eos_token_ids=(9,), target="ort", precision="fp32", has_int8_cache=False)
         return session
 
-    monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", load)
+    monkeypatch.setattr("minimind_edge.runtime.load.load_session", load)
     return tmp_path, asked
 
 
@@ -247,7 +247,7 @@ def test_speculation_is_on_where_it_changes_no_token(
         eos_token_ids=(9,), target=target, precision=precision, has_int8_cache=int8_cache
     )
     session.device, session.can_verify = device, can_verify
-    monkeypatch.setattr("minimind_edge.runtime.session_loader.load_session", lambda path, **options: session)
+    monkeypatch.setattr("minimind_edge.runtime.load.load_session", lambda path, **options: session)
     assert Engine.load(folder).speculates is expected
     assert Engine.load(folder, speculate=False).speculates is False
     if can_verify:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.chat_template import ChatTemplate
 from minimind_edge.runtime.errors import PromptError, UsageError
-from minimind_edge.runtime.prompt import Prompt, PromptBuilder
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.prompt import Prompt, PromptBuilder
 
 THINKING = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}
 {{- '<|im_start|>assistant\\n' }}

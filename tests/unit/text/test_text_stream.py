@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minimind_edge.runtime.json_object import JsonObject
-from minimind_edge.runtime.text_stream import ByteTextStream, WindowTextStream, open_text_stream
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.text.text_stream import ByteTextStream, WindowTextStream, open_text_stream
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

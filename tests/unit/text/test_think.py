@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from minimind_edge.runtime.think import ThinkSplitter, opens_thinking
+from minimind_edge.runtime.text.think import ThinkSplitter, opens_thinking
 
 
 def join(segments):

@@ -6,9 +6,9 @@ import random
 import pytest
 import transformers
 
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ArtifactError, PromptError
-from minimind_edge.runtime.json_object import JsonObject
-from minimind_edge.runtime.tokenizer import Tokenizer
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 TEXTS = [
     " leading and trailing ",

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ArtifactError, PromptError
-from .json_object import JsonObject
+from ..artifact.json_object import JsonObject
+from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken

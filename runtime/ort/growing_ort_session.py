@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArtifactError
+from ..session.growing_session import GrowingSession
+from ..session.session import Logits, TokenIds
 from .bound_graph import BoundGraph
-from .errors import ArtifactError
-from .growing_session import GrowingSession
 from .kv_cache import GrowingCache
-from .session import Logits, TokenIds
 from .static_ort_session import PREFILL_CHUNK, REMEDY
 
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import ArtifactError, PromptError
-from .json_object import JsonObject
+from ..artifact.json_object import JsonObject
+from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
     from jinja2 import Template

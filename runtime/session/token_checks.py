@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContextLengthError, PromptError, UsageError
+from ..errors import ContextLengthError, PromptError, UsageError
 from .session import TokenIds
 
 

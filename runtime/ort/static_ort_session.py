@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArtifactError
+from ..session.session import Logits, TokenIds
+from ..session.static_session import StaticSession
 from .bound_graph import BoundGraph
-from .errors import ArtifactError
 from .kv_cache import SharedCache
-from .session import Logits, TokenIds
-from .static_session import StaticSession
 
 PREFILL_CHUNK = 512
 """Most prompt tokens of a row in one run."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffers import grown_capacity
+from ..ort.buffers import grown_capacity
 from .session import TokenIds
 
 PAGE = 32

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
+from ..errors import PromptError, UsageError
 from .chat_template import ChatTemplate, Message
-from .errors import PromptError, UsageError
 from .think import opens_thinking
 from .tokenizer import Tokenizer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArtifactError
+from ..errors import ArtifactError
 
 INPUTS = {
     "portable": ("input_ids", "attention_mask", "position_ids"),

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from ..session.graph_facts import GraphFacts, cache_names
 from .buffers import DeviceMemory, grown_capacity, zeros
-from .graph_facts import GraphFacts, cache_names
 
 
 class KVCache(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MissingError
+from ..errors import MissingError
 
 MIN_CAPACITY = 256
 """Slots that are allocated at first; doubled whenever they run out."""

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArtifactError, MissingError, PromptError, UsageError
+from ..session.graph_facts import GraphFacts
+from ..session.session import Logits, TokenIds
+from ..session.slot_mask import SlotMask
+from ..session.token_checks import check_ids, check_positive, check_prompt, check_room
 from .buffers import DeviceMemory
 from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda, require_fused_attention
-from .errors import ArtifactError, MissingError, PromptError, UsageError
-from .graph_facts import GraphFacts
 from .kv_cache import GrowingCache, KVCache, SharedCache
 from .run_arrays import LOGITS_DTYPE, LOGITS_START, BoundArrays, RunArrays
-from .session import Logits, TokenIds
 from .session_options import SILENT, onnxruntime_errors, session_options, summary
-from .slot_mask import SlotMask
-from .token_checks import check_ids, check_positive, check_prompt, check_room
 
 TARGETS = ("portable", "ort")
 """Whose rows have the same slots."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PromptError, UsageError
+from ..errors import PromptError, UsageError
 from .rows import Rows
 from .session import Logits, TokenIds
 from .token_checks import check_positive, check_prompt, check_room, check_step

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from .artifact import PLAN_SUFFIX
+from .artifact.folder import PLAN_SUFFIX
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from .growing_ort_session import GrowingOrtSession
-    from .ort_session import OrtSession
-    from .static_ort_session import StaticOrtSession
+    from .ort.growing_ort_session import GrowingOrtSession
+    from .ort.ort_session import OrtSession
+    from .ort.static_ort_session import StaticOrtSession
     from .tensorrt.opening import PlanSession
 
     GraphSession: TypeAlias = OrtSession | StaticOrtSession | GrowingOrtSession
@@ -48,17 +48,17 @@ def load_graph(
     path: Path, *, device: str = "auto", threads: int | None = None, max_length: int | None = None
 ) -> GraphSession:
     """Load a graph of any target; see `load_session`."""
-    from .graph_facts import cache_of, target_of
-    from .ort_session import OrtSession, open_graph
+    from .ort.ort_session import OrtSession, open_graph
+    from .session.graph_facts import cache_of, target_of
 
     onnxruntime, session = open_graph(path, device, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     if target_of(metadata) != "tensorrt":
         return OrtSession(onnxruntime, session, max_length=max_length)
     if cache_of(metadata) == "growing":
-        from .growing_ort_session import GrowingOrtSession
+        from .ort.growing_ort_session import GrowingOrtSession
 
         return GrowingOrtSession(onnxruntime, session, max_length=max_length)
-    from .static_ort_session import StaticOrtSession
+    from .ort.static_ort_session import StaticOrtSession
 
     return StaticOrtSession(onnxruntime, session, max_length=max_length)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..session.session import Logits, TokenIds
 from .buffers import DeviceMemory, zeros
-from .session import Logits, TokenIds
 
 LOGITS_START = "logits_start"
 """Optional input of a graph, int64 [1]: the first of a chunk's tokens whose logits are wanted."""

@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .session_loader import GraphSession
-    from .tensorrt.opening import PlanSession
+    from ..load import GraphSession
+    from ..tensorrt.opening import PlanSession
 
 
 class RunClock:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeAlias, get_args
 
-from .errors import MissingError, UsageError
+from ..errors import MissingError, UsageError
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
 """Where a graph runs; `auto` is CUDA where ONNX Runtime has it, else the CPU; the last two are TensorRT's providers."""

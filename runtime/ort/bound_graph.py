@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArtifactError
+from ..session.graph_facts import GraphFacts
+from ..session.session import Logits
 from .buffers import DeviceMemory
 from .environment import CUDA
-from .errors import ArtifactError
-from .graph_facts import GraphFacts
 from .kv_cache import KVCache
-from .session import Logits
 from .session_options import SILENT, onnxruntime_errors, summary
 
 DEFAULT_MAX_LENGTH = 32768

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .errors import ArtifactError
+from ..errors import ArtifactError
 from .generation_config import GenerationConfig
 from .json_object import JsonObject
 from .manifest import GraphEntry, Manifest

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from ..errors import ArtifactError, MissingError, UsageError
+from ..session.graph_facts import GraphFacts, cache_names
+from ..tensorrt.cuda_library import CudaLibrary
+from ..tensorrt.device import find_device
 from .environment import execution_providers
-from .errors import ArtifactError, MissingError, UsageError
-from .graph_facts import GraphFacts, cache_names
 from .session_options import onnxruntime_errors, session_options, summary
-from .tensorrt.cuda_library import CudaLibrary
-from .tensorrt.device import find_device
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
 """By the device that asks for them."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from .errors import ArtifactError
+from ..errors import ArtifactError
 
 MAX_BYTES = 64 << 20
 """Largest JSON file that is read, in bytes; tokenizers of 250,000 tokens stay below a third of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import ArtifactError
+from ..errors import ArtifactError
 from .json_object import JsonObject
 
 FORMAT = 1

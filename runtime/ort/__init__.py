@@ -1,0 +1,1 @@
+"""ONNX Runtime as the session's backend."""

@@ -1,0 +1,1 @@
+"""The session: token ids in, next-token logits out, over a KV cache."""

@@ -1,0 +1,1 @@
+"""Text and token ids: the tokenizer, chat templates, prompts, and streamed text."""
