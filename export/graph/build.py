@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ..errors import ExportError
-from .block_weights import BlockWriter
 from .decoder import DecoderGraph
-from .dequantize import DequantizingWriter
 from .dialect import Dialect
 from .layers import check_activation
-from .ort import OrtDialect
+from .ort import HEAD_DIM_MULTIPLE, OrtDialect
 from .ort_int8_cache import Int8CacheDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
 from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
-from .quantize_qdq import QuantizingWriter
+from .quantized_weights import BlockWriter, DequantizingWriter
 from .tensorrt import TensorRTDialect
 from .tensorrt_growing import GrowingTensorRTDialect
 from .writer import GraphWriter
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
     from ..quantization import QuantizedMatrix
-    from ..quantization.cache_scales import CacheScales
+    from ..quantization.kv_cache_scales import CacheScales
 
 Progress = Callable[[str, float], None]
 
@@ -64,8 +62,7 @@ def build_graph(
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
         cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
-        quantized: Of the precisions of integers, but for target `tensorrt`, which rounds by itself: the weights as
-            integers, by the names of their parameters.
+        quantized: The weights as integers, by the names of their parameters, for precisions int8 and int4.
         cache_scales: Of target `ort`: one for each layer makes the cache int8; None leaves it as the activations are.
 
     Raises:
@@ -79,7 +76,7 @@ def build_graph(
     dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
-    check_activation(model.config.hidden_act)
+    check_model(model.config, target)
     tell("writing the graph's nodes", 0.0)
     writer = _writer(model, target, precision, quantized or {})
     step = dialect_type.inputs.of(model.config, dtype if cache_scales is None else ir.DataType.INT8)
@@ -108,6 +105,30 @@ def build_graph(
     return result
 
 
+def check_model(config: MiniMindConfig, target: str) -> None:
+    """See that a target can hold a model, before anything costly is done for it.
+
+    Raises:
+        ExportError: It cannot.
+    """
+    check_activation(config.hidden_act)
+    if target == "ort" and not fits_ort(config):
+        raise ExportError(
+            f"target ort takes a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, found {config.head_dim}; "
+            "export with --target portable"
+        )
+
+
+def default_target(config: MiniMindConfig) -> str:
+    """The target of a model that is exported without one: `ort`, or `portable` where that cannot hold it."""
+    return "ort" if fits_ort(config) else "portable"
+
+
+def fits_ort(config: MiniMindConfig) -> bool:
+    """Whether ONNX Runtime's attention takes the model's heads."""
+    return config.head_dim % HEAD_DIM_MULTIPLE == 0
+
+
 def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
     """The target's dialect.
 
@@ -131,9 +152,9 @@ def _writer(
     parameters, dtype = dict(model.named_parameters()), compute_dtype(target, precision)
     if precision not in INTEGERS:
         return GraphWriter(parameters, dtype)
-    if target == "tensorrt":
-        return QuantizingWriter(parameters, dtype, precision)
-    return (BlockWriter if target == "ort" else DequantizingWriter)(parameters, dtype, quantized)
+    if target == "ort":
+        return BlockWriter(parameters, dtype, quantized)
+    return DequantizingWriter(parameters, dtype, quantized, per_channel=target == "tensorrt")
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:

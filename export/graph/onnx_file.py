@@ -24,6 +24,9 @@ DATA_THRESHOLD = 1024
 DATA_ALIGNMENT = 4096
 """Of weights in a `.onnx_data` file, bytes: a page, so that they can be mapped into memory."""
 
+WEIGHT = ".weight"
+"""Part of the name of every initializer that holds a parameter, or what a parameter was quantized to."""
+
 LENGTH_DELIMITED = 2
 """Protobuf's wire type of bytes and messages."""
 
@@ -56,6 +59,12 @@ def save_graph(model: ir.Model, path: Path, inline_limit: int = INLINE_LIMIT) ->
     finally:
         shutil.rmtree(folder)
     return tuple(path.parent / file.name for file in written)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """The bytes that a graph's weights take, scales and zero points included; rotary tables and constants are none."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None and WEIGHT in (tensor.name or ""))
 
 
 def _write(model: ir.Model, path: Path, inline_limit: int) -> list[Path]:

@@ -12,9 +12,9 @@ import torch
 
 from ..errors import ExportError
 from ..quantization import QuantizedMatrix
-from .block_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points
 from .dialect import INT64, topk_indices_name
 from .layers import experts_of, router_logits
+from .quantized_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points
 from .writer import MICROSOFT, GraphWriter, Result
 
 if TYPE_CHECKING:
@@ -58,6 +58,15 @@ def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
             **SWIGLU,
             **attributes,
         )
+
+
+def has_padded_blocks(writer: GraphWriter, moe: MOEFeedForward) -> bool:
+    """Whether a block of an expert's weights is only partly filled, which `QMoE` does not take."""
+    if not isinstance(writer, BlockWriter):
+        return False
+    layers = (layer for expert in experts_of(moe) for layer in (expert.gate_proj, expert.up_proj, expert.down_proj))
+    matrices = (writer.matrix(layer.weight) for layer in layers)
+    return any(matrix is not None and matrix.is_padded for matrix in matrices)
 
 
 Weights = tuple[list[ir.Value | None], dict[str, Any]]

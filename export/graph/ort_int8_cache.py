@@ -15,7 +15,7 @@ from .writer import GraphWriter
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
 
-    from ..quantization.cache_scales import CacheScales
+    from ..quantization.kv_cache_scales import CacheScales
 
 PER_CHANNEL = "PER_CHANNEL"
 BITS = 8

@@ -92,12 +92,12 @@ def test_portable_integers_are_widened_once_when_a_session_loads(precision: str,
 def test_beyond_its_budget_int8_takes_smaller_blocks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minimind_edge.export.quantization import blocks
+    from minimind_edge.export.quantization import mixed_precision
 
     checkpoint = save(CONFIGS[name], tmp_path / "checkpoint")
     found = {}
     for budget in (1e9, 0.0):
-        monkeypatch.setattr(blocks, "INT8_BUDGET", budget)
+        monkeypatch.setattr(mixed_precision, "INT8_BUDGET", budget)
         request = ExportRequest(
             checkpoint, tmp_path / f"{budget:g}", precision="int8", max_length=256, quantization=SETTINGS
         )
@@ -122,11 +122,11 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_other_integers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minimind_edge.export.graph import block_weights
+    from minimind_edge.export.graph import quantized_weights
 
     checkpoint = save(CONFIGS["minimind2"], tmp_path / "checkpoint")
     # the two halves of a byte in the other's place
-    monkeypatch.setattr(block_weights, "packed_integers", lambda matrix: _swapped(matrix.integers, matrix.bits))
+    monkeypatch.setattr(quantized_weights, "packed_integers", lambda matrix: _swapped(matrix.integers, matrix.bits))
     with pytest.raises(ParityError):
         export_onnx(
             ExportRequest(checkpoint, tmp_path / "artifact", precision="int4", max_length=256, quantization=SETTINGS)

@@ -8,11 +8,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from minimind_edge.export.graph.block_weights import half_scales, packed_integers, packed_zero_points
+from minimind_edge.export.graph.quantized_weights import half_scales, packed_integers, packed_zero_points
 from minimind_edge.export.quantization import QuantizedMatrix
 from minimind_edge.export.quantization.formats import Format
-from minimind_edge.export.quantization.grid import fit_grid
-from minimind_edge.export.quantization.rounding import nearest
+from minimind_edge.export.quantization.rounding import fit_grid, nearest
 
 
 def test_a_matrix_by_hand() -> None:
