@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.runtime.session.contract import METADATA_PREFIX
+
 from ..errors import ExportError
 from .decoder import DecoderGraph
 from .dialect import Dialect
@@ -33,8 +35,8 @@ Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 CACHES = ("static", "growing")
-CACHE_PROPERTY = "minimind_edge.cache"
-KV_CACHE_PROPERTY = "minimind_edge.kv_cache"
+CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
+KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
 IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
@@ -167,4 +169,4 @@ def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: i
         "generation": config.generation,
         "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
     }
-    return {f"minimind_edge.{key}": value for key, value in properties.items()}
+    return {f"{METADATA_PREFIX}{key}": value for key, value in properties.items()}

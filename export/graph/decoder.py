@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from minimind_edge.minimind import MOEFeedForward
+from minimind_edge.runtime.session.contract import BATCH, LOGITS
 
-from .dialect import BATCH, FLOAT, Dialect, KeyValue
+from .dialect import FLOAT, Dialect, KeyValue
 from .layers import feed_forward, linear, total
 from .writer import GraphWriter, Result
 
@@ -95,6 +96,6 @@ class DecoderGraph:
         multiply = self.writer.product_with_rows if is_tied else self.writer.product
         shape = (BATCH, self.dialect.logits_rows, self.model.config.vocab_size)
         if self.writer.dtype == FLOAT:
-            return multiply(x, embedding if is_tied else head, result=Result("logits", shape=shape))
+            return multiply(x, embedding if is_tied else head, result=Result(LOGITS, shape=shape))
         product = multiply(x, embedding if is_tied else head)
-        return self.writer.op("Cast", product, name="logits", dtype=FLOAT, shape=shape, to=FLOAT.value)
+        return self.writer.op("Cast", product, name=LOGITS, dtype=FLOAT, shape=shape, to=FLOAT.value)

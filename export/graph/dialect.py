@@ -10,6 +10,18 @@ import onnx_ir as ir
 from torch import nn
 
 from minimind_edge.minimind import RMSNorm
+from minimind_edge.runtime.session.contract import (
+    ATTENTION_MASK,
+    BATCH,
+    INPUT_IDS,
+    PAST,
+    PAST_KEY_VALUES,
+    POSITION_IDS,
+    PRESENT,
+    SEQUENCE,
+    TOTAL,
+    layer_cache_names,
+)
 
 from .writer import GraphWriter, graph_input
 
@@ -18,9 +30,6 @@ if TYPE_CHECKING:
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 INT32, INT64, BOOL = ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL
-
-BATCH, SEQUENCE = "batch_size", "sequence_length"
-PAST, TOTAL = "past_sequence_length", "total_sequence_length"
 
 HIDDEN = -1.0e30
 """Added to the float32 score of a key that a query may not see. Softmax makes it 0; finite, so that a row whose every
@@ -67,10 +76,10 @@ class StepInputs(GraphInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StepInputs:
         """See `GraphInputs.of`."""
         return cls(
-            input_ids=graph_input("input_ids", INT64, (BATCH, SEQUENCE)),
+            input_ids=graph_input(INPUT_IDS, INT64, (BATCH, SEQUENCE)),
             past=cache_inputs(config, dtype, PAST),
-            attention_mask=graph_input("attention_mask", INT64, (BATCH, TOTAL)),
-            position_ids=graph_input("position_ids", INT64, (BATCH, SEQUENCE)),
+            attention_mask=graph_input(ATTENTION_MASK, INT64, (BATCH, TOTAL)),
+            position_ids=graph_input(POSITION_IDS, INT64, (BATCH, SEQUENCE)),
         )
 
     def values(self) -> list[ir.Value]:
@@ -92,13 +101,8 @@ def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tupl
         slots: Name of the axis.
     """
     shape = (BATCH, config.num_key_value_heads, slots, config.head_dim)
-    return tuple(
-        (
-            graph_input(f"past_key_values.{layer}.key", dtype, shape),
-            graph_input(f"past_key_values.{layer}.value", dtype, shape),
-        )
-        for layer in range(config.num_hidden_layers)
-    )
+    names = (layer_cache_names(PAST_KEY_VALUES, layer) for layer in range(config.num_hidden_layers))
+    return tuple((graph_input(key, dtype, shape), graph_input(value, dtype, shape)) for key, value in names)
 
 
 class Dialect(ABC):
@@ -168,7 +172,7 @@ class Dialect(ABC):
 
     def present(self, layer: int) -> tuple[str, str]:
         """Names of a block's present key and value."""
-        return f"present.{layer}.key", f"present.{layer}.value"
+        return layer_cache_names(PRESENT, layer)
 
     def present_shape(self) -> tuple[str, int, str, int]:
         """Shape of each present key and value."""

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
-from .dialect import (
-    BATCH,
-    BOOL,
-    FLOAT,
-    HIDDEN,
-    INT32,
-    INT64,
-    SEQUENCE,
-    Dialect,
-    KeyValue,
-    StepInputs,
-)
+from minimind_edge.runtime.session.contract import BATCH, LOGITS_LENGTH, LOGITS_START, SEQUENCE
+
+from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
 from .layers import static_experts
 from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
@@ -38,12 +29,6 @@ ROTATED_MULTIPLE = 16
 FLOAT16_HIDDEN = -3.0e4
 """`HIDDEN` for float16 scores: half of their lowest number, so that no score takes the sum out of range."""
 
-
-LOGITS_START = "logits_start"
-"""The input that tells from which token on logits are wanted; behind the last attention no other is computed."""
-
-LOGITS_LENGTH = "logits_length"
-"""How many tokens that are."""
 
 TO_THE_END = torch.iinfo(torch.int64).max
 

@@ -9,7 +9,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from .dialect import BATCH, BOOL, FLOAT, HIDDEN, INT64, SEQUENCE, TOTAL, Dialect, KeyValue, StepInputs
+from minimind_edge.runtime.session.contract import BATCH, SEQUENCE, TOTAL
+
+from .dialect import BOOL, FLOAT, HIDDEN, INT64, Dialect, KeyValue, StepInputs
 from .layers import projections, static_experts
 from .writer import GraphWriter, Result
 

@@ -9,15 +9,14 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from .dialect import BATCH, BOOL, FLOAT, INT32, INT64, SEQUENCE, Dialect, GraphInputs, KeyValue, cache_inputs
+from minimind_edge.runtime.session.contract import BATCH, CAPACITY, INPUT_IDS, LAST_INDEX, SEQUENCE, WRITE_INDICES
+
+from .dialect import BOOL, FLOAT, INT32, INT64, Dialect, GraphInputs, KeyValue, cache_inputs
 from .layers import projections, static_experts
 from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
-
-CAPACITY = "kv_capacity"
-"""Slots of the cache: an axis that varies in the file; the engine builder writes a number in before it parses."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class StaticInputs(GraphInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StaticInputs:
         """See `GraphInputs.of`."""
         return cls(
-            input_ids=graph_input("input_ids", INT32, (BATCH, SEQUENCE)),
+            input_ids=graph_input(INPUT_IDS, INT32, (BATCH, SEQUENCE)),
             past=cache_inputs(config, dtype, CAPACITY),
-            write_indices=graph_input("write_indices", INT32, (BATCH,)),
-            last_index=graph_input("last_index", INT32, (BATCH,)),
+            write_indices=graph_input(WRITE_INDICES, INT32, (BATCH,)),
+            last_index=graph_input(LAST_INDEX, INT32, (BATCH,)),
         )
 
     def values(self) -> list[ir.Value]:

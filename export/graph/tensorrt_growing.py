@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.runtime.session.contract import BATCH, PAST, SEQUENCE, TOTAL
+
 from ..errors import ExportError
-from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, StepInputs, cache_inputs
+from .dialect import INT32, StepInputs, cache_inputs
 from .portable import PortableDialect
 from .tensorrt import last_rows
 from .writer import GraphWriter, graph_input
