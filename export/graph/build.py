@@ -38,10 +38,10 @@ CACHES = ("static", "growing")
 CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
 KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
 IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
-"""Version of the file format that came with an opset, for runtimes as old as the opset."""
+"""The version of the file format that came with each opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
-"""Share of the time after which the nodes are there."""
+"""The share of the time after which the nodes are written."""
 
 
 def build_graph(
@@ -61,14 +61,14 @@ def build_graph(
         model: In eval mode; it must not change before the graph is saved.
         target: `portable`, `ort` or `tensorrt`.
         precision: See `precision.PRECISIONS`; logits are float32 always.
-        max_length: Most positions, in tokens, that the graph is to hold.
+        max_length: The largest number of positions that the graph is to hold, in tokens.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
-        cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
+        cache: The cache of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
         quantized: The weights as integers, by the names of their parameters, for precisions int8 and int4.
-        cache_scales: Of target `ort`: one for each layer makes the cache int8; None leaves it as the activations are.
+        cache_scales: The scales of each layer, which make target `ort`'s cache int8; None for a cache of floats.
 
     Raises:
-        ExportError: A target or a precision that there is not, or a model that the target cannot hold.
+        ExportError: There is no such target or precision, or the target cannot hold the model.
         UsageError: The target does not come in the precision.
     """
     tell = progress or (lambda stage, done: None)
@@ -160,7 +160,7 @@ def _writer(
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:
-    """What a runtime must know that has the graph and no folder around it."""
+    """What a runtime must know that has only the graph, without the artifact's folder."""
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     properties = {
         "target": target,

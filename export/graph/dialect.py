@@ -1,4 +1,4 @@
-"""What a target decides for itself; the rest of a decoder's graph is the same for all."""
+"""The dialect of a target: the parts of a decoder's graph that targets write differently."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 INT32, INT64, BOOL = ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL
 
 HIDDEN = -1.0e30
-"""Added to the float32 score of a key that a query may not see. Softmax makes it 0; finite, so that a row whose every
-key is hidden gives numbers, meaningless ones, and no NaN."""
+"""Added to the float32 score of a key that a query may not see, so that softmax makes it 0. It is finite, so that a row
+whose every key is hidden gives meaningless numbers instead of NaN."""
 
 KeyValue = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
 class GraphInputs(ABC):
-    """What every graph with a cache is given.
+    """The inputs of every graph with a cache.
 
     Attributes:
         input_ids: [B, S], int64 unless a target has it otherwise.
@@ -57,7 +57,7 @@ class GraphInputs(ABC):
 
     @abstractmethod
     def values(self) -> list[ir.Value]:
-        """All of them, in the graph's order."""
+        """All inputs, in the graph's order."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tupl
 
     Args:
         config: The architecture.
-        dtype: Of the cache.
-        slots: Name of the axis.
+        dtype: The cache's type.
+        slots: The name of the axis of slots.
     """
     shape = (BATCH, config.num_key_value_heads, slots, config.head_dim)
     names = (layer_cache_names(PAST_KEY_VALUES, layer) for layer in range(config.num_hidden_layers))
@@ -109,15 +109,15 @@ class Dialect(ABC):
     """How one target writes norms, attention and experts; an object serves one graph.
 
     Args:
-        writer: Of the graph.
+        writer: The writer of the graph.
         model: The model that becomes the graph.
-        step: Inputs of the graph.
-        max_length: Most positions that the graph must know, in tokens.
+        step: The inputs of the graph.
+        max_length: The largest number of positions that the graph must know, in tokens.
 
     Attributes:
-        opset: Version of the standard operators that the target's graphs use.
-        inputs: What they are given.
-        logits_rows: How many rows of S their logits have: all, or 1.
+        opset: The version of the standard operators that the target's graphs use.
+        inputs: The class of their inputs.
+        logits_rows: The axis of the logits' tokens: a name, or 1.
 
     Raises:
         ExportError: The target cannot hold this model.
@@ -142,7 +142,7 @@ class Dialect(ABC):
         """Project, normalise (where the model does) and rotate, and attend to the past and to the tokens themselves.
 
         Args:
-            attention: All of it but its output projection.
+            attention: The attention module, whose output projection is written elsewhere.
             layer: Index of the block.
             x: The block's normalised input, [B, S, H].
 
@@ -158,10 +158,10 @@ class Dialect(ABC):
         """
 
     def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The tokens that are computed on behind the last attention, whose others serve nobody's.
+        """The tokens that are computed further after the last attention; the others' results are not needed.
 
         Args:
-            mixed: What the last attention mixed, [B, S, H_q * D].
+            mixed: The last attention's mixed values, [B, S, H_q * D].
             x: The residual stream, [B, S, H].
         """
         return mixed, x
@@ -185,5 +185,5 @@ class Dialect(ABC):
 
 
 def topk_indices_name(layer: int) -> str:
-    """Name of the value that holds a block's chosen experts, so that a comparison can find it."""
+    """The name of the value that holds a block's chosen experts, by which a comparison finds it."""
     return f"layers.{layer}.moe.topk_indices"

@@ -1,4 +1,4 @@
-"""The parts of a decoder that every target writes alike."""
+"""The parts of a decoder that all targets share: linear layers, feed-forward networks, static experts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[GraphWriter, ir.Value], ir.Value]] = {
     "gelu_pytorch_tanh": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
     "gelu_new": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
 }
-"""How to write each `hidden_act`."""
+"""The nodes of each `hidden_act`."""
 
 
 def check_activation(name: str) -> None:
@@ -67,7 +67,7 @@ def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activatio
 
 
 def _gate_and_up(writer: GraphWriter, x: ir.Value, layer: FeedForward) -> tuple[ir.Value, ...]:
-    """The two halves of one product where that is faster, else two products."""
+    """Gate and up: the halves of one product where that is faster, else two products."""
     weights = layer.gate_proj.weight, layer.up_proj.weight
     if writer.gains_by_packing(*weights):
         with writer.scope("gate_up_proj"):
@@ -79,9 +79,9 @@ def _gate_and_up(writer: GraphWriter, x: ir.Value, layer: FeedForward) -> tuple[
 
 
 def router_logits(writer: GraphWriter, gate: MoEGate, x: ir.Value) -> ir.Value:
-    """What the router thinks of each expert, [B, S, E] float32.
+    """The router's logit of each expert, [B, S, E] float32.
 
-    Float32 in every precision: the weight is small, and a rounding error here takes another expert.
+    Float32 in every precision: the weight is small, and a rounding error here can choose another expert.
     """
     return writer.op("MatMul", writer.cast(x, FLOAT), writer.weight(gate.weight, transposed=True, dtype=FLOAT))
 
@@ -101,7 +101,7 @@ def static_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
 
 
 def experts_of(moe: MOEFeedForward) -> Sequence[FeedForward]:
-    """The routed experts, under the type that they have."""
+    """The routed experts, with their type."""
     return cast("Sequence[FeedForward]", moe.experts)
 
 

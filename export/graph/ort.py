@@ -27,7 +27,7 @@ ROTATED_MULTIPLE = 16
 """GroupQueryAttention rotates head widths that are multiples of this; others are rotated before it."""
 
 FLOAT16_HIDDEN = -3.0e4
-"""`HIDDEN` for float16 scores: half of their lowest number, so that no score takes the sum out of range."""
+"""`HIDDEN` for float16 scores: half of float16's lowest number, so that no score takes the sum out of range."""
 
 
 TO_THE_END = torch.iinfo(torch.int64).max
@@ -35,11 +35,11 @@ TO_THE_END = torch.iinfo(torch.int64).max
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and an input that need not be given.
+    """`StepInputs`, and an input that may be left out.
 
     Attributes:
-        logits_start: [1] int64, the first of the S tokens that logits are wanted of; below 0 it counts from the end.
-            An initializer too: who does not feed it gets the logits of all tokens.
+        logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. It
+            is an initializer too, so that a caller that does not feed it gets the logits of all tokens.
     """
 
     logits_start: ir.Value
@@ -60,7 +60,7 @@ class OrtDialect(Dialect):
 
     Every row of a batch has the same slots, padding included: `seqlens_k` and `query_seqlens` are alike for all rows,
     `attention_bias` hides the padding, and `position_ids` rotates each row by its own positions. Giving `query_seqlens`
-    is what makes the operator honour the positions of every row, and take chunks of several rows behind a past.
+    is what makes the operator honour the positions of every row, and take chunks of several rows after a past.
     """
 
     opset = 23
@@ -84,7 +84,7 @@ class OrtDialect(Dialect):
         return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
 
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
-        """See `Dialect.attend`; queries, keys and values are one product, which the operator takes apart."""
+        """See `Dialect.attend`; queries, keys and values are one product, which the operator splits."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
         with self.writer.scope("qkv_proj"):
             weights = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
@@ -114,11 +114,11 @@ class OrtDialect(Dialect):
         return mixed, (key, value)
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
-        """The scales of a block's cached keys and values, and the operator's attributes for them; floats have none."""
+        """The scales of a block's cached keys and values, and the attributes for them; a float cache has none."""
         return (None, None), {}
 
     def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """See `Dialect.wanted_tokens`: those from `logits_start` on."""
+        """See `Dialect.wanted_tokens`: the tokens from `logits_start` on."""
         writer, start = self.writer, self.step.logits_start
         writer.tokens = BATCH, LOGITS_LENGTH
         width = self.config.num_attention_heads * self.config.head_dim
@@ -128,13 +128,13 @@ class OrtDialect(Dialect):
         )
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
-        """See `Dialect.experts`; by an operator that reads the chosen experts alone, where its kernel fits."""
+        """See `Dialect.experts`; where its kernel fits, an operator that reads only the chosen experts."""
         if self.config.hidden_act != "silu" or self.writer.dtype != FLOAT or has_padded_blocks(self.writer, moe):
             return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
         return chosen_experts(self.writer, moe, layer, x)
 
     def _write_lengths(self) -> None:
-        """Lengths that the operator asks for, the same for every row, int32."""
+        """The lengths that the operator takes, the same for every row, int32."""
         writer, step = self.writer, self.step
         batch = writer.op("Shape", step.input_ids, dtype=INT64, start=0, end=1)
         total = writer.op("Shape", step.attention_mask, dtype=INT64, start=1, end=2)

@@ -1,4 +1,4 @@
-"""The `portable` dialect: standard operators only, in forms that every runtime has and the larger ones recognise."""
+"""The `portable` dialect: standard operators only, in forms that every runtime has and the larger ones fuse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 STACKED = "stacked_sequence_length"
-"""Queries of a group of heads, one head's after the other's."""
+"""The axis of a group's queries: those of one head after those of the other."""
 
 
 class PortableDialect(Dialect):
@@ -38,7 +38,7 @@ class PortableDialect(Dialect):
             self.cos, self.sin = self._angles(model.model.rotary_emb.frequencies, model.model.rotary_emb.factor)
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
-        """See `Dialect.rms_norm`; a square root and a division, which ONNX Runtime fuses, a reciprocal it does not."""
+        """See `Dialect.rms_norm`; a square root and a division, which ONNX Runtime fuses, unlike a reciprocal."""
         writer = self.writer
         wide = writer.cast(x, FLOAT)
         mean = writer.op("ReduceMean", writer.op("Pow", wide, 2.0), [-1], keepdims=1)
@@ -71,7 +71,7 @@ class PortableDialect(Dialect):
         return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
 
     def _attention_bias(self) -> ir.Value:
-        """What to add to scores, [B, 1, group * S, P+S] float32: 0 for real slots up to the query's, else `HIDDEN`."""
+        """The bias of the scores, [B, 1, group * S, P+S] float32: 0 for real slots up to the query's, else `HIDDEN`."""
         writer, mask = self.writer, self.step.attention_mask
         total = writer.op("Squeeze", writer.op("Shape", mask, dtype=INT64, start=1, end=2))
         length = writer.op("Squeeze", writer.op("Shape", self.step.input_ids, dtype=INT64, start=1, end=2))

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 class StaticInputs(GraphInputs):
     """The inputs of a graph whose rows count their own slots: a row's real tokens lie in its first slots, in order.
 
-    Padding belongs behind a chunk's real tokens. It is written behind them as well, where no later query sees it before
-    the next chunk has overwritten it.
+    Padding belongs after a chunk's real tokens. It is written after them as well, and the next chunk overwrites it
+    before a query can see it.
 
     Attributes:
         write_indices: [B] int32, the slot of each row's first token: how many tokens the row holds.
-        last_index: [B] int32, of which of the S tokens the logits are wanted.
+        last_index: [B] int32, the one of the S tokens whose logits are wanted.
     """
 
     write_indices: ir.Value
@@ -58,8 +58,8 @@ class TensorRTDialect(Dialect):
     """Opset 24 for `TensorScatter`, in the forms that TensorRT's parser takes and ONNX Runtime's CPU runs as well.
 
     `Attention` has one output and an explicit boolean mask: TensorRT refuses a past inside of it, takes `is_causal` to
-    count from the cache's first slot, and ignores `nonpad_kv_seqlen`. All experts compute all tokens: to gather the
-    chosen experts' weights would move more memory than it spares, see docs/tensorrt-graph.md.
+    count from the cache's first slot, and ignores `nonpad_kv_seqlen`. All experts compute all tokens: gathering
+    the chosen experts' weights would move more memory than it saves, see docs/tensorrt-graph.md.
     """
 
     opset = 24
@@ -121,7 +121,7 @@ class TensorRTDialect(Dialect):
         return writer.op("Add", writer.op("Unsqueeze", self.write_indices, [1]), offsets, shape=(BATCH, SEQUENCE))
 
     def _mask(self) -> ir.Value:
-        """Which slots each token sees: those up to its own, [B, 1, S, C] bool."""
+        """The slots that each token sees, which are those up to its own, [B, 1, S, C] bool."""
         writer = self.writer
         key, _ = self.step.past[0]
         capacity = writer.op("Squeeze", writer.op("Shape", key, dtype=INT64, start=2, end=3))
@@ -154,9 +154,9 @@ def last_rows(writer: GraphWriter, x: ir.Value, last_index: ir.Value) -> ir.Valu
     """One row of each chunk, [B, 1, H].
 
     Args:
-        writer: Of the graph.
+        writer: The writer of the graph.
         x: [B, S, H].
-        last_index: [B] int32, which one.
+        last_index: [B] int32, the row of each chunk.
     """
     with writer.scope("last_index"):
         column = writer.op("Unsqueeze", writer.cast(last_index, INT64), [1])

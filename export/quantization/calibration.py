@@ -58,7 +58,7 @@ MESSAGES = (
     "什么是合同？",
     "写一首关于春天的诗。",
 )
-"""Of users, for models with a chat template."""
+"""User messages, for models with a chat template."""
 
 OPENINGS = (
     "The ",
