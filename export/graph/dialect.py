@@ -56,8 +56,12 @@ class GraphInputs(ABC):
         """The inputs for an architecture, the cache in this dtype."""
 
     @abstractmethod
+    def step_values(self) -> list[ir.Value]:
+        """The inputs between `input_ids` and the cache."""
+
     def values(self) -> list[ir.Value]:
         """All inputs, in the graph's order."""
+        return [self.input_ids, *self.step_values(), *(value for pair in self.past for value in pair)]
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,9 @@ class StepInputs(GraphInputs):
             position_ids=graph_input(POSITION_IDS, INT64, (BATCH, SEQUENCE)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.attention_mask,
-            self.position_ids,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [self.attention_mask, self.position_ids]
 
 
 def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tuple[KeyValue, ...]:
@@ -182,6 +181,15 @@ class Dialect(ABC):
         """A projection as heads, [B, S, heads, D]; normalised where `norm` is a norm."""
         split = self.writer.op("Reshape", x, [0, 0, heads, self.config.head_dim])
         return self.rms_norm(split, norm) if isinstance(norm, RMSNorm) else split
+
+    def heads_first(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
+        """A projection as heads, normalised where `norm` is a norm, [B, heads, S, D]."""
+        return self.writer.op("Transpose", self.split_heads(x, heads, norm), perm=[0, 2, 1, 3])
+
+    def heads_last(self, x: ir.Value, heads: int) -> ir.Value:
+        """Heads [B, heads, S, D] side by side, [B, S, heads * D]."""
+        tokens = self.writer.op("Transpose", x, perm=[0, 2, 1, 3])
+        return self.writer.op("Reshape", tokens, [0, 0, heads * self.config.head_dim])
 
 
 def topk_indices_name(layer: int) -> str:

@@ -14,7 +14,7 @@ from .dialect import FLOAT, INT64, topk_indices_name
 from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, FeedForward, MOEFeedForward, MoEGate
+    from minimind_edge.minimind import Attention, FeedForward, MiniMindForCausalLM, MOEFeedForward, MoEGate, RMSNorm
 
 DIVISION_GUARD = 1e-20
 """Keeps the experts' weights finite where all are 0, as the model does."""
@@ -54,6 +54,28 @@ def projections(writer: GraphWriter, attention: Attention, x: ir.Value) -> tuple
         k = linear(writer, x, attention.k_proj)
     with writer.scope("v_proj"):
         return q, k, linear(writer, x, attention.v_proj)
+
+
+def fused_rms_norm(writer: GraphWriter, x: ir.Value, norm: RMSNorm) -> ir.Value:
+    """`x` normalised by opset 23's `RMSNormalization`, in float32; the result has the graph's dtype."""
+    wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
+    return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+
+
+def angles(writer: GraphWriter, positions: ir.Value, model: MiniMindForCausalLM) -> ir.Value:
+    """The angles of rotary position embedding for positions [..., 1] float32, [..., D/2] float32."""
+    frequencies = model.model.rotary_emb.frequencies
+    rates = writer.stored("rotary_emb.frequencies", lambda: frequencies, tuple(frequencies.shape), FLOAT)
+    return writer.op("Mul", positions, rates)
+
+
+def cos_sin(writer: GraphWriter, angles: ir.Value, model: MiniMindForCausalLM) -> tuple[ir.Value, ir.Value]:
+    """Cosine and sine of angles, times the attention factor of a stretched RoPE."""
+    factor = model.model.rotary_emb.factor
+    cos, sin = writer.op("Cos", angles), writer.op("Sin", angles)
+    if factor == 1.0:
+        return cos, sin
+    return writer.op("Mul", cos, factor), writer.op("Mul", sin, factor)
 
 
 def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activation: str) -> ir.Value:

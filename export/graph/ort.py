@@ -13,7 +13,7 @@ import torch
 from minimind_edge.runtime.session.contract import BATCH, LOGITS_LENGTH, LOGITS_START, SEQUENCE
 
 from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
-from .layers import static_experts
+from .layers import fused_rms_norm, static_experts
 from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
@@ -79,9 +79,7 @@ class OrtDialect(Dialect):
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
-        writer = self.writer
-        wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
-        return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+        return fused_rms_norm(self.writer, x, norm)
 
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; queries, keys and values are one product, which the operator splits."""

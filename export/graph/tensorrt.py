@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import torch
-from torch import nn
 
 from minimind_edge.runtime.session.contract import BATCH, CAPACITY, INPUT_IDS, LAST_INDEX, SEQUENCE, WRITE_INDICES
 
 from .dialect import BOOL, FLOAT, INT32, INT64, Dialect, GraphInputs, KeyValue, cache_inputs
-from .layers import projections, static_experts
+from .layers import angles, cos_sin, fused_rms_norm, projections, static_experts
 from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
@@ -44,14 +42,9 @@ class StaticInputs(GraphInputs):
             last_index=graph_input(LAST_INDEX, INT32, (BATCH,)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.write_indices,
-            self.last_index,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [self.write_indices, self.last_index]
 
 
 class TensorRTDialect(Dialect):
@@ -75,22 +68,20 @@ class TensorRTDialect(Dialect):
         with writer.scope("attention_mask"):
             self.mask = self._mask()
         with writer.scope("rotary_emb"):
-            rotary = model.model.rotary_emb
-            self.cos, self.sin = self._angles(rotary.frequencies, rotary.factor)
+            positions = writer.op("Unsqueeze", writer.cast(self.positions, FLOAT), [2])
+            self.cos, self.sin = cos_sin(writer, angles(writer, positions, model), model)
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
-        writer = self.writer
-        wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
-        return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+        return fused_rms_norm(self.writer, x, norm)
 
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; the present has the past's shape, and may have its memory."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
         q, k, v = projections(self.writer, attention, x)
-        q = self._rotated(self._heads(q, heads, attention.q_norm))
-        k = self._rotated(self._heads(k, key_heads, attention.k_norm))
-        v = self._heads(v, key_heads)
+        q = self._rotated(self.heads_first(q, heads, attention.q_norm))
+        k = self._rotated(self.heads_first(k, key_heads, attention.k_norm))
+        v = self.heads_first(v, key_heads)
         key, value = (
             self.writer.op(
                 "TensorScatter", past, new, self.write_indices, name=name, shape=self.present_shape(), axis=-2
@@ -98,8 +89,7 @@ class TensorRTDialect(Dialect):
             for past, new, name in zip(self.step.past[layer], (k, v), self.present(layer), strict=True)
         )
         mixed = self.writer.op("Attention", q, key, value, self.mask, shape=(BATCH, heads, SEQUENCE, dim))
-        tokens = self.writer.op("Transpose", mixed, perm=[0, 2, 1, 3])
-        return self.writer.op("Reshape", tokens, [0, 0, heads * dim]), (key, value)
+        return self.heads_last(mixed, heads), (key, value)
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
         """See `Dialect.experts`."""
@@ -128,20 +118,6 @@ class TensorRTDialect(Dialect):
         slots = writer.op("Range", 0, capacity, 1, dtype=INT64, shape=(CAPACITY,))
         own = writer.op("Unsqueeze", self.positions, [1, 3])
         return writer.op("LessOrEqual", slots, own, dtype=BOOL, shape=(BATCH, 1, SEQUENCE, CAPACITY))
-
-    def _angles(self, frequencies: torch.Tensor, factor: float) -> tuple[ir.Value, ir.Value]:
-        """Cosine and sine of the positions' angles, each [B, S, D/2] float32."""
-        writer = self.writer
-        rates = writer.stored("rotary_emb.frequencies", lambda: frequencies, tuple(frequencies.shape), FLOAT)
-        angles = writer.op("Mul", writer.op("Unsqueeze", writer.cast(self.positions, FLOAT), [2]), rates)
-        cos, sin = writer.op("Cos", angles), writer.op("Sin", angles)
-        if factor == 1.0:
-            return cos, sin
-        return writer.op("Mul", cos, factor), writer.op("Mul", sin, factor)
-
-    def _heads(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
-        """A projection as heads, normalised where the model does, [B, heads, S, D]."""
-        return self.writer.op("Transpose", self.split_heads(x, heads, norm), perm=[0, 2, 1, 3])
 
     def _rotated(self, x: ir.Value) -> ir.Value:
         """Heads [B, heads, S, D] turned by their positions' angles, in float32."""

@@ -43,15 +43,9 @@ class GrowingInputs(StepInputs):
             last_index=graph_input("last_index", INT32, (BATCH,)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.attention_mask,
-            self.position_ids,
-            self.last_index,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [*super().step_values(), self.last_index]
 
 
 class GrowingTensorRTDialect(PortableDialect):
