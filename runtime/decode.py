@@ -11,7 +11,8 @@ import numpy as np
 
 from .errors import ContextLengthError, PromptError, UsageError
 from .sampling import Sampler, SamplingParams, TokenHistory
-from .session.session import Logits, Session, TokenIds
+from .session.model import Logits, TokenIds
+from .session.session import Session
 from .speculation import Speculation
 
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -37,7 +38,6 @@ class DecodeTimings:
     Attributes:
         prefill_s: Running the prompt.
         decode_s: Everything behind the first token.
-        session_s: The part of `decode_s` spent inside the session; the rest is this loop's own cost.
         time_to_first_token_s: From the first call of `next` to the first token.
         decode_steps: Tokens a row behind the first one.
         drafted: Tokens that speculation ran ahead of themselves.
@@ -46,7 +46,6 @@ class DecodeTimings:
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    session_s: float = 0.0
     time_to_first_token_s: float = 0.0
     decode_steps: int = 0
     drafted: int = 0
@@ -138,9 +137,7 @@ class Generation(Iterator[Step]):
             started = perf_counter()
             for history, token in zip(histories, tokens.tolist(), strict=False):
                 history.add(token)
-            before_session = perf_counter()
             logits = decode(tokens)
-            timings.session_s += perf_counter() - before_session
             tokens = sampler(logits, histories)
             timings.decode_steps += 1
             step = self._judge(tokens.tolist(), reasons, timings.decode_steps + 1)
@@ -212,7 +209,7 @@ def generate(
     prompts = [_check_prompt(row, session) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run of one single prompt")
-    if speculate and not (len(prompts) == 1 and session.can_verify):
+    if speculate and not (len(prompts) == 1 and session.gives_all_logits):
         raise UsageError("speculation takes a single prompt, and a graph that gives the logits of every token")
     return Generation(
         session,

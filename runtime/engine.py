@@ -75,7 +75,7 @@ class Engine:
         *,
         speculate: bool = False,
     ) -> None:
-        if speculate and not session.can_verify:
+        if speculate and not session.gives_all_logits:
             raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
@@ -135,7 +135,7 @@ class Engine:
         if speculate is None:
             facts = session.facts
             is_exact = changes_no_token(facts.target, facts.precision, int8_cache=facts.has_int8_cache)
-            speculate = session.can_verify and session.device == "cpu" and is_exact
+            speculate = session.gives_all_logits and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
     def sampling_params(

@@ -9,7 +9,8 @@ import numpy as np
 
 from .draft_length import DraftLength
 from .prompt_lookup import PromptLookup
-from .session.session import Logits, Session, TokenIds
+from .session.model import Logits, TokenIds
+from .session.session import Session
 
 
 def changes_no_token(target: str, precision: str | None, *, int8_cache: bool = False) -> bool:
@@ -37,7 +38,7 @@ class Speculation:
     from the logits of plain decoding and with the random numbers of plain decoding.
 
     Args:
-        session: One row, with the prompt in it; `can_verify` must be true.
+        session: One row, with the prompt in it; `gives_all_logits` must be true.
         prompt: The tokens that it holds.
         limit: Slots that may ever be asked for.
 
@@ -101,7 +102,7 @@ class Speculation:
             logits = self._session.decode(tokens)
             self._lengths.took_step(perf_counter() - started, behind_draft=behind_draft)
         else:
-            self._rows = self._session.verify(np.concatenate([tokens, self._draft])[None])
+            self._rows = self._session.forward(np.concatenate([tokens, self._draft])[None])
             self._lengths.took_draft(perf_counter() - started, count)
             self.drafted += count
             logits = self._rows[:, 0]

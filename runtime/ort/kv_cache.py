@@ -13,12 +13,46 @@ rolling a growing one back go through the host's.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import MissingError
 from ..session.graph_facts import GraphFacts, cache_names
-from .buffers import DeviceMemory, grown_capacity, zeros
+from ..session.model import grown_capacity
+
+
+class DeviceMemory:
+    """Makes ONNX Runtime's values on a device.
+
+    Args:
+        onnxruntime: The module.
+        device: `cpu` or `cuda`.
+        fresh: The value of a new buffer's numbers.
+    """
+
+    def __init__(self, onnxruntime: ModuleType, device: str, fresh: float = 0.0) -> None:
+        self.device = device
+        self._fresh = fresh
+        self._ort_value = onnxruntime.OrtValue
+
+    def put(self, array: NDArray[Any]) -> Any:
+        """A value that holds an array; on the CPU it is the array's own memory."""
+        return self._ort_value.ortvalue_from_numpy(array, self.device, 0)
+
+    def buffer(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """A new buffer in the host's memory.
+
+        Raises:
+            MissingError: There is no memory for it.
+        """
+        buffer = zeros(shape, dtype)
+        if self._fresh:
+            buffer[...] = self._fresh
+        return buffer
 
 
 class KVCache(Protocol):
@@ -43,6 +77,10 @@ class KVCache(Protocol):
 
     def commit(self, total: int) -> None:
         """Take note that the run has left slots 0 to `total - 1`."""
+        ...
+
+    def read(self, slots: int) -> list[NDArray[Any]]:
+        """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
         ...
 
 
@@ -82,9 +120,13 @@ class SharedCache:
     def commit(self, total: int) -> None:
         """See `KVCache.commit`; the graph has written into the buffers that stay bound."""
 
+    def read(self, slots: int) -> list[NDArray[Any]]:
+        """See `KVCache.read`."""
+        return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
+
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
-        arrays = [zeros(shape, self._facts.kv_dtype) for _ in self._names]
+        arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
         for array, buffer in zip(arrays, self._buffers, strict=False):  # there are none the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]
         self._buffers = [self._memory.put(array) for array in arrays]
@@ -145,6 +187,12 @@ class GrowingCache:
         self._source, self._target = self._target, self._source
         self._stored = total
 
+    def read(self, slots: int) -> list[NDArray[Any]]:
+        """See `KVCache.read`."""
+        stored = self._shape(self._stored)
+        flat = (value.numpy()[: math.prod(stored)] for value in self._source.values)
+        return [each.reshape(stored)[:, :, :slots].copy() for each in flat]
+
     def _keep(self, length: int) -> None:
         """Lay the first `length` of the stored slots out as a cache of that length, in the other buffers."""
         if length:
@@ -160,7 +208,8 @@ class GrowingCache:
         """Make room for `length` slots; the buffers of a run's past hold it already, but for an empty one."""
         if not buffers.values or length > buffers.capacity:
             capacity = grown_capacity(length, self._limit)
-            arrays = [zeros((math.prod(self._shape(capacity)),), self._facts.kv_dtype) for _ in self._names]
+            shape = (math.prod(self._shape(capacity)),)
+            arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
             buffers.take(capacity, [self._memory.put(array) for array in arrays])
 
     def _shape(self, length: int) -> tuple[int, int, int, int]:
@@ -194,3 +243,18 @@ def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:
     """Input and output of each cached tensor."""
     layers = facts.num_layers
     return list(zip(cache_names("past_key_values", layers), cache_names("present", layers), strict=True))
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A buffer in the host's memory; zero, because a kernel may multiply what it masks, and untouched pages are free.
+
+    Raises:
+        MissingError: There is no memory for it.
+    """
+    try:
+        return np.zeros(shape, dtype)
+    except (MemoryError, ValueError) as error:  # ValueError: beyond any memory
+        size = math.prod(shape) * dtype.itemsize >> 20
+        raise MissingError(
+            f"no memory for a buffer of {size} MiB; lower the batch size or the maximum length"
+        ) from error

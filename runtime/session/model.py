@@ -48,7 +48,7 @@ class RunArrays:
     @property
     def first(self) -> int:
         """Index in the chunk of the first token whose logits are computed."""
-        return self.inputs["input_ids"].shape[1] - self.logits.shape[1]
+        return int(self.inputs["input_ids"].shape[1] - self.logits.shape[1])
 
 
 class Model(Protocol):

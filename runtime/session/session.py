@@ -177,6 +177,8 @@ class Session:
         self._model.run(arrays)
         self._layout.append_step(length)
         self.length = length + 1
+        if self._experts:
+            self._experts = self._model.experts()
         return arrays.logits[:, 0]
 
     def cache(self) -> list[NDArray[Any]]:
@@ -184,7 +186,7 @@ class Session:
         return self._layout.cache(self.length)
 
     def experts(self) -> list[NDArray[np.int64]]:
-        """The experts chosen by the last call of `prefill` or `forward`, `[B, S, k]` a layer; empty if not shown."""
+        """The experts that the tokens of the last call were sent to, `[B, S, k]` a layer; empty where not shown."""
         return self._experts
 
     def _arrange(

@@ -1,63 +1,48 @@
-"""All that a plan reads and writes, in the device's memory."""
+"""All that a plan reads and writes: arrays on the host, and their copies and the KV cache in the device's memory."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..session.graph_facts import cache_names
-from ..session.session import Logits
+from ..session.model import RunArrays
 from .interfaces import TOKENS, Address, Driver
 from .plan import Plan
 
 Shape = tuple[int, ...]
 
 
-class InputBuffer:
-    """An input on the host and on the device, with room for each of its shapes.
+class DeviceBuffers:
+    """Buffers with room for the plan's largest run; every address stays, as a recorded run needs it.
 
-    Args:
-        driver: Of the device.
-        most: Numbers of its largest shape.
-
-    Attributes:
-        address: On the device.
-        values: On the host, int32: what was filled in last.
-    """
-
-    def __init__(self, driver: Driver, most: int) -> None:
-        self._host = driver.host_array((most,), TOKENS)
-        self.address = driver.allocate(self._host.nbytes)
-        self.values: NDArray[np.int32] = self._host[:0]
-
-    def fill(self, values: NDArray[Any]) -> None:
-        """Take over these numbers; equal shapes lie at equal addresses, as a recorded copy needs it."""
-        self.values = self._host[: values.size].reshape(values.shape)
-        self.values[...] = values
-
-
-class DeviceBuffers(ABC):
-    """Tokens in, logits out, and the cache between.
+    Past and present of the cache have one address: the plan writes it in place.
 
     Args:
         driver: Of the device.
         plan: Gives the sizes.
-        inputs: Most numbers of each input beside the cache.
     """
 
-    def __init__(self, driver: Driver, plan: Plan, inputs: Mapping[str, int]) -> None:
+    def __init__(self, driver: Driver, plan: Plan) -> None:
+        rows, tokens = plan.max_batch, plan.max_batch * plan.max_chunk
         self._driver = driver
         self._plan = plan
-        self._inputs = {name: InputBuffer(driver, most) for name, most in inputs.items()}
-        self._logits: Logits = driver.host_array((plan.max_batch, plan.vocab_size), np.float32)
+        sizes = {"input_ids": tokens, "write_indices": rows, "last_index": rows}
+        self._hosts = {name: driver.host_array((size,), TOKENS) for name, size in sizes.items()}
+        self._inputs = {name: driver.allocate(host.nbytes) for name, host in self._hosts.items()}
+        self._logits = driver.host_array((rows, 1, plan.vocab_size), np.float32)
         self._logits_address = driver.allocate(self._logits.nbytes)
-        tokens = plan.max_batch * plan.max_chunk
         self._experts = [driver.allocate(tokens * each.per_token * each.dtype.itemsize) for each in plan.experts]
+        self._cache: list[Address] = []
         self._rows = 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the cache."""
+        return len(self._cache) * self._plan.cache.tensor_bytes(self._rows) if self._rows else 0
 
     def reserve(self, batch_size: int) -> bool:
         """Take a cache for so many rows, if the one that is there has fewer.
@@ -71,94 +56,66 @@ class DeviceBuffers(ABC):
         if batch_size <= self._rows:
             return False
         self._rows = 0
-        self._free_cache()
-        self._allocate_cache(self._plan.cache.tensor_bytes(batch_size))
+        while self._cache:
+            self._driver.free(self._cache.pop())
+        for _ in range(2 * self._plan.cache.num_layers):
+            # Zeros matter: a slot that is hidden counts nothing times what it holds, and NaN times nothing is NaN.
+            self._cache.append(self._driver.allocate(self._plan.cache.tensor_bytes(batch_size)))
         self._rows = batch_size
         return True
 
-    @property
-    def chunk(self) -> tuple[int, int]:
-        """Rows and tokens a row of what was filled in last, B and S."""
-        batch_size, length = self._inputs["input_ids"].values.shape
-        return batch_size, length
-
-    def fill(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the inputs of the next run, by name; `input_ids` is `[B, S]`."""
-        for name, values in inputs.items():
-            self._inputs[name].fill(values)
+    def arrays(self, batch_size: int, size: int) -> RunArrays:
+        """The host's arrays for a chunk `[B, S]`: views of the same memory at every call."""
+        shapes = {"input_ids": (batch_size, size), "write_indices": (batch_size,), "last_index": (batch_size,)}
+        inputs: dict[str, NDArray[Any]] = {
+            name: self._hosts[name][: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()
+        }
+        return RunArrays(inputs, self._logits[:batch_size])
 
     def addresses(self) -> Iterator[tuple[str, Address]]:
         """Where each input and output of the plan lies."""
-        for name, buffer in self._inputs.items():
-            yield name, buffer.address
+        yield from self._inputs.items()
         yield "logits", self._logits_address
         for each, address in zip(self._plan.experts, self._experts, strict=True):
             yield each.name, address
-        layers = self._plan.cache.num_layers
-        for prefix, cache in (("past_key_values", self._pasts()), ("present", self._presents())):
-            yield from zip(cache_names(prefix, layers), cache, strict=True)
+        for prefix in ("past_key_values", "present"):
+            yield from zip(cache_names(prefix, self._plan.cache.num_layers), self._cache, strict=True)
 
-    def shapes(self) -> Iterator[tuple[str, Shape]]:
-        """Shape of each input for what was filled in."""
-        for name, buffer in self._inputs.items():
-            yield name, buffer.values.shape
-        past = self._past_shape()
+    def shapes(self, arrays: RunArrays) -> Iterator[tuple[str, Shape]]:
+        """Shape of each input for a run."""
+        for name, values in arrays.inputs.items():
+            yield name, values.shape
+        past = self._plan.cache.tensor_shape(len(arrays.logits))
         for name in cache_names("past_key_values", self._plan.cache.num_layers):
             yield name, past
 
-    def logits(self) -> Logits:
-        """The logits on the host, `[B, V]`."""
-        return self._logits[: self.chunk[0]]
+    def send(self, arrays: RunArrays) -> None:
+        """Copy the inputs of a run to the device."""
+        for name, values in arrays.inputs.items():
+            self._driver.to_device(self._inputs[name], values)
 
-    def send(self) -> None:
-        """Copy the inputs to the device."""
-        for buffer in self._inputs.values():
-            self._driver.to_device(buffer.address, buffer.values)
+    def fetch(self, arrays: RunArrays) -> None:
+        """Copy the logits of a run to the host."""
+        self._driver.to_host(arrays.logits, self._logits_address)
 
-    def fetch(self) -> None:
-        """Copy the logits to the host."""
-        self._driver.to_host(self.logits(), self._logits_address)
-
-    def read_experts(self) -> list[NDArray[np.int64]]:
-        """A copy of the experts that the last run chose in each layer, `[B, S, k]`; empty for a dense model."""
-        outputs = [np.empty((*self.chunk, each.per_token), each.dtype) for each in self._plan.experts]
+    def read_experts(self, arrays: RunArrays) -> list[NDArray[np.int64]]:
+        """A copy of the experts that a run chose in each layer, `[B, S, k]`; empty for a dense model."""
+        chunk = arrays.inputs["input_ids"].shape
+        outputs = [np.empty((*chunk, each.per_token), each.dtype) for each in self._plan.experts]
         for output, address in zip(outputs, self._experts, strict=True):
             self._driver.to_host(output, address)
         self._driver.synchronize()
         return [output.astype(np.int64) for output in outputs]
 
-    @abstractmethod
-    def read_cache(self, batch_size: int) -> list[NDArray[np.floating[Any]]]:
-        """A copy of every key and value by turns, each `[B, H_kv, slots, D]`; bfloat16 as float32."""
-
-    @abstractmethod
-    def _allocate_cache(self, tensor_bytes: int) -> None:
-        """Take memory for keys and values of so many bytes each."""
-
-    @abstractmethod
-    def _free_cache(self) -> None:
-        """Give that memory back, as far as there is some."""
-
-    @abstractmethod
-    def _pasts(self) -> Sequence[Address]:
-        """Where every key and value is read, by turns."""
-
-    @abstractmethod
-    def _presents(self) -> Sequence[Address]:
-        """Where every key and value is written, by turns."""
-
-    @abstractmethod
-    def _past_shape(self) -> Shape:
-        """Of each key and value that the next run reads."""
-
-    def _read(self, addresses: Sequence[Address], shape: Shape) -> list[NDArray[np.floating[Any]]]:
-        """Copies of keys and values of one shape."""
+    def read_cache(self, batch_size: int, slots: int) -> list[NDArray[np.floating[Any]]]:
+        """A copy of every key and value in turn, each `[B, H_kv, slots, D]`; bfloat16 as float32."""
         dtype = self._plan.cache.dtype
         stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
-        copies = [np.empty(shape, stored) for _ in addresses]
-        for copy, address in zip(copies, addresses, strict=True):
+        copies = [np.empty(self._plan.cache.tensor_shape(batch_size), stored) for _ in self._cache]
+        for copy, address in zip(copies, self._cache, strict=True):
             self._driver.to_host(copy, address)
         self._driver.synchronize()
+        copies = [copy[:, :, :slots] for copy in copies]
         if dtype == "bfloat16":  # the upper half of a float32
             return [(copy.astype(np.uint32) << 16).view(np.float32) for copy in copies]
         return copies

@@ -1,16 +1,41 @@
-"""From the bytes of a plan to contexts that run it."""
+"""From the path of a plan to the model that runs it on a GPU."""
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import Any
 
 from ..errors import ArtifactError, MissingError
 from .backend import Backend, error_text
+from .cuda_driver import CudaDriver
 from .device import CudaDevice
 from .interfaces import Context, Driver, Engine
 from .kernel_cache import KernelCache, kernel_file
+from .model import TensorRTModel
 from .plan import DECODE, PREFILL, Plan
+from .preflight import require_backend, require_device
+
+
+def load_plan(path: str | os.PathLike[str], *, device_ordinal: int = 0) -> TensorRTModel:
+    """Load a plan on a GPU.
+
+    Args:
+        path: The `.plan`, with its `.plan.json` next to it.
+        device_ordinal: Number of the GPU.
+
+    Raises:
+        ArtifactError: The plan or its description is missing, damaged or foreign.
+        MissingError: There is no driver, GPU or TensorRT for it, or no memory.
+    """
+    plan = Plan.read(path)
+    data = plan.load_bytes()
+    library, device = require_device(plan, device_ordinal)
+    backend = require_backend(plan)
+    driver = CudaDriver(library, device)
+    loaded = LoadedEngine(backend, plan, data, device)
+    contexts = loaded.contexts(driver)
+    return TensorRTModel(plan, driver, contexts, records_steps=not loaded.replays_by_itself, reason=loaded.reason)
 
 
 class LoadedEngine:
@@ -87,13 +112,7 @@ class LoadedEngine:
             return engine.create_execution_context(strategy)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        if self._plan.cache_form == "static":
-            config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        else:
-            # Each step has shapes of its own: a graph, or kernels, made for them would never be used again.
-            config.cuda_graph_strategy = module.CudaGraphStrategy.DISABLED
-            kernels = module.DynamicShapesKernelSpecializationStrategy.NONE
-            config.dynamic_shapes_kernel_specialization_strategy = kernels
+        config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._kernels.attach(config)
         return engine.create_execution_context(config)
 

@@ -107,7 +107,7 @@ def test_logits_of_several_tokens_are_those_of_single_steps(engine):
     single = np.stack([session.decode(prompt[:, slot])[0].copy() for slot in range(8, 40)])
     for size in (2, 5, 16):
         session.truncate(8)
-        rows = [session.verify(prompt[:, start : min(start + size, 40)])[0].copy() for start in range(8, 40, size)]
+        rows = [session.forward(prompt[:, start : min(start + size, 40)])[0].copy() for start in range(8, 40, size)]
         assert np.abs(np.concatenate(rows) - single).max() < 1e-5 * np.abs(single).max()
     with pytest.raises(PromptError, match="2; reset first"):
-        session.verify(np.zeros((2, 3), np.int64))
+        session.forward(np.zeros((2, 3), np.int64))
