@@ -129,7 +129,7 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str, cache: str) -> Session:
     """A plan, built here."""
     from minimind_edge.export.engine import EngineRequest, build_engine
-    from minimind_edge.runtime.tensorrt.opening import load_plan
+    from minimind_edge.runtime.tensorrt.loading import load_plan
 
     plan = folder / f"{backend}-{precision}-{cache}" / "model.plan"
     request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH, cache=cache)

@@ -45,10 +45,7 @@ def engine(request, tmp_path_factory):
 def generous_drafts(monkeypatch):
     """Draft seven tokens at any match: the clock would try less, and the test would prove less."""
 
-    def choose(lengths, match_length, most):
-        return max(0, min(7, most)) if lengths._step_s else 0
-
-    monkeypatch.setattr(module.DraftLength, "choose", choose)
+    monkeypatch.setattr(module.DraftBudget, "affordable", property(lambda budget: 7 if budget._step_s else 0))
 
 
 def prompts(engine):

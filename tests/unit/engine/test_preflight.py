@@ -12,7 +12,7 @@ from minimind_edge.runtime.tensorrt import cuda_library, preflight
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
 from minimind_edge.runtime.tensorrt.device import CudaDevice, find_device
-from minimind_edge.runtime.tensorrt.opening import load_plan
+from minimind_edge.runtime.tensorrt.loading import load_plan
 
 HAS_DRIVER = True
 try:

@@ -23,22 +23,18 @@ def eager_drafts(request, monkeypatch):
     """So many tokens are drafted wherever there is a match, whatever the clock says."""
 
     class Always:
-        def choose(self, match_length, most):
-            return max(0, min(request.param, most))
+        affordable = request.param
 
-        def took_step(self, seconds, *, behind_draft):
+        def took_step(self, seconds, *, rolled_back):
             assert seconds >= 0
 
         def took_draft(self, seconds, drafted):
             assert drafted > 0
 
-        def saved_steps(self, count):
-            pass
-
-        def judged(self, match_length, drafted, right):
+        def judged(self, drafted, right):
             assert 0 <= right <= drafted
 
-    monkeypatch.setattr(speculation, "DraftLength", Always)
+    monkeypatch.setattr(speculation, "DraftBudget", Always)
     return request.param
 
 
