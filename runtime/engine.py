@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
+from .chat import Chat, ChatOptions
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import ArtifactError, UsageError
@@ -22,8 +23,6 @@ from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .chat import Chat, ChatOptions
 
 DEFAULT_MAX_NEW_TOKENS = 512
 
@@ -228,8 +227,6 @@ class Engine:
 
     def chat(self, **options: Unpack[ChatOptions]) -> Chat:
         """Begin a conversation; takes the options of `Chat`."""
-        from .chat import Chat
-
         return Chat(self, **options)
 
     def _end_active(self) -> None:
