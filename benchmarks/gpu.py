@@ -32,8 +32,7 @@ from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime.bench import BenchPlan, describe_machine, measure
 from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError, UsageError
-from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
-from minimind_edge.runtime.tensorrt.device import find_device
+from minimind_edge.runtime.tensorrt.cuda import CudaLibrary, find_device
 
 if TYPE_CHECKING:
     import torch

@@ -279,8 +279,7 @@ def cpu_name() -> str:
 
 def gpu_name() -> str | None:
     """The first NVIDIA GPU's name as its driver tells it, None where there is none."""
-    from .tensorrt.cuda_library import CudaLibrary
-    from .tensorrt.device import find_device
+    from .tensorrt.cuda import CudaLibrary, find_device
 
     try:
         return find_device(CudaLibrary()).name

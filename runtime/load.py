@@ -40,7 +40,8 @@ def load_session(
         from .tensorrt.loading import load_plan
 
         return Session(load_plan(path), max_length=max_length)
-    from .ort.model import OrtModel, open_graph
+    from .ort.loading import open_graph
+    from .ort.model import OrtModel
 
     onnxruntime, session = open_graph(path, device, threads)
     return Session(OrtModel(onnxruntime, session, prefill_chunk=prefill_chunk), max_length=max_length)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,35 +55,6 @@ class DeviceMemory:
         return buffer
 
 
-class KVCache(Protocol):
-    """The cache of one batch, bound to one IOBinding."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the buffers that there are now."""
-        ...
-
-    def bind(self, past: int, total: int) -> None:
-        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
-
-        Args:
-            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
-            total: Slots behind the run, at most the cache's limit.
-
-        Raises:
-            MissingError: There is no memory for that many.
-        """
-        ...
-
-    def commit(self, total: int) -> None:
-        """Take note that the run has left slots 0 to `total - 1`."""
-        ...
-
-    def read(self, slots: int) -> list[NDArray[Any]]:
-        """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
-        ...
-
-
 class SharedCache:
     """One buffer `[B, H_kv, capacity, D]` for each cached tensor, past and present at once.
 
@@ -109,19 +80,27 @@ class SharedCache:
 
     @property
     def nbytes(self) -> int:
-        """See `KVCache.nbytes`."""
+        """Bytes of the buffers that there are now."""
         return self._facts.kv_bytes_per_slot * self._batch_size * self._capacity
 
     def bind(self, past: int, total: int) -> None:
-        """See `KVCache.bind`."""
+        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
+
+        Args:
+            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
+            total: Slots after the run, at most the cache's limit.
+
+        Raises:
+            MissingError: There is no memory for that many.
+        """
         if total > self._capacity:
             self._grow(past, grown_capacity(total, self._limit))
 
     def commit(self, total: int) -> None:
-        """See `KVCache.commit`; the graph has written into the buffers that stay bound."""
+        """Note that the run has left slots 0 to `total - 1`: they are in the buffers that stay bound."""
 
     def read(self, slots: int) -> list[NDArray[Any]]:
-        """See `KVCache.read`."""
+        """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
         return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
 
     def _grow(self, past: int, capacity: int) -> None:
@@ -163,12 +142,12 @@ class GrowingCache:
 
     @property
     def nbytes(self) -> int:
-        """See `KVCache.nbytes`."""
+        """See `SharedCache.nbytes`."""
         slots = self._source.capacity + self._target.capacity
         return self._facts.kv_bytes_per_slot * self._batch_size * slots
 
     def bind(self, past: int, total: int) -> None:
-        """See `KVCache.bind`."""
+        """See `SharedCache.bind`."""
         if past != self._stored:
             self._keep(past)
         self._reserve(self._source, past)
@@ -183,12 +162,12 @@ class GrowingCache:
             bind_output(present_name, device, 0, dtype, total_shape, target)
 
     def commit(self, total: int) -> None:
-        """See `KVCache.commit`; what was written is what the next run reads."""
+        """See `SharedCache.commit`; what was written is what the next run reads."""
         self._source, self._target = self._target, self._source
         self._stored = total
 
     def read(self, slots: int) -> list[NDArray[Any]]:
-        """See `KVCache.read`."""
+        """See `SharedCache.read`."""
         stored = self._shape(self._stored)
         flat = (value.numpy()[: math.prod(stored)] for value in self._source.values)
         return [each.reshape(stored)[:, :, :slots].copy() for each in flat]
@@ -214,6 +193,9 @@ class GrowingCache:
 
     def _shape(self, length: int) -> tuple[int, int, int, int]:
         return self._batch_size, self._facts.num_key_value_heads, length, self._facts.head_dim
+
+
+KVCache: TypeAlias = SharedCache | GrowingCache
 
 
 class _Buffers:

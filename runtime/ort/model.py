@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from time import perf_counter
 from types import ModuleType
@@ -11,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArtifactError, MissingError
+from ..errors import ArtifactError
 from ..session.graph_facts import LOGITS_START, GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
-from .environment import CUDA, execution_providers, import_onnxruntime, require_cuda, require_fused_attention
+from .environment import CUDA
 from .kv_cache import DeviceMemory, GrowingCache, KVCache, SharedCache, zeros
-from .options import SILENT, onnxruntime_errors, session_options, summary
+from .loading import SILENT, onnxruntime_errors, summary
 
 CHUNK = {"portable": 256, "ort": 256, "tensorrt": 512}
 """Most prompt tokens of one run by target: chunks of 64 to 256 stay in the cores' caches, and are faster than longer
@@ -207,46 +206,3 @@ class OrtModel:
 
     def _logits_bytes(self, tokens: int) -> int:
         return self._reserved[0] * tokens * self.facts.vocab_size * LOGITS_DTYPE.itemsize
-
-
-def open_graph(
-    path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
-) -> tuple[ModuleType, Any]:
-    """Have ONNX Runtime load a graph.
-
-    Args:
-        path: The `.onnx` file.
-        device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; `auto` takes CUDA where ONNX Runtime has it.
-        threads: Threads that one operator may use; None for the physical cores that this process may run on.
-
-    Returns:
-        ONNX Runtime, and its session.
-
-    Raises:
-        ArtifactError: The file is no graph that ONNX Runtime loads.
-        MissingError: What the graph takes is missing: ONNX Runtime, its CUDA provider where `cuda` was asked for, or
-            arithmetic in its precision.
-        UsageError: An argument is out of range.
-    """
-    check_positive("threads", threads)
-    onnxruntime = import_onnxruntime()
-    if device in ("tensorrt", "rtx"):
-        from .tensorrt_provider import open_by_tensorrt
-
-        return onnxruntime, open_by_tensorrt(onnxruntime, path, device, threads)
-    providers = execution_providers(onnxruntime, device)
-    options = session_options(onnxruntime, threads)
-    try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
-    except onnxruntime_errors(onnxruntime) as error:
-        if "GroupQueryAttention" in str(error):
-            require_fused_attention(onnxruntime)
-        if "Could not find an implementation" in str(error):
-            raise MissingError(
-                f"this ONNX Runtime does not compute in the precision of {os.fspath(path)} (for bfloat16 build a plan "
-                "with `minimind-export engine`, or export in fp16): " + summary(error)
-            ) from error
-        raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
-    if device == "cuda":
-        require_cuda(session.get_providers())
-    return onnxruntime, session

@@ -12,10 +12,9 @@ from typing import Any
 from ..errors import ArtifactError, MissingError, UsageError
 from ..session.graph_facts import GraphFacts, cache_names
 from ..session.model import DEFAULT_MAX_LENGTH
-from ..tensorrt.cuda_library import CudaLibrary
-from ..tensorrt.device import find_device
+from ..tensorrt.cuda import CudaLibrary, find_device
 from .environment import CPU, execution_providers
-from .options import onnxruntime_errors, session_options, summary
+from .loading import onnxruntime_errors, session_options, summary
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
 """By the device that asks for them."""

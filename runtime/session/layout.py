@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,46 +47,6 @@ class Prompt:
             yield slice(start, min(start + chunk, width))
 
 
-class Layout(Protocol):
-    """The bookkeeping of one batch."""
-
-    def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
-        """Put a prompt `[B, S]` after `length` slots."""
-        ...
-
-    def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
-        """The arrays of the run of some columns; logits are wanted from the column `first` of the part on."""
-        ...
-
-    def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
-        """The logits of each row's column `last` of a run, `[B, V]`; of any column where that one is not in it."""
-        ...
-
-    def append(self, length: int, mask: NDArray[np.bool_]) -> None:
-        """Count a chunk `[B, S]` that has run after `length` slots."""
-        ...
-
-    def step(self, tokens: list[int], length: int) -> RunArrays:
-        """The arrays of a run of one real token a row, after `length` slots."""
-        ...
-
-    def append_step(self, length: int) -> None:
-        """Count that run."""
-        ...
-
-    def truncate(self, length: int) -> None:
-        """Forget all slots from `length` on."""
-        ...
-
-    def cache(self, length: int) -> list[NDArray[Any]]:
-        """A copy of each key and value in turn, `[B, H_kv, length, D]`, in the slots that count padding."""
-        ...
-
-    def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Choices of experts of a prompt's columns, `[B, W, k]` a layer, where its tokens came from: `[B, S, k]`."""
-        ...
-
-
 class PaddedLayout:
     """Every row takes a slot with every token, padding included; a mask tells which slots hold real tokens.
 
@@ -105,13 +65,13 @@ class PaddedLayout:
         self._step_positions = self._step.inputs["position_ids"][:, 0].data
 
     def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
-        """See `Layout.arrange`: a column is a slot."""
+        """Put a prompt `[B, S]` after `length` slots: a column is a slot."""
         width = ids.shape[1]
         last = np.where(mask.any(1), width - 1 - mask[:, ::-1].argmax(1), width - 1)
         return Prompt(ids, mask, mask.sum(1), last, length, positions)
 
     def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
-        """See `Layout.fill`."""
+        """The arrays of the run of some columns; logits are wanted from the column `first` of the part on."""
         arrays = self._model.arrays(part.stop - part.start, first)
         arrays.past = prompt.length + part.start
         arrays.total = prompt.length + part.stop
@@ -122,15 +82,15 @@ class PaddedLayout:
         return arrays
 
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
-        """See `Layout.last_logits`."""
+        """The logits of each row's column `last` of a run, `[B, V]`; of any column where that one is not in it."""
         column = np.clip(last - arrays.first, 0, arrays.logits.shape[1] - 1)
         return arrays.logits[np.arange(len(column)), column]
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
-        """See `Layout.append`: the mask knows it since the run."""
+        """Count a chunk `[B, S]` that has run after `length` slots: the mask knows it already."""
 
     def step(self, tokens: list[int], length: int) -> RunArrays:
-        """See `Layout.step`."""
+        """The arrays of a run of one real token a row, after `length` slots."""
         step = self._step
         for row, token in enumerate(tokens):
             self._step_ids[row] = token
@@ -140,17 +100,17 @@ class PaddedLayout:
         return step
 
     def append_step(self, length: int) -> None:
-        """See `Layout.append_step`: the mask knows it since the run."""
+        """Count that run: the mask knows it already."""
 
     def truncate(self, length: int) -> None:
-        """See `Layout.truncate`: the next run says how many slots count."""
+        """Forget all slots from `length` on: the next run says how many count."""
 
     def cache(self, length: int) -> list[NDArray[Any]]:
-        """See `Layout.cache`."""
+        """A copy of each key and value in turn, `[B, H_kv, length, D]`."""
         return self._model.cache(length)
 
     def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """See `Layout.experts`."""
+        """The experts chosen for each of a prompt's tokens, `[B, S, k]` a layer."""
         return chosen
 
 
@@ -175,7 +135,7 @@ class CompactLayout:
         self._real = np.zeros((batch_size, limit), np.bool_)
 
     def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
-        """See `Layout.arrange`: columns are as many as the longest row has real tokens, padding last.
+        """Put a prompt `[B, S]` after what is cached: as many columns as the longest row has real tokens, padding last.
 
         Raises:
             UsageError: Positions were chosen; the model counts them by itself.
@@ -187,7 +147,7 @@ class CompactLayout:
         return Prompt(np.take_along_axis(ids, order, axis=1), mask, counts, np.maximum(counts, 1) - 1, length)
 
     def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
-        """See `Layout.fill`: a row that has ended goes on with padding after its last token."""
+        """See `PaddedLayout.fill`: a row that has ended goes on with padding after its last token."""
         size = part.stop - part.start
         arrays = self._model.arrays(size, first)
         written = self.lengths + np.minimum(prompt.counts, part.start)
@@ -200,16 +160,16 @@ class CompactLayout:
         return arrays
 
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
-        """See `Layout.last_logits`: the model was told which one."""
+        """See `PaddedLayout.last_logits`: the model was told which one."""
         return arrays.logits[:, 0]
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
-        """See `Layout.append`."""
+        """Count a chunk `[B, S]` that has run; padding included, it takes the tokens from `length` on."""
         self._real[:, length : length + mask.shape[1]] = mask
         self.lengths += mask.sum(1)
 
     def step(self, tokens: list[int], length: int) -> RunArrays:
-        """See `Layout.step`."""
+        """The arrays of a run of one real token a row."""
         arrays = self._model.arrays(1)
         arrays.inputs["input_ids"][:, 0] = tokens
         arrays.inputs["write_indices"][:] = self.lengths
@@ -219,16 +179,16 @@ class CompactLayout:
         return arrays
 
     def append_step(self, length: int) -> None:
-        """See `Layout.append_step`."""
+        """Count that run."""
         self._real[:, length] = True
         self.lengths += 1
 
     def truncate(self, length: int) -> None:
-        """See `Layout.truncate`."""
+        """Forget all tokens from `length` on, padding included."""
         self.lengths = self._real[:, :length].sum(1)
 
     def cache(self, length: int) -> list[NDArray[Any]]:
-        """See `Layout.cache`: zeros where there is padding."""
+        """See `PaddedLayout.cache`: in the slots that count padding, which is zeros."""
         spread = []
         for tensor in self._model.cache(int(self.lengths.max())):
             result = np.zeros((*tensor.shape[:2], length, tensor.shape[3]), tensor.dtype)
@@ -238,12 +198,15 @@ class CompactLayout:
         return spread
 
     def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """See `Layout.experts`: -1 for padding that was not run."""
+        """See `PaddedLayout.experts`; -1 for padding that was not run."""
         order = _left_order(prompt.mask, prompt.ids.shape[1])
         moved = [np.full((*prompt.mask.shape, each.shape[-1]), -1, np.int64) for each in chosen]
         for result, each in zip(moved, chosen, strict=True):
             np.put_along_axis(result, order[:, :, None], each.reshape(*order.shape, -1), axis=1)
         return moved
+
+
+Layout: TypeAlias = PaddedLayout | CompactLayout
 
 
 class SlotMask:

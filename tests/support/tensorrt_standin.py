@@ -71,12 +71,6 @@ class StandInDriver:
         self._check_copy(address, array)
         self._ask(lambda: array.reshape(-1).view(np.uint8).__setitem__(slice(None), self.view(address, array.nbytes)))
 
-    def copy(self, target: int, source: int, size: int) -> None:
-        self.view(target, size)
-        self.view(source, size)
-        require(target + size <= source or source + size <= target, "a copy onto itself")
-        self._ask(lambda: self.view(target, size).__setitem__(slice(None), self.view(source, size).copy()))
-
     def synchronize(self) -> None:
         require(self.recording is None, "synchronized while a graph was recorded")
         work, self.queue = self.queue, []

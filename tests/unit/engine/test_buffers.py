@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorrt_standin import StandInDriver
 
-from minimind_edge.runtime.tensorrt.buffers import DeviceBuffers
+from minimind_edge.runtime.tensorrt.model import DeviceBuffers
 
 
 @pytest.fixture

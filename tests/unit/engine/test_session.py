@@ -195,7 +195,7 @@ def test_a_run_that_fails_leaves_the_session_as_it_was(standin, decoder):
 
 
 def test_steps_that_cannot_be_recorded_are_run_one_by_one(standin, decoder, monkeypatch):
-    from minimind_edge.runtime.tensorrt.cuda_library import CudaError
+    from minimind_edge.runtime.tensorrt.cuda import CudaError
 
     under = standin()
 

@@ -17,7 +17,7 @@ from minimind_edge.runtime.ort.environment import (
     require_cuda,
     require_fused_attention,
 )
-from minimind_edge.runtime.ort.options import session_options
+from minimind_edge.runtime.ort.loading import session_options
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MEND = "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"

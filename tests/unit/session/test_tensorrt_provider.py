@@ -17,7 +17,7 @@ from minimind_edge.runtime.ort import tensorrt_provider
 from minimind_edge.runtime.ort.tensorrt_provider import PROVIDERS, open_by_tensorrt, profile_options
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
-from minimind_edge.runtime.tensorrt.cuda_library import LIBRARY
+from minimind_edge.runtime.tensorrt.cuda import LIBRARY
 
 TENSORRT, RTX = PROVIDERS.values()
 HAS_DRIVER = True
