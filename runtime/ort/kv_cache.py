@@ -66,6 +66,9 @@ class SharedCache:
         memory: Where the buffers are made.
         batch_size: B.
         limit: Most slots there can ever be.
+
+    Attributes:
+        capacity: Slots that are bound: a run within them needs no other binding.
     """
 
     def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
@@ -75,13 +78,13 @@ class SharedCache:
         self._memory = memory
         self._batch_size = batch_size
         self._limit = limit
-        self._capacity = 0
+        self.capacity = 0
         self._buffers: list[Any] = []
 
     @property
     def nbytes(self) -> int:
         """Bytes of the buffers that there are now."""
-        return self._facts.kv_bytes_per_slot * self._batch_size * self._capacity
+        return self._facts.kv_bytes_per_slot * self._batch_size * self.capacity
 
     def bind(self, past: int, total: int) -> None:
         """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
@@ -93,11 +96,8 @@ class SharedCache:
         Raises:
             MissingError: There is no memory for that many.
         """
-        if total > self._capacity:
+        if total > self.capacity:
             self._grow(past, grown_capacity(total, self._limit))
-
-    def commit(self, total: int) -> None:
-        """Note that the run has left slots 0 to `total - 1`: they are in the buffers that stay bound."""
 
     def read(self, slots: int) -> list[NDArray[Any]]:
         """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
@@ -112,7 +112,7 @@ class SharedCache:
         for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
             self._binding.bind_ortvalue_input(past_name, buffer)
             self._binding.bind_ortvalue_output(present_name, buffer)
-        self._capacity = capacity
+        self.capacity = capacity
 
 
 class GrowingCache:
@@ -162,7 +162,7 @@ class GrowingCache:
             bind_output(present_name, device, 0, dtype, total_shape, target)
 
     def commit(self, total: int) -> None:
-        """See `SharedCache.commit`; what was written is what the next run reads."""
+        """Note that the run has left slots 0 to `total - 1`: what was written is what the next run reads."""
         self._source, self._target = self._target, self._source
         self._stored = total
 

@@ -137,8 +137,10 @@ class OrtModel:
 
     def run(self, arrays: RunArrays) -> None:
         """See `Model.run`."""
+        cache = self._cache
         try:
-            self._cache.bind(arrays.past, arrays.total)
+            if isinstance(cache, GrowingCache) or arrays.total > cache.capacity:
+                cache.bind(arrays.past, arrays.total)
             self._bind(arrays)
             started = perf_counter()
             self._session.run_with_iobinding(self._binding, self._run_options)
@@ -147,7 +149,8 @@ class OrtModel:
             raise ArtifactError(
                 f"the graph failed at positions {arrays.past} to {arrays.total - 1}: {summary(error)}"
             ) from error
-        self._cache.commit(arrays.total)
+        if isinstance(cache, GrowingCache):
+            cache.commit(arrays.total)
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
         """See `Model.cache`."""
