@@ -76,7 +76,7 @@ WIDTHS = {
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_widths_that_no_block_divides_are_integers_too(widths: str, precision: str, tmp_path: Path) -> None:
-    checkpoint = save(MiniMindConfig(**SMALL | WIDTHS[widths]), tmp_path / "checkpoint")
+    checkpoint = save(MiniMindConfig(**SMALL | WIDTHS[widths] | {"num_hidden_layers": 1}), tmp_path / "checkpoint")
     for target in (None, "portable", "tensorrt"):
         request = ExportRequest(
             *(checkpoint, tmp_path / f"{target}"),
