@@ -54,7 +54,8 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     """
     tell = progress or (lambda stage, done: None)
     check_precision(request.target, request.precision)
-    _check_cache(request)
+    if request.kv_cache == "int8":
+        check_int8_cache(request.target)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
@@ -84,18 +85,6 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         manifest=content,
         parity=parity,
     )
-
-
-def _check_cache(request: ExportRequest) -> None:
-    """See that the cache's form is one that the target has a choice of.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if request.cache != "static" and request.target != "tensorrt":
-        raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
-    if request.kv_cache == "int8":
-        check_int8_cache(request.target)
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -165,7 +154,6 @@ def _write_graph(
         request.precision,
         max_length,
         progress=building if quantized is None and cached is None else None,
-        cache=request.cache,
         quantized=None if quantized is None else quantized.matrices,
         cache_scales=None if cached is None else cached.scales,
     )
@@ -183,7 +171,6 @@ def _write_graph(
         precision=request.precision,
         opset=opset,
         max_length=max_length,
-        cache=request.cache if request.target == "tensorrt" else None,
         kv_cache=request.kv_cache,
         parity=None if parity is None else parity.to_json(),
         quality=quality,

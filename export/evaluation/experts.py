@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import ExportError
 from ..parity.case import Case, layout_of
 from ..parity.graph_file import expert_names, open_session, with_outputs
-from ..parity.ort_runner import GrowingLastRunner, GrowingRunner
+from ..parity.ort_runner import GrowingRunner
 from ..parity.runner import GraphRunner
 from ..parity.static_runner import StaticRunner
 from .row import ROWS, Row, batches
@@ -74,8 +74,7 @@ def _runner(graph: Path, facts: GraphFacts) -> GraphRunner:
     session = open_session(with_outputs(graph, names), graph.parent)
     if facts.target != "tensorrt":
         return GrowingRunner(session, facts, names)
-    runner = GrowingLastRunner if facts.cache == "growing" else StaticRunner
-    return runner(session, facts, names)
+    return StaticRunner(session, facts, names)
 
 
 def _choices(runner: GraphRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:

@@ -16,7 +16,7 @@ from .comparison import measure
 from .graph_file import cache_scales, expert_names, open_session, read_facts, with_outputs
 from .measurement import Flags, Measurement
 from .memory import return_freed_memory
-from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
+from .ort_runner import GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport
 from .runner import GraphRunner
@@ -204,8 +204,6 @@ def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[
 
         return runner(load_graph(path, device="cpu"))
 
-    if (facts.target, facts.cache) == ("tensorrt", "growing"):
-        return [lambda: showing_experts(GrowingLastRunner), session, lambda: session(RolledBackRunner)]
     if facts.target == "tensorrt":
         return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
     growing = [lambda: showing_experts(GrowingRunner)]

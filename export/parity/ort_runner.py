@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minimind_edge.runtime.ort.session_options import onnxruntime_errors, summary
 from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
 
-from .case import PADDING, Chunk
+from .case import Chunk
 from .runner import Presents, RunError, StepOutput
 
 if TYPE_CHECKING:
@@ -74,24 +74,6 @@ class GrowingRunner:
     def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
         """All but the cache."""
         return _feeds(chunk)
-
-
-class GrowingLastRunner(GrowingRunner):
-    """The growing form of target `tensorrt`: int32, and the logits of each row's last real token alone."""
-
-    last_token_only = True
-
-    def step(self, chunk: Chunk) -> StepOutput:
-        """See `GrowingRunner.step`."""
-        output = super().step(chunk)
-        return StepOutput(output.logits[:, 0], output.experts)
-
-    @staticmethod
-    def _feeds(chunk: Chunk) -> dict[str, NDArray[np.integer]]:
-        real = chunk.layout != PADDING
-        last = np.where(real.any(1), real.shape[1] - 1 - real[:, ::-1].argmax(1), 0)
-        feeds = {**_feeds(chunk), "last_index": last}
-        return {name: array.astype(np.int32) for name, array in feeds.items()}
 
 
 class SharedBufferRunner:

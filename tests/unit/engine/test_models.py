@@ -13,15 +13,14 @@ from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.export.engine import EngineRequest, build_engine
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig, load_checkpoint
 from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
-from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession
 
@@ -59,25 +58,11 @@ def test_a_plan_of_every_kind_of_model_in_every_precision(kind_of_model, tmp_pat
     check_plan(kind_of_model, tmp_path, precision)
 
 
-@NEEDS_RTX
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-@pytest.mark.parametrize("variant", ["minimind2-yarn", "minimind3-moe"])
-def test_a_plan_with_a_growing_cache(random_model, config_of_kind, tmp_path, variant, precision):
-    content = check_plan(random_model(config_of_kind(variant)), tmp_path, precision, cache="growing")
-    assert content["kv_cache"]["form"] == "growing"
-    assert "two buffers that take turns" in content["kv_cache"]["layout"]
-    assert content["graph"]["opset"] == 19
-    decode = content["profiles"][1]["shapes"]
-    assert decode["past_key_values.1.value"] == [
-        [rows, 2, slots, content["kv_cache"]["head_dim"]] for rows, slots in ((1, 0), (1, 32), (2, 63))
-    ]
-
-
-def check_plan(model, folder, precision, cache="static"):
+def check_plan(model, folder, precision):
     """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, cache=cache), graph)
-    result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY), graph)
+    result = build_plan(PlanRequest(graph, folder / "model.plan", backend="rtx"))
     data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")
     assert len(data) == content["plan"]["bytes"]
@@ -96,27 +81,26 @@ def test_a_plan_holds_its_weights_once(random_model, tmp_path):
     model = random_model(MiniMindConfig(**TINY | {"hidden_size": 512, "num_attention_heads": 8}))
     graph = tmp_path / "model.onnx"
     save_graph(build_graph(model, "tensorrt", "fp16", CAPACITY), graph)
-    result = build_engine(EngineRequest(graph, tmp_path / "model.plan", backend="rtx"))
+    result = build_plan(PlanRequest(graph, tmp_path / "model.plan", backend="rtx"))
     weights = 2 * sum(parameter.numel() for parameter in model.parameters())
     assert weights > 10e6
     assert result.plan.stat().st_size < weights + 6e6
 
 
-@pytest.fixture(params=["static", "growing"])
-def session(request, tmp_path):
-    """A model's session on the stand-in, its cache in either form; the plan's description lies beside the graph."""
+@pytest.fixture
+def session(tmp_path):
+    """A model's session on the stand-in; the plan's description lies next to the graph."""
 
     def load(model, **limits):
         graph = tmp_path / "model.onnx"
-        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY, cache=request.param), graph)
+        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY), graph)
         content = describe_graph(graph, **{"batch_size": 3, "length": CAPACITY, "chunk": 16} | limits)
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
         plan = Plan.parse(path, JsonObject(content | {"config": model.config.arguments()}, str(path)))
         driver = StandInDriver()
         engine = StandInEngine(driver, plan, graph)
-        kind = TensorRTSession if request.param == "static" else GrowingTensorRTSession
-        return kind(plan, driver, (engine.context(0), engine.context(1)))
+        return TensorRTSession(plan, driver, (engine.context(0), engine.context(1)))
 
     return load
 
