@@ -64,6 +64,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         loaded.model.set_rope_scaling(request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
+    notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
@@ -79,7 +80,8 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        notes=(*loaded.report.lines(), *notes),
+        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
+        notes=(*(line for line in loaded.report.lines() if not line.startswith("tokenizer ")), *notes),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         manifest=content,
@@ -104,6 +106,15 @@ def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
     return asked
 
 
+def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: int) -> tuple[str, ...]:
+    """What to tell about the context length: that the default is less than what the model was made for."""
+    if request.max_length is not None or max_length == config.max_position_embeddings:
+        return ()
+    return (
+        f"context    {max_length} of the model's {config.max_position_embeddings} tokens; --max-length exports more",
+    )
+
+
 def _tokenizer(
     request: ExportRequest, source: Path, loaded: LoadedCheckpoint
 ) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
@@ -115,11 +126,11 @@ def _tokenizer(
     found = find_tokenizer(source, request.tokenizer)
     if found is None:
         return None, (
-            f"warning: no tokenizer beside {source}; the artifact runs by --ids alone (name one by --tokenizer)",
+            f"warning: no tokenizer next to {source}; the artifact runs by --ids alone (name one by --tokenizer)",
         )
     rows = loaded.model.config.vocab_size
     if found.size <= rows:
-        return found, () if found.path.parent == loaded.report.tokenizer else (f"tokenizer {found.path}",)
+        return found, (f"tokenizer  {found.path}",)
     mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
     if request.tokenizer is not None:
         raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")
