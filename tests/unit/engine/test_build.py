@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 
+from minimind_edge.export.checkpoint_options import CheckpointOptions
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.inspection import inspect_path
 from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.export.plan import backend as choice_module
+from minimind_edge.export.plan import pipeline as pipeline_module
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
@@ -166,8 +170,6 @@ def test_what_tensorrt_rtx_calls_malformed(source, tmp_path):
     ],
 )
 def test_options_out_of_range(options, expected):
-    from pathlib import Path
-
     options = options | ({"output": Path(options["output"])} if "output" in options else {})
     with pytest.raises(UsageError, match=expected):
         build_plan(PlanRequest(**options))
@@ -178,6 +180,7 @@ def test_options_out_of_range(options, expected):
     ("options", "expected"),
     [
         ({"workspace": 1 << 30}, "--workspace is for full TensorRT"),
+        ({"checkpoint": CheckpointOptions(lora=(Path("lora.pth"),))}, "--lora is for checkpoints, and .* is a graph"),
         ({"precision": "fp32"}, "is fp16, not fp32"),
         ({"max_length": 1000}, "--max-length 1000 is more than the 256 positions"),
         ({"compute_capabilities": ("9.0",)}, "H100"),
@@ -186,6 +189,27 @@ def test_options_out_of_range(options, expected):
 def test_options_that_have_no_place(source, tmp_path, options, expected):
     with pytest.raises(UsageError, match=expected):
         build_plan(request(source(), tmp_path, **options))
+
+
+class OldParser:
+    """The parser of a TensorRT from before `TensorScatter`."""
+
+    def __init__(self, network, logger):
+        pass
+
+    def supports_operator(self, name):
+        return name != "TensorScatter"
+
+
+def test_a_tensorrt_without_tensor_scatter_is_refused_before_anything_is_exported(monkeypatch, tmp_path):
+    builder = SimpleNamespace(create_network=lambda flags: None)
+    module = SimpleNamespace(
+        OnnxParser=OldParser, Builder=lambda logger: builder, NetworkDefinitionCreationFlag=SimpleNamespace()
+    )
+    old = SimpleNamespace(module=module, logger=lambda: None, title="TensorRT 10.3.0.26")
+    monkeypatch.setattr(pipeline_module, "choose_backend", lambda request: choice_module.Choice(old, None))
+    with pytest.raises(MissingError, match=r"TensorRT 10\.3\.0\.26 is too old: .*TensorScatter.*--device tensorrt"):
+        build_plan(PlanRequest(output=tmp_path / "model.plan"), lambda *_: pytest.fail("something was exported"))
 
 
 def device(capability):

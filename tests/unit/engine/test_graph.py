@@ -63,6 +63,11 @@ def test_attention_may_be_taken_apart(graph, precision):
 def test_graphs_that_are_none_of_this_target(graph, tmp_path):
     with pytest.raises(ExportError, match=r"is for target ort, expected tensorrt.*--target tensorrt"):
         graph(target="ort")
+    older = graph().model
+    del older.graph.input[[each.name for each in older.graph.input].index("write_indices")]
+    (tmp_path / "older.onnx").write_bytes(older.SerializeToString())
+    with pytest.raises(ExportError, match=r"has no input write_indices.*export the checkpoint again"):
+        PlanGraph.read(tmp_path / "older.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
     with pytest.raises(ExportError, match="is no ONNX graph"):
         PlanGraph.read(tmp_path / "bad.onnx")
