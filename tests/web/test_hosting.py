@@ -119,6 +119,12 @@ def test_a_broken_manifest_is_told(visit, own_site):
         json.dumps({**whole, "default_graph": "../x.onnx", "graphs": [{**whole["graphs"][0], "file": "../x.onnx"}]}): (
             "incomplete"
         ),
+        json.dumps(
+            {**whole, "graphs": [{**whole["graphs"][0], "bytes": 2**50}]}
+        ): "bytes is 1125899906842624, expected",
+        json.dumps({**whole, "architecture": {**whole["architecture"], "num_hidden_layers": 2**32}}): (
+            "num_hidden_layers is 4294967296, expected"
+        ),
     }
     visitor = visit(own_site)
     for second, (content, message) in enumerate(cases.items()):
