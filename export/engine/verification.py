@@ -20,7 +20,7 @@ from ..verification import Verification, VerifiedGraph, find_checkpoint, load_ex
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig
 
-    from .monitor import Progress
+    from ..plan.builder import Progress
 
 
 class PlanSuite(Suite):

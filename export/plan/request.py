@@ -1,4 +1,4 @@
-"""What an engine build is asked for, and what it answers."""
+"""What the build of a plan is asked for, and its result."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint_options import CheckpointOptions
+
 DEFAULT_CHUNK = 512
 """Most prompt tokens of one run: longer prompts are run in chunks, so that working memory stays bounded."""
 
 
 @dataclass(frozen=True)
-class EngineRequest:
+class PlanRequest:
     """Which plan to build, and how.
 
     Attributes:
         source: A checkpoint, an artifact folder or a graph of target `tensorrt`; None for the bundled demo.
-        output: The `.plan`; None for `model.plan` in the artifact folder, or in the current one.
+        output: The path of the `.plan`; None for `model.plan` in the artifact folder, or else in the current folder.
         backend: `auto`, `tensorrt` or `rtx`.
-        precision: Of the weights, as in an export; None for the artifact's own, or `fp16` from a checkpoint.
+        precision: Precision of the weights; None for the artifact's own, or `fp16` from a checkpoint.
         max_batch: Most rows.
         max_length: Most positions of a row; None for the graph's own limit.
         max_chunk: Most prompt tokens of a row in one run.
-        compute_capabilities: GPUs to build for, as in "8.6"; none for the backend's default.
-        cache: `static` (written in place), `growing`, or `auto`, which takes what the installed parser does.
+        compute_capabilities: GPUs to build for, such as "8.6"; empty for the backend's default.
         workspace: Most bytes of working memory that TensorRT may use for one layer; None leaves it to TensorRT.
-        timing_cache: A file that keeps what TensorRT measured on this GPU, so that the next build is faster.
+        timing_cache: A file that keeps the kernel timings measured on this GPU, so that the next build is faster.
+        checkpoint: How to read the checkpoint; artifacts and graphs take none of these options.
     """
 
     source: Path | None = None
@@ -36,21 +38,21 @@ class EngineRequest:
     max_length: int | None = None
     max_chunk: int = DEFAULT_CHUNK
     compute_capabilities: tuple[str, ...] = ()
-    cache: str = "auto"
     workspace: int | None = None
     timing_cache: Path | None = None
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
 
 @dataclass(frozen=True)
-class EngineResult:
-    """What was written.
+class PlanResult:
+    """The plan that was written.
 
     Attributes:
-        plan: The plan.
-        description: The file beside it that says what it is.
-        content: What that file holds.
+        plan: The plan's path.
+        description: The path of the JSON file next to the plan that describes it.
+        content: The content of that file.
         build_s: Seconds that TensorRT took.
-        has_tokenizer: Whether the plan's folder takes text, or token ids alone.
+        has_tokenizer: Whether the plan's folder takes text; without a tokenizer it takes token ids alone.
         notes: Lines for people.
     """
 

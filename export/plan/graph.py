@@ -1,4 +1,4 @@
-"""A graph of target `tensorrt`, made ready for the parser in memory."""
+"""The graph of target `tensorrt` that a plan is built from: read, checked, and made ready for TensorRT's parser."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
 from ..errors import ExportError
 
 KV_CAPACITY = "kv_capacity"
-"""Name of the axis that the engine builder replaces by a number: TensorScatter takes a fixed one only."""
+"""Name of the cache's symbolic axis, replaced by a number: `TensorScatter` takes a fixed size in TensorRT."""
 
 DECOMPOSABLE = "TRT_decomposable"
-"""Attribute of TensorRT's own that lets `Attention` be taken apart where there is no fused kernel for it, as in float32
-or for heads as narrow as 4; where there is one, it is used all the same."""
+"""TensorRT's own attribute of `Attention` that allows it to be computed by simple operators where there is no fused
+kernel, as in float32 or for heads as narrow as 4; where there is one, it is used all the same."""
 
 CACHE_TYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -25,35 +25,29 @@ CACHE_TYPES = {
     onnx.TensorProto.BFLOAT16: "bfloat16",
 }
 
-GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
-OWN_INPUTS = {"static": INPUTS["tensorrt"], "growing": GROWING_INPUTS}
-"""What each form of the graph is given beside the cache."""
-
 
 @dataclass(frozen=True)
-class EngineGraph:
+class PlanGraph:
     """A decoder graph that plans are built from.
 
     Attributes:
-        path: Its file; weights may lie beside it.
-        model: The graph without those weights.
-        cache_form: `static` (written in place) or `growing`.
-        cache: Sizes of the cache; its `capacity` is the most that the graph can hold.
+        path: The graph's file; its weights may lie next to it.
+        model: The graph without the weights that lie in another file.
+        cache: Sizes of the key-value cache; `capacity` is the most that the graph can hold.
         vocab_size: V.
     """
 
     path: Path
     model: onnx.ModelProto
-    cache_form: str
     cache: CacheLayout
     vocab_size: int
 
     @classmethod
-    def read(cls, path: Path) -> EngineGraph:
+    def read(cls, path: Path) -> PlanGraph:
         """Read a graph and check that the builder can take it.
 
         Raises:
-            ExportError: It is no graph, or one of another target.
+            ExportError: It is not an ONNX graph, or a graph of another target.
         """
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -63,7 +57,7 @@ class EngineGraph:
             raise ExportError(f"{path} is no ONNX graph: {error}") from error
         properties = {each.key: each.value for each in model.metadata_props}
         inputs = {each.name: each for each in model.graph.input}
-        form = _form(path, properties, inputs)
+        _check_target(path, properties, inputs)
         layers = sum(name.endswith(".key") for name in inputs)
         if not layers or not set(cache_names("past_key_values", layers)) <= inputs.keys():
             raise ExportError(f"{path} has no past_key_values; export the checkpoint again")
@@ -78,11 +72,11 @@ class EngineGraph:
         )
         if cache.dtype == "unknown" or min(cache.num_key_value_heads, cache.head_dim, cache.capacity) < 1:
             raise ExportError(f"{path} lacks the sizes of its cache; export the checkpoint again")
-        return cls(path, model, form, cache, model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
+        return cls(path, model, cache, model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
 
     @property
     def precision(self) -> str:
-        """Of the weights."""
+        """Precision of the weights."""
         return self.property("precision") or {"float32": "fp32", "float16": "fp16"}.get(self.cache.dtype, "bf16")
 
     @property
@@ -92,11 +86,11 @@ class EngineGraph:
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """Ids that end a text."""
+        """Ids of the tokens that end a text."""
         return [int(part) for part in (self.property("eos_token_id") or "").split(",") if part]
 
     def property(self, key: str) -> str | None:
-        """A property of the graph's own."""
+        """A metadata property that the export wrote into the graph, None where there is none."""
         return next((each.value for each in self.model.metadata_props if each.key == METADATA_PREFIX + key), None)
 
     def cache_of(self, capacity: int) -> CacheLayout:
@@ -104,21 +98,21 @@ class EngineGraph:
         return replace(self.cache, capacity=capacity)
 
     def stored_types(self) -> set[int]:
-        """Element types of the weights."""
+        """Element types of the weights, by ONNX's numbers."""
         return {each.data_type for each in self.model.graph.initializer}
 
     def expert_names(self) -> list[str]:
-        """Values that hold the experts chosen, one a layer; none in a dense model."""
+        """Names of the values that hold the chosen experts, one for each layer; empty for a dense model."""
         return [name for node in self.model.graph.node for name in node.output if name.endswith(EXPERTS_SUFFIX)]
 
     def for_parser(self, capacity: int) -> bytes:
-        """The graph with `capacity` cache slots written in; weights that lie beside it stay there.
+        """The serialized graph for a cache of `capacity` slots; weights in another file stay there.
 
-        The experts chosen become outputs: without them nobody could tell whether a plan that differs from eager took
-        another route, as a rounded number may, or computes something else.
+        The chosen experts become outputs: without them nobody could tell whether a plan that differs from eager sent a
+        token to another expert, as rounding may, or computes something wrong.
 
         Args:
-            capacity: Slots of a row; a growing cache has its bounds in the profiles alone.
+            capacity: Slots of each row.
         """
         ready = onnx.ModelProto()
         ready.CopyFrom(self.model)
@@ -136,12 +130,15 @@ class EngineGraph:
         return bytes(ready.SerializeToString())
 
 
-def _form(path: Path, properties: dict[str, str], inputs: dict[str, onnx.ValueInfoProto]) -> str:
+def _check_target(path: Path, properties: dict[str, str], inputs: dict[str, onnx.ValueInfoProto]) -> None:
     target = properties.get(f"{METADATA_PREFIX}target")
-    form = properties.get(f"{METADATA_PREFIX}cache", "static")
-    if target != "tensorrt" or not set(OWN_INPUTS.get(form, ("unknown",))) <= inputs.keys():
+    if target != "tensorrt":
         raise ExportError(
             f"{path} is for target {target}, expected tensorrt: export the checkpoint with "
             "`minimind-export onnx --target tensorrt`, or name the checkpoint itself"
         )
-    return form
+    if missing := [name for name in INPUTS["tensorrt"] if name not in inputs]:
+        raise ExportError(
+            f"{path} has no input {missing[0]}: an older version wrote it in a form that is no longer built; export "
+            "the checkpoint again with `minimind-export onnx --target tensorrt`"
+        )

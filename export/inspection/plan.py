@@ -1,4 +1,4 @@
-"""What a plan is, by the file beside it: the plan itself tells nothing without a GPU."""
+"""What a plan is, by the JSON file next to it: the plan itself cannot be read without a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from minimind_edge.runtime.tensorrt.plan import Plan
 
-from ..inspection.table import Inspection, Section, byte_count
+from .table import Inspection, Section, byte_count
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class PlanInspection(Inspection):
     """A plan whose description was read.
 
     Attributes:
-        plan: What is known of it.
-        size: Of its file, in bytes.
+        plan: The content of its description.
+        size: Size of the plan's file in bytes.
     """
 
     plan: Plan
@@ -26,7 +26,7 @@ class PlanInspection(Inspection):
 
     @classmethod
     def read(cls, path: Path) -> PlanInspection:
-        """Read what stands beside a plan.
+        """Read the description next to a plan.
 
         Raises:
             ArtifactError: Plan or description is missing, or the description is broken.
@@ -50,7 +50,7 @@ class PlanInspection(Inspection):
             ("positions", f"{cache.capacity:,} a row, in chunks of up to {plan.max_chunk}"),
             (
                 "kv cache",
-                f"{cache.dtype}, static, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
+                f"{cache.dtype}, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
             ),
         )
         return (

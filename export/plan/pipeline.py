@@ -10,24 +10,20 @@ from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
 from ..artifact.manifest import is_artifact
 from ..artifact.tokenizer_files import TOKENIZER
-from .builder import BuildOptions, build_plan
-from .cache_form import CACHES, check_cache_form, choose_cache_form
-from .capabilities import choose_capabilities
-from .choice import Choice, choose_backend
-from .description import describe_plan
-from .engine_graph import EngineGraph
-from .monitor import Progress
-from .plan_files import write_plan
+from .backend import Choice, choose_backend, choose_capabilities, require_tensor_scatter
+from .builder import BuildOptions, Progress, run_builder
+from .files import describe_plan, write_plan
+from .graph import PlanGraph
 from .profiles import Limits, profiles_of
-from .request import EngineRequest, EngineResult
+from .request import PlanRequest, PlanResult
 from .source import EXPORTED, GraphSource, open_source
 
 PLAN = "model.plan"
 BACKENDS = ("auto", *BACKEND_NAMES)
 
 
-def build_engine(request: EngineRequest, progress: Progress | None = None) -> EngineResult:
-    """Build a plan and write it with what belongs to it; where a step fails, nothing is left behind.
+def build_plan(request: PlanRequest, progress: Progress | None = None) -> PlanResult:
+    """Build a plan and write it with what belongs to it; where a step fails, nothing is written.
 
     Args:
         request: What to build.
@@ -35,17 +31,16 @@ def build_engine(request: EngineRequest, progress: Progress | None = None) -> En
 
     Raises:
         EdgeError: Bad input or options, no TensorRT, or a graph that it does not take.
-        MiniMindError: A checkpoint is no MiniMind.
+        MiniMindError: A checkpoint is not MiniMind's.
         OSError: The disk is full or cannot be written.
     """
     tell = progress or (lambda stage, done: None)
     _check(request)
     choice = choose_backend(request)
-    form = choose_cache_form(request.cache, choice.backend)
-    _capabilities(request, choice, set())  # what no graph could change is told before one is exported
-    with open_source(request, form, tell) as source:
-        graph = EngineGraph.read(source.graph)
-        check_cache_form(graph, request.cache, form, choice.backend)
+    require_tensor_scatter(choice.backend)
+    _capabilities(request, choice, set())  # errors that no graph can change come before the export
+    with open_source(request, tell) as source:
+        graph = PlanGraph.read(source.graph)
         if request.precision not in (None, graph.precision):
             raise UsageError(f"{source.graph} is {graph.precision}, not {request.precision}: leave --precision out")
         start = EXPORTED if source.notes else 0.0
@@ -55,14 +50,14 @@ def build_engine(request: EngineRequest, progress: Progress | None = None) -> En
 
 
 def _build(
-    request: EngineRequest, choice: Choice, source: GraphSource, graph: EngineGraph, progress: Progress
-) -> EngineResult:
+    request: PlanRequest, choice: Choice, source: GraphSource, graph: PlanGraph, progress: Progress
+) -> PlanResult:
     backend = choice.backend
     limits = choose_limits(request, graph)
     capabilities = _capabilities(request, choice, graph.stored_types())
-    profiles = profiles_of(graph.cache_form, limits, graph.cache_of(limits.length))
+    profiles = profiles_of(limits, graph.cache_of(limits.length))
     options = BuildOptions(profiles, capabilities, request.workspace, request.timing_cache)
-    built = build_plan(backend, graph.for_parser(limits.length), graph.path, options, progress)
+    built = run_builder(backend, graph.for_parser(limits.length), graph.path, options, progress)
     content = describe_plan(
         graph,
         limits,
@@ -78,7 +73,7 @@ def _build(
     )
     plan = request.output or _default_output(request)
     description = write_plan(plan, built.data, content, source.folder)
-    return EngineResult(
+    return PlanResult(
         plan=plan,
         description=description,
         content=content,
@@ -88,16 +83,16 @@ def _build(
     )
 
 
-def _capabilities(request: EngineRequest, choice: Choice, types: set[int]) -> tuple[ComputeCapability, ...]:
+def _capabilities(request: PlanRequest, choice: Choice, types: set[int]) -> tuple[ComputeCapability, ...]:
     device = None if choice.device is None else choice.device.capability
     return choose_capabilities(request.compute_capabilities, choice.backend.name, types, device)
 
 
-def choose_limits(request: EngineRequest, graph: EngineGraph) -> Limits:
-    """Batch, length and chunk of a plan.
+def choose_limits(request: PlanRequest, graph: PlanGraph) -> Limits:
+    """The largest input of a plan.
 
     Raises:
-        UsageError: A length that the graph's positions do not reach.
+        UsageError: The length is more than the graph's positions.
     """
     length = request.max_length or graph.cache.capacity
     if length > graph.cache.capacity:
@@ -108,7 +103,7 @@ def choose_limits(request: EngineRequest, graph: EngineGraph) -> Limits:
     return Limits(request.max_batch, length, min(request.max_chunk, length))
 
 
-def _check(request: EngineRequest) -> None:
+def _check(request: PlanRequest) -> None:
     numbers = {
         "--max-batch": request.max_batch,
         "--max-length": request.max_length,
@@ -118,15 +113,14 @@ def _check(request: EngineRequest) -> None:
     for option, number in numbers.items():
         if number is not None and number < 1:
             raise UsageError(f"{option} must be at least 1, found {number}")
-    for option, word, words in (("--backend", request.backend, BACKENDS), ("--cache", request.cache, CACHES)):
-        if word not in words:
-            raise UsageError(f"{option} {word!r} is unknown: expected one of {', '.join(words)}")
+    if request.backend not in BACKENDS:
+        raise UsageError(f"--backend {request.backend!r} is unknown: expected one of {', '.join(BACKENDS)}")
     if request.output is not None and request.output.suffix != ".plan":
         raise UsageError(f"-o {request.output}: a plan's name ends with .plan")
     if request.output is not None and request.output.is_dir():
         raise UsageError(f"-o {request.output} is a folder; name a file")
 
 
-def _default_output(request: EngineRequest) -> Path:
-    """`model.plan` beside what it was built from, where that is an artifact; else in the current folder."""
+def _default_output(request: PlanRequest) -> Path:
+    """`model.plan` in the artifact that it is built from, else in the current folder."""
     return request.source / PLAN if request.source is not None and is_artifact(request.source) else Path(PLAN)

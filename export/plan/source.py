@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.errors import UsageError
+
 from ..artifact.json_file import read_json
 from ..artifact.manifest import MANIFEST, is_artifact
 from ..errors import ExportError
-from .monitor import Progress
-from .request import EngineRequest
+from .builder import Progress
+from .request import PlanRequest
 
 DEFAULT_PRECISION = "fp16"
-"""Of a plan from a checkpoint: what GPUs calculate in fast, and what both backends have fused attention for."""
+"""Precision of a plan from a checkpoint: GPUs are fast in it, and both backends have fused attention for it."""
 
 EXPORTED = 0.6
 """Share of the time after which a checkpoint has become a graph."""
@@ -27,11 +29,11 @@ class GraphSource:
     """A graph and what is known of it.
 
     Attributes:
-        graph: Its file.
-        folder: The artifact that it is part of, None for one that stands alone.
-        checkpoint: What the manifest says of the checkpoint, None without one.
-        config: The model's fields as the manifest has them, None without one.
-        parity: What the manifest says of the graph's parity, None without.
+        graph: The graph's file.
+        folder: The artifact that the graph is part of, None for a graph that stands alone.
+        checkpoint: The manifest's entry about the checkpoint, None without a manifest.
+        config: The model's fields as the manifest has them, None without a manifest.
+        parity: The graph's parity report in the manifest, None without one.
         notes: Lines for people.
     """
 
@@ -44,26 +46,35 @@ class GraphSource:
 
 
 @contextmanager
-def open_source(request: EngineRequest, cache: str, progress: Progress) -> Iterator[GraphSource]:
-    """Yield the graph to build from; one that was exported for this is gone afterwards.
+def open_source(request: PlanRequest, progress: Progress) -> Iterator[GraphSource]:
+    """Yield the graph to build from; a graph that was exported for this is deleted afterwards.
 
     Args:
         request: Names the source.
-        cache: Form of the cache of a graph that is exported: `static` or `growing`.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
         EdgeError: There is no such graph, or the checkpoint cannot be exported.
-        MiniMindError: A checkpoint is none.
+        UsageError: An option for checkpoints was given, and the source is not a checkpoint.
+        MiniMindError: A checkpoint is not MiniMind's.
     """
     source = request.source
     if source is not None and source.is_dir() and is_artifact(source):
+        _refuse_checkpoint_options(request, "an artifact")
         yield _from_artifact(source, request.precision)
     elif source is not None and source.suffix == ".onnx":
+        _refuse_checkpoint_options(request, "a graph")
         yield _from_graph(source, request.precision)
     else:
         with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-            yield _from_checkpoint(request, cache, Path(folder) / "artifact", progress)
+            yield _from_checkpoint(request, Path(folder) / "artifact", progress)
+
+
+def _refuse_checkpoint_options(request: PlanRequest, kind: str) -> None:
+    if given := request.checkpoint.given():
+        raise UsageError(
+            f"{given[0]} is for checkpoints, and {request.source} is {kind}: leave it out, or name the checkpoint"
+        )
 
 
 def _from_artifact(folder: Path, precision: str | None) -> GraphSource:
@@ -85,7 +96,7 @@ def _from_artifact(folder: Path, precision: str | None) -> GraphSource:
 
 
 def _from_graph(graph: Path, precision: str | None) -> GraphSource:
-    """A graph by its file: inside of an artifact, the manifest knows it too."""
+    """A graph named by its file; if it is part of an artifact, its manifest is read too."""
     if not graph.is_file():
         raise ExportError(f"no graph at {graph}")
     for folder in graph.resolve().parents[:2]:
@@ -97,7 +108,7 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
     return GraphSource(graph, None, None, None, None)
 
 
-def _from_checkpoint(request: EngineRequest, cache: str, folder: Path, progress: Progress) -> GraphSource:
+def _from_checkpoint(request: PlanRequest, folder: Path, progress: Progress) -> GraphSource:
     from ..pipeline import export_onnx
     from ..request import ExportRequest
 
@@ -106,8 +117,8 @@ def _from_checkpoint(request: EngineRequest, cache: str, folder: Path, progress:
         output=folder,
         target="tensorrt",
         precision=request.precision or DEFAULT_PRECISION,
-        cache=cache,
         max_length=request.max_length,
+        **vars(request.checkpoint),
     )
     result = export_onnx(export, lambda stage, done: progress(stage if done < 1 else "graph", done * EXPORTED))
     content = result.manifest
