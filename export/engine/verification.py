@@ -124,16 +124,14 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
     tell = progress or (lambda stage, done: None)
     session = opening.load_plan(path)
     plan = session.facts
-    checkpoint = plan.content.child("checkpoint")
-    if not checkpoint or not plan.content.child("config"):
+    checkpoint, config = plan.description.checkpoint, plan.description.config
+    if checkpoint is None or config is None:
         raise ExportError(
             f"{path} was built from a graph alone: build it from an artifact or a checkpoint to verify it"
         )
     tell("reading the checkpoint", 0.0)
-    source = against or find_checkpoint(
-        path.parent, checkpoint.required("file", str), checkpoint.required("sha256", str)
-    )
-    loaded = load_exported(source, path.parent, plan.content)
+    source = against or find_checkpoint(path.parent, checkpoint.file, checkpoint.sha256)
+    loaded = load_exported(source, path.parent, checkpoint, config)
     report = compare_runners(
         loaded.model,
         [lambda: PlanRunner(session)],
@@ -148,7 +146,7 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
     notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
     if loaded.model.config.use_moe and not plan.experts:
         notes.append("the experts chosen are not compared: the plan does not tell them; build it again")
-    if loaded.report.sha256 != checkpoint["sha256"]:
+    if loaded.report.sha256 != checkpoint.sha256:
         notes.append(f"{source} is not the file that the plan was built from; its weights are compared all the same")
     tell("done", 1.0)
     return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
