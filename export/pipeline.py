@@ -13,7 +13,7 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE, graph_file
-from .artifact.hf_config import generation_config, model_config
+from .artifact.hf_config import generation_config, generation_notes, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
 from .artifact.manifest import graph_entry, manifest
@@ -79,7 +79,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        notes=(*loaded.report.lines(), *notes),
+        notes=(*loaded.report.lines(), *notes, *generation_notes(source if source.is_dir() else source.parent)),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         manifest=content,
