@@ -1,4 +1,4 @@
-"""The rules that look back, against transformers' own and, for OpenAI's two penalties, against hand-computed numbers."""
+"""The rules that look back, against transformers' own; OpenAI's two penalties against hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: "+".join(each))
+@pytest.mark.parametrize("settings", SETTINGS, ids="+".join)
 @pytest.mark.parametrize("length", [PROMPT, PROMPT + 1, 20, LENGTH])
 def test_a_rule_gives_what_transformers_gives(settings, length) -> None:
     settings = {"eos_token_id": [2, 5], **settings}
