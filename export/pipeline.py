@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
+from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE, graph_file
-from .artifact.hf_config import generation_config, model_config
+from .artifact.hf_config import generation_config, generation_notes, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
-from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.manifest import graph_entry, manifest
 from .artifact.model_card import write_model_card
 from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
@@ -26,6 +27,7 @@ from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
+    from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
     from .parity import ParityReport
@@ -80,8 +82,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
-        notes=(*(line for line in loaded.report.lines() if not line.startswith("tokenizer ")), *notes),
+        notes=(*_report_lines(loaded.report), *notes, *generation_notes(source if source.is_dir() else source.parent)),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         manifest=content,
@@ -295,3 +296,8 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
             ),
         )
     write_json(stage / MANIFEST, content)
+
+
+def _report_lines(report: CheckpointReport) -> list[str]:
+    """What is told of a checkpoint, except for its tokenizer: the one of the artifact may lie elsewhere."""
+    return [line for line in report.lines() if not line.startswith("tokenizer ")]
