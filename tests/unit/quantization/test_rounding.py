@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
 
-from minimind_edge.export.graph.block_weights import half_scales, packed_integers, packed_zero_points
+from minimind_edge.export.graph.quantized_weights import half_scales, packed_integers, packed_zero_points
 from minimind_edge.export.quantization import QuantizedMatrix
 from minimind_edge.export.quantization.formats import Format
-from minimind_edge.export.quantization.grid import fit_grid
-from minimind_edge.export.quantization.rounding import nearest
+from minimind_edge.export.quantization.rounding import fit_grid, nearest
 
 
 def test_a_matrix_by_hand() -> None:
@@ -24,7 +25,8 @@ def test_a_matrix_by_hand() -> None:
         zero_points=np.array([[1, 8]], np.uint8),
     )
     assert matrix.dequantized().tolist() == [[-0.5, 7.0, 0.0, 1.0]]
-    assert matrix.nbytes == 2 + 4 + 1  # integers, float16 scales, zero points
+    stored = (packed_integers(matrix), half_scales(matrix), packed_zero_points(matrix))
+    assert [part.nbytes for part in stored] == [2, 4, 1]
 
 
 def test_weights_on_a_grid_stay_there() -> None:
@@ -57,14 +59,18 @@ def test_importance_decides_what_is_clipped() -> None:
 
 @pytest.mark.parametrize("wanted", [Format(4, 32, False), Format(4, 64, True), Format(8, 32, True)])
 def test_blocks_narrower_than_asked_for(wanted: Format) -> None:
-    assert [wanted.block_of(width) for width in (128, 96, 48, 40)] == [wanted.block, 32, 16, None]
+    assert [wanted.block_of(width) for width in (128, 96, 48, 40)] == [wanted.block, 32, 16, 32]  # 40: 32 and 8
+    assert replace(wanted, pads=False).block_of(40) is None
+    assert replace(wanted, block=None).block_of(40) == 40
 
 
 @pytest.mark.parametrize("wanted", [Format(4, 32, False), Format(4, 64, True), Format(8, 32, True)])
-def test_onnx_runtime_reads_what_was_meant(wanted: Format) -> None:
-    weight = torch.randn(24, 192, generator=torch.Generator().manual_seed(0)) + 0.3
+@pytest.mark.parametrize("width", [192, 200, 100])
+def test_onnx_runtime_reads_what_was_meant(wanted: Format, width: int) -> None:
+    weight = torch.randn(24, width, generator=torch.Generator().manual_seed(0)) + 0.3
     matrix = nearest(weight, wanted)
-    x = np.random.default_rng(0).standard_normal((5, 192), np.float32)
+    assert np.abs(matrix.dequantized() - weight.numpy()).mean() < 0.5 * matrix.scales.mean()
+    x = np.random.default_rng(0).standard_normal((5, width), np.float32)
     found = _by_onnx_runtime(x, matrix)
     np.testing.assert_allclose(found, x @ matrix.dequantized().T, atol=2e-4)
 
