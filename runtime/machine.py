@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .ort.environment import import_onnxruntime
+
 
 def describe_machine() -> dict[str, Any]:
     """The machine and the versions that a measurement depends on, in values that JSON holds.
@@ -58,9 +60,7 @@ def usable_cores() -> int:
 
 def onnxruntime_version() -> str:
     """The version of onnxruntime, whichever distribution brought it."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return str(import_onnxruntime().__version__)
 
 
 def peak_rss_bytes() -> int | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minimind_edge.runtime.ort.environment import import_onnxruntime
 from minimind_edge.runtime.ort.session_options import onnxruntime_errors, summary
 from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
 
@@ -114,8 +115,7 @@ class SharedBufferRunner:
 
     def reset(self, batch_size: int, slots: int) -> None:
         """Take fresh buffers with room for `slots` and some more."""
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         self._length = 0
         empty = _empty_cache(self._facts, batch_size, slots + SPARE_SLOTS)
         self._buffers = [onnxruntime.OrtValue.ortvalue_from_numpy(buffer) for buffer in empty]
@@ -169,8 +169,7 @@ def _empty_cache(facts: GraphFacts, batch_size: int, slots: int) -> list[NDArray
 @contextmanager
 def run_errors() -> Iterator[None]:
     """Turn what onnxruntime raises while it runs a graph into a `RunError`."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     try:
         yield
     except onnxruntime_errors(onnxruntime) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from minimind_edge.runtime.ort.environment import import_onnxruntime
 from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
 
 from .case import PADDING, Chunk, Integers
@@ -48,8 +49,7 @@ class StaticRunner:
 
     def reset(self, batch_size: int, slots: int) -> None:
         """Take a cache that the case fills to the end."""
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         facts = self._facts
         shape = (batch_size, facts.num_key_value_heads, slots, facts.head_dim)
         stale = [np.full(shape, STALE, facts.kv_dtype) for _ in self._names]
