@@ -18,7 +18,7 @@ def bundled_checkpoint(*, moe: bool) -> Path:
     folder = DEMO_FOLDER / ("moe" if moe else "dense")
     files = sorted(folder.glob("*.pth"))
     if not files:
-        raise ExportError(f"the bundled checkpoint is missing from {folder}; reinstall minimind-edge[export]")
+        raise ExportError(f"the bundled checkpoint is missing from {folder}; run `pip install minimind-edge-demo`, or name a checkpoint")
     return files[0]
 
 
