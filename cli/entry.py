@@ -21,7 +21,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
+from . import small_typer as typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,15 +43,14 @@ EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "on
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
-    """Run a typer app on the process's arguments and exit with the contract's code.
+    """Run an app on the process's arguments and exit with the contract's code.
 
     Args:
         app: the commands.
         name: what the help calls the program.
     """
     prepare_streams()
-    command = typer.main.get_command(app)
-    sys.exit(guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
+    sys.exit(guarded(lambda: app.run(name, sys.argv[1:])))
 
 
 def prepare_streams() -> None:
@@ -77,11 +76,6 @@ def guarded(call: Callable[[], object]) -> int:
     except BrokenPipeError:
         abandon_stdout()
         return BROKEN_PIPE
-    except SystemExit as end:
-        # typer ends the program by itself, with a code of its own, when stdout's reader goes away.
-        if isinstance(end.__context__, BrokenPipeError):
-            return BROKEN_PIPE
-        raise
     # The outermost handler: an error that is not known by here is a bug, and is reported as one.
     except Exception as error:
         return report(error)
@@ -101,7 +95,7 @@ def report(error: Exception) -> int:
 def explain(error: Exception) -> tuple[str, int]:
     """Return the message for people and the exit code of an error.
 
-    The packages' own errors carry an int `exit_code`, and so do typer's usage errors, which also word themselves.
+    The packages' own errors carry an int `exit_code`, and so do click's usage errors, which also word themselves.
     """
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
@@ -116,7 +110,7 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def explain_usage(error: Any) -> str:
-    """Word a usage error of typer's, and name the help to read."""
+    """Word a usage error of click's, and name the help to read."""
     context = getattr(error, "ctx", None)
     advice = f" (see {context.command_path} --help)" if context is not None else ""
     return f"{error.format_message()}{advice}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-import typer
-
+from . import small_typer as typer
 from .entry import EXIT_CODES, run
 from .export_engine import engine
 from .export_eval import evaluate
@@ -15,7 +14,7 @@ from .export_verify import verify
 from .export_web import web
 from .version import VersionOption
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer()
 app.command()(onnx)
 app.command()(engine)
 app.command()(verify)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from . import small_typer as typer
 from .choices import Device
 from .progress import progress_display
 

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from . import small_typer as typer
 from .choices import CacheForm, KVCacheType, Precision, Target
 from .next_command import engine_command, run_command
 from .progress import progress_display

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from . import small_typer as typer
 from .choices import Precision
 from .progress import progress_display
 

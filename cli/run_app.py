@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import typer
-
+from . import small_typer as typer
 from .choices import Device, Precision, ThinkDisplay
 from .entry import EXIT_CODES, run
 from .version import VersionOption
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer()
 
 PROMPT, SAMPLING, OUTPUT, MACHINE = "Prompt", "Sampling (by default as the model's author would)", "Output", "Machine"
 

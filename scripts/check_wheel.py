@@ -41,7 +41,7 @@ def names(files: set[Path]) -> set[str]:
 
 
 def check(distribution: str, expected: set[str], folder: Path) -> bool:
-    """Whether the one wheel of that name holds what is expected; prints what is missing, what is too much, and its size."""
+    """Whether the one wheel of that name holds what is expected; what is missing or too much is printed."""
     wheels = sorted(folder.glob(f"{distribution}-*.whl"))
     if len(wheels) != 1:
         print(f"check_wheel: expected one wheel {distribution} in {folder}, found {len(wheels)}", file=sys.stderr)

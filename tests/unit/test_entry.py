@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from minimind_edge.cli import entry
+from minimind_edge.cli import small_typer as typer
 from minimind_edge.runtime.errors import ArtifactError, MissingError
 
 FULL_DISK = Path("/dev/full")
@@ -89,13 +89,14 @@ def test_a_code_that_a_command_returns_is_kept():
 
 
 PROGRAM = """
-import typer
+from typing import Annotated
+from minimind_edge.cli import small_typer as typer
 from minimind_edge.cli.entry import run
 
 app = typer.Typer()
 
 @app.command()
-def say(word: str, number: int = 0) -> None:
+def say(word: Annotated[str, typer.Argument(help="W")], number: Annotated[int, typer.Option(help="N")] = 0) -> None:
     print(word * 100_000)
 
 run(app, "say")
