@@ -14,6 +14,7 @@ With `MINIMIND_EDGE_DEBUG=1` the traceback comes too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -38,19 +39,32 @@ ADVICE = {
 }
 """What to do about some errors of the operating system, by number."""
 
-EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir"})
+EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "rich"})
 """Modules that the extra `export` brings; without it the commands of `minimind-export` have to say so."""
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
+def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     """Run an app on the process's arguments and exit with the contract's code.
 
     Args:
         app: the commands.
         name: what the help calls the program.
+        at_once: end the process without taking the interpreter down, which takes as long as a few tokens; for programs
+            that leave nothing to be removed at their end.
     """
     prepare_streams()
-    sys.exit(guarded(lambda: app.run(name, sys.argv[1:])))
+    code = guarded(lambda: app.run(name, sys.argv[1:]))
+    if at_once:
+        end_at_once(code)
+    sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Write out what the streams still hold, and end the process without running what waits for its end."""
+    abandon_stdout()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def prepare_streams() -> None:

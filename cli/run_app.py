@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -115,6 +116,7 @@ def generate(
       minimind-run --engine minimind-demo --chat
       echo "Why is the sky blue?" | minimind-run --engine minimind-demo --json
     """
+    gc.disable()  # imports make what stays: looking through it for garbage takes a twentieth of the start
     from minimind_edge.runtime import Engine
 
     from .answer_printer import default_think_display
@@ -154,6 +156,8 @@ def generate(
         precision=precision.value if precision else None,
         speculate=speculate,
     )
+    gc.freeze()
+    gc.enable()
     if ready is None:
         from .run_chat import Conversation
 
@@ -165,4 +169,4 @@ def generate(
 
 def main() -> NoReturn:
     """Run `minimind-run`."""
-    run(app, "minimind-run")
+    run(app, "minimind-run", at_once=True)

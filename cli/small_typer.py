@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -32,7 +31,6 @@ WIDEST = 100
 """Columns of the help, at most those of the terminal."""
 
 
-@dataclass(frozen=True)
 class Argument:
     """What a positional parameter is for.
 
@@ -42,12 +40,10 @@ class Argument:
         show_default: Whether the help tells the default.
     """
 
-    help: str
-    metavar: str | None = None
-    show_default: bool = True
+    def __init__(self, help: str, *, metavar: str | None = None, show_default: bool = True) -> None:
+        self.help, self.metavar, self.show_default = help, metavar, show_default
 
 
-@dataclass(frozen=True, init=False)
 class Option:
     """What an option is called, takes and does.
 
@@ -63,16 +59,6 @@ class Option:
         is_eager: Whether it is handled before all others, as `--version` is.
     """
 
-    names: tuple[str, ...]
-    help: str
-    metavar: str | None
-    min: float | None
-    max: float | None
-    show_default: bool
-    rich_help_panel: str
-    callback: Callable[[Any], None] | None
-    is_eager: bool
-
     def __init__(
         self,
         *names: str,
@@ -85,9 +71,9 @@ class Option:
         callback: Callable[[Any], None] | None = None,
         is_eager: bool = False,
     ) -> None:
-        for name, value in locals().copy().items():
-            if name != "self":
-                object.__setattr__(self, name, value)
+        self.names, self.help, self.metavar, self.min, self.max = names, help, metavar, min, max
+        self.show_default, self.rich_help_panel = show_default, rich_help_panel
+        self.callback, self.is_eager = callback, is_eager
 
 
 class Word(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2 only
@@ -144,12 +130,12 @@ def _context(ctx: click.Context, parameter: click.Parameter) -> tuple[click.Cont
     return (ctx,) if len(inspect.signature(parameter.make_metavar).parameters) else ()
 
 
-@dataclass
 class Typer:
     """A program: one command, or a group of them once it has a callback."""
 
-    _commands: list[click.Command] = field(default_factory=list)
-    _group: click.Group | None = None
+    def __init__(self) -> None:
+        self._commands: list[click.Command] = []
+        self._group: click.Group | None = None
 
     def command(self, name: str | None = None, *, epilog: str | None = None) -> Callable[[Function], Function]:
         """Register a function as a command, called `name` or as the function is."""
