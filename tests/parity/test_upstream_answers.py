@@ -1,7 +1,7 @@
 """Checkpoints as upstream's own trainers and converters leave them answer as they do in upstream's own inference.
 
-`tests/data/upstream` holds the checkpoints, and what upstream's code answered to each prompt: greedy, in float32. Nothing of
-this project took part in making them (see the README there).
+`tests/data/upstream` holds the checkpoints, and what upstream's code answered to each prompt: greedy, in float32.
+Nothing of this project took part in making them (see the README there).
 """
 
 from __future__ import annotations
