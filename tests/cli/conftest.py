@@ -85,12 +85,15 @@ def refused():
 @pytest.fixture
 def export_here(capsys):
     """As `command`, for `minimind-export` inside this process, which has torch imported already."""
+    import typer
+
     from minimind_edge.cli.entry import guarded
     from minimind_edge.cli.export_app import app
 
     def run(*arguments):
+        program = typer.main.get_command(app)
         words = list(map(str, arguments))
-        code = guarded(lambda: app.run("minimind-export", words))
+        code = guarded(lambda: program.main(args=words, prog_name="minimind-export", standalone_mode=False))
         told = capsys.readouterr()
         return subprocess.CompletedProcess(words, code, told.out, told.err)
 
