@@ -14,9 +14,11 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from .attention import KeyValue
 from .config import MiniMindConfig
+from .errors import ConfigError
 from .model import MiniMindModel
 from .moe import MoEGate
 from .rope import RotaryEmbedding
+from .rope_scaling import YARN_TYPES
 
 INITIALIZER_RANGE = 0.02
 
@@ -45,7 +47,14 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             module.reset_parameters()
 
     def set_rope_scaling(self, enabled: bool) -> None:
-        """Turn YaRN on or off; its parameters are the config's."""
+        """Turn YaRN on or off; its parameters are the config's.
+
+        Raises:
+            ConfigError: The config's scaling is another, which the model was trained with.
+        """
+        kind = self.config.rope_scaling_parameters["type"]
+        if kind not in YARN_TYPES and enabled != self.config.inference_rope_scaling:
+            raise ConfigError(f"--yarn and --no-yarn switch YaRN; this model's rope_scaling is of type {kind!r}")
         self.config.inference_rope_scaling = enabled
         self.model.rotary_emb = RotaryEmbedding(self.config)
 
