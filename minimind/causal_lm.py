@@ -14,13 +14,17 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from .attention import KeyValue
 from .config import MiniMindConfig
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .model import MiniMindModel
 from .moe import MoEGate
 from .rope import RotaryEmbedding
 from .rope_scaling import YARN_TYPES
 
 INITIALIZER_RANGE = 0.02
+
+
+BUFFERS = (".freqs_cos", ".freqs_sin")
+"""Endings of upstream's tables of angles, which a folder may hold and the model computes."""
 
 
 class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -38,6 +42,23 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         self.model = MiniMindModel(self.config)
         self.lm_head = nn.Linear(self.config.hidden_size, self.config.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Load a folder as `transformers` does; a tensor that is missing or too many is an error, not a warning.
+
+        Raises:
+            CheckpointError: The folder's tensors are not the model that its config.json describes.
+        """
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for kind, names in (("missing", info["missing_keys"]), ("unexpected", info["unexpected_keys"])):
+            found = sorted(name for name in names if not name.endswith(BUFFERS))
+            if found:
+                raise CheckpointError(
+                    f"{kind} tensor {found[0]} ({len(found)} in all): the weights are not the {model.config.generation} "
+                    "that config.json describes; load_checkpoint tells what they are"
+                )
+        return (model, info) if output_loading_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
         """Draw fresh weights: normal for matrices, as `nn.Linear` does for the router."""

@@ -24,6 +24,10 @@ MINIMIND3_DEFAULTS: dict[str, Any] = {
 }
 
 
+MINIMIND3_NAMES = frozenset({"num_experts", "router_aux_loss_coef", "moe_intermediate_size"})
+"""Fields that upstream's MiniMind-3 has in its config.json, dense or not, and that its MiniMind2 doesn't know."""
+
+
 class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
     """Architecture of a MiniMind; the defaults are MiniMind2-small (26M), `minimind3` gives the next generation's.
 
@@ -147,6 +151,28 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         if fields.get("intermediate_size") is None:
             fields["intermediate_size"] = default_intermediate_size_minimind3(fields["hidden_size"])
         return cls(**fields)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a `config.json`, ours or upstream's of either generation, as `load_checkpoint` reads it.
+
+        Upstream's MiniMind-3 doesn't say that it normalises queries and keys: the names of its experts' fields do.
+
+        Raises:
+            ConfigError: Another model's, an unknown key, or a value of the wrong type.
+        """
+        from .checkpoint.config_fields import translate_config
+        from .checkpoint.ignored_keys import IGNORED
+
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            raise ConfigError(
+                f"config.json: model_type {config_dict['model_type']!r} is not {cls.model_type!r}; load_checkpoint reads it"
+            )
+        fields = translate_config(config_dict, "config.json").fields
+        if "qk_norm" not in fields and MINIMIND3_NAMES & config_dict.keys() and "n_routed_experts" not in config_dict:
+            fields = cls.minimind3(**fields).arguments() | fields
+        kept = {name: value for name, value in config_dict.items() if name in IGNORED and name != "auto_map"}
+        return super().from_dict(kept | fields, **kwargs)
 
     @property
     def generation(self) -> str:
