@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.minimind.stock import require_stock
+
 from ..errors import ExportError
 from .block_weights import BlockWriter
 from .decoder import DecoderGraph
@@ -71,7 +73,9 @@ def build_graph(
     Raises:
         ExportError: A target or a precision that there is not, or a model that the target cannot hold.
         UsageError: The target does not come in the precision.
+        ConfigError: The model is not the stock one, see `require_stock`.
     """
+    require_stock(model)
     tell = progress or (lambda stage, done: None)
     check_precision(target, precision)
     if cache_scales is not None:

@@ -21,8 +21,8 @@ ROPE_KEYS = frozenset(
     }
 )
 PARAMETERS = frozenset(name for scaling in SCALINGS.values() for name in scaling) - {"type"}
-IDLE: dict[str, Any] = {"partial_rotary_factor": 1.0, "mscale": None, "mscale_all_dim": None}
-"""Parameters that `SCALINGS` lacks, with the value at which they change nothing in a type that doesn't read them."""
+OF_YARN = frozenset({"partial_rotary_factor", "mscale", "mscale_all_dim", "truncate"})
+"""Parameters that are looked at apart from `SCALINGS`, and that mean nothing to types other than YaRN."""
 
 OCTOBER_2025 = {name: value for name, value in YARN_OF_OCTOBER_2025.items() if name != "type"}
 ANOTHER_WAY = "export the model from its own code (--model FILE.py:CLASS)"
@@ -89,7 +89,7 @@ def _kind(scaling: Mapping[str, Any], source: str) -> str:
 
 def _unread(scaling: Mapping[str, Any], kind: str, model_type: str | None, source: str) -> list[str]:
     """A note on what the type does not read, as transformers doesn't either; in MiniMind's own config an error."""
-    read = {"type", "rope_type", "rope_theta", *SCALINGS.get(kind, ()), *IDLE}
+    read = {"type", "rope_type", "rope_theta", *SCALINGS.get(kind, ()), *OF_YARN}
     if kind == "default" and model_type in (None, "minimind"):
         read |= PARAMETERS  # whoever turns YaRN off may leave its parameters
     unread = [name for name in scaling if name not in read]
