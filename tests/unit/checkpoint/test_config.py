@@ -237,7 +237,7 @@ def test_dense_models_do_not_care_about_experts(load):
         ({"rope_scaling": {"type": "yarn", "factor": 10**400}}, "factor must be a positive number"),
         ({"rope_scaling": {"type": "yarn", "beta_fast": 1e-300}}, "beta_fast must be from 1e-06 to 1e.12"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor .* not supported"),
-        ({"rope_scaling": {"type": "yarn", "truncate": "no"}}, "truncate must be true or false, found 'no'"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": "no"}}, "truncate must be true or false, found 'no'"),
         ({"rope_scaling": "yarn"}, "rope_scaling must be an object, found 'yarn'"),
         ({"rope_scaling": {"type": "yarn", "factor": 0}}, "factor must be a positive number, found 0"),
         ({"inference_rope_scaling": "yes"}, "inference_rope_scaling must be true or false, found 'yes'"),
