@@ -199,7 +199,7 @@ def load_exported(source: Path, folder: Path, content: Mapping[str, Any]) -> Loa
 
 
 def _notes(source: Path, loaded: LoadedCheckpoint, content: dict[str, Any], verified: list[VerifiedGraph]) -> list[str]:
-    notes = []
+    notes = list(loaded.report.notes)
     if loaded.report.sha256 != content["checkpoint"]["sha256"]:
         notes.append(
             f"{source} is not the file that the artifact was exported from; its weights are compared all the same"

@@ -79,8 +79,8 @@ class Attention(nn.Module):
 
         Args:
             x: Normalised hidden states, [B, S, H].
-            position_embeddings: (cos, sin), each [S, D] or [B, S, D] float32; of tables with more rows than tokens, rows
-                P to P+S-1 are taken.
+            position_embeddings: (cos, sin), each [S, D] or [B, S, D] float32. Of tables with more rows than
+                tokens, rows P to P+S-1 are taken.
             past_key_value: Keys and values before `x`, each [B, H_kv, P, D], or None.
             use_cache: Return keys and values, past included.
             attention_mask: None; [B, P+S] with 1 for real tokens; or the bias of `causal_bias`, [B, 1, S, P+S].

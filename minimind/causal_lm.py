@@ -55,8 +55,8 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             found = sorted(name for name in names if not name.endswith(BUFFERS))
             if found:
                 raise CheckpointError(
-                    f"{kind} tensor {found[0]} ({len(found)} in all): the weights are not the {model.config.generation} "
-                    "that config.json describes; load_checkpoint tells what they are"
+                    f"{kind} tensor {found[0]} ({len(found)} in all): the weights are not the "
+                    f"{model.config.generation} that config.json describes; load_checkpoint tells what they are"
                 )
         return (model, info) if output_loading_info else model
 

@@ -166,7 +166,8 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             raise ConfigError(
-                f"config.json: model_type {config_dict['model_type']!r} is not {cls.model_type!r}; load_checkpoint reads it"
+                f"config.json: model_type {config_dict['model_type']!r} is not {cls.model_type!r}; "
+                "load_checkpoint reads it"
             )
         fields = translate_config(config_dict, "config.json").fields
         if "qk_norm" not in fields and MINIMIND3_NAMES & config_dict.keys() and "n_routed_experts" not in config_dict:

@@ -11,7 +11,6 @@ says what is wrong, what was expected and found, and what to do.
 
 from __future__ import annotations
 
-
 MESSAGE_LENGTH = 600
 """The longest message in characters: two paths and a sentence fit, a name of thousands of letters does not."""
 

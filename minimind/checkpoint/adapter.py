@@ -92,7 +92,9 @@ def read_adapter(path: Path) -> tuple[dict[str, LowRankPair], Path]:
         raise AdapterError(f"{path}: no such LoRA file")
     tensors = clean_names(read_tensors(path))
     if any(PEFT_MARK.search(name) for name in tensors):
-        raise AdapterError(f"{path}: a PEFT adapter without its adapter_config.json, which has the scale; pass its folder")
+        raise AdapterError(
+            f"{path}: a PEFT adapter without its adapter_config.json, which has the scale; pass its folder"
+        )
     weights, pairs = split_adapter(tensors, path)
     if weights or not pairs:
         found = f"tensor {next(iter(weights))} is no LoRA tensor" if weights else "no LoRA tensors"

@@ -46,14 +46,18 @@ def _require_plain(tensor: torch.Tensor, label: str) -> None:
         layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         raise CheckpointError(f"{label} is {layout}; expected a dense one: save it after .to_dense()")
     if tensor.device.type != "cpu":
-        raise CheckpointError(f"{label} is on device {tensor.device.type!r}, without values; save model.state_dict() again")
+        raise CheckpointError(
+            f"{label} is on device {tensor.device.type!r}, without values; save model.state_dict() again"
+        )
     if tensor.dtype not in READABLE:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
             f"{label} is {dtype}; expected float16, bfloat16 or float32: quantized weights are not supported"
         )
     if any(step == 0 and count > 1 for step, count in zip(tensor.stride(), tensor.shape, strict=True)):
-        raise CheckpointError(f"{label} repeats its values by a stride of 0; expected a dense one: save it after .clone()")
+        raise CheckpointError(
+            f"{label} repeats its values by a stride of 0; expected a dense one: save it after .clone()"
+        )
 
 
 def require_finite(tensor: torch.Tensor, label: str) -> None:

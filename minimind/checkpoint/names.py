@@ -66,7 +66,9 @@ def clean_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, original, tensor in zip(names, tensors, tensors.values(), strict=True):
         short = name.removeprefix(prefix)
         if short in cleaned:
-            raise CheckpointError(f"tensor {short} is in the checkpoint twice, once as {original}; expected one of them")
+            raise CheckpointError(
+                f"tensor {short} is in the checkpoint twice, once as {original}; expected one of them"
+            )
         cleaned[short] = tensor
     return cleaned
 

@@ -80,8 +80,8 @@ def _ambiguity(generation: Generation, config: MiniMindConfig) -> tuple[str, ...
     other = MINIMIND2_LEGACY if generation is V1 else V1
     theta = other.defaults["rope_theta"]
     return (
-        f"warning: its tensors have the names of v1 and of minimind2-legacy; {generation.name} is assumed from the shapes "
-        f"(rope_theta {config.rope_theta:g}, {config.num_attention_heads} heads). If it is {other.name}: "
+        f"warning: its tensors have the names of v1 and of minimind2-legacy; {generation.name} is assumed from the "
+        f"shapes (rope_theta {config.rope_theta:g}, {config.num_attention_heads} heads). If it is {other.name}: "
         f'--config FILE with {{"rope_theta": {theta:g}, "n_heads": {other.num_attention_heads}}}',
     )
 

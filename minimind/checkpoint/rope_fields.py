@@ -54,13 +54,15 @@ def translate_rope(
     notes = _unread(scaling, kind, model_type, source)
     if kind == "dynamic":
         notes.append(
-            f"note: {Path(source).name}: RoPE of type 'dynamic' changes with the text's length past max_position_embeddings alone, "
-            "where this model's positions end"
+            f"note: {Path(source).name}: RoPE of type 'dynamic' changes with the text's length only past "
+            "max_position_embeddings, where this model's positions end"
         )
     if switch is not None or scaling or "rope_scaling" in config:
         fields["inference_rope_scaling"] = kind != "default" if switch is None else switch
     own = _object(config, "rope_scaling_parameters", source) or _object(config, "yarn_parameters", source)
-    given = own if kind == "default" else _given(scaling, kind, model_type, source, _positions(config, default_positions))
+    given = (
+        own if kind == "default" else _given(scaling, kind, model_type, source, _positions(config, default_positions))
+    )
     if given:
         try:
             fields["rope_scaling_parameters"] = complete_scaling(given)

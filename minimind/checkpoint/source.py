@@ -74,7 +74,9 @@ def _index_of_shard(file: Path) -> Path:
         return file
     index = file.with_name(f"{shard[1]}{shard[3]}{INDEX_SUFFIX}")
     if not index.is_file() and int(shard[2]) > 1:
-        raise CheckpointError(f"{file}: one of {int(shard[2])} shards, without {index.name}; put all of them in one folder")
+        raise CheckpointError(
+            f"{file}: one of {int(shard[2])} shards, without {index.name}; put all of them in one folder"
+        )
     return index if index.is_file() else file
 
 

@@ -19,7 +19,11 @@ SCALINGS = {
     "llama3 wide": LLAMA3 | {"high_freq_factor": 32.0, "factor": 3.0, "original_max_position_embeddings": 1024},
     "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512},
     "yarn of a short context": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192},
-    "yarn whose ramp leaves the pairs": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 9 * 10**8},
+    "yarn whose ramp leaves the pairs": {
+        "rope_type": "yarn",
+        "factor": 2.0,
+        "original_max_position_embeddings": 9 * 10**8,
+    },
     "yarn without an original context": {"rope_type": "yarn", "factor": 4.0},
     "yarn not truncated": {
         "rope_type": "yarn",
@@ -121,6 +125,8 @@ def test_yarn_of_october_2025_is_upstreams() -> None:
 @pytest.mark.parametrize("kind", ["linear", "llama3"])
 def test_the_switch_of_yarn_leaves_other_scalings_alone(kind: str) -> None:
     scaling = {key: value for key, value in SCALINGS[kind].items() if key != "rope_type"} | {"type": kind}
-    model = MiniMindForCausalLM(MiniMindConfig(hidden_size=64, num_hidden_layers=1, vocab_size=32, rope_scaling=scaling))
+    model = MiniMindForCausalLM(
+        MiniMindConfig(hidden_size=64, num_hidden_layers=1, vocab_size=32, rope_scaling=scaling)
+    )
     with pytest.raises(ConfigError, match=f"of type '{kind}'"):
         model.set_rope_scaling(False)

@@ -88,7 +88,10 @@ def test_yarn_as_transformers_5_writes_it(folder):
     """Under transformers 5 upstream's `rope_scaling` becomes `rope_parameters`."""
     yarn = {"beta_fast": 32, "beta_slow": 1, "factor": 8, "original_max_position_embeddings": 1024}
     yarn |= {"attention_factor": 1.0, "rope_theta": 1e6, "rope_type": "yarn", "type": "yarn"}
-    config = json.loads((folder / "config.json").read_text()) | {"inference_rope_scaling": True, "rope_parameters": yarn}
+    config = json.loads((folder / "config.json").read_text()) | {
+        "inference_rope_scaling": True,
+        "rope_parameters": yarn,
+    }
     del config["rope_scaling"]
     (folder / "config.json").write_text(json.dumps(config))
     scaling = AutoConfig.from_pretrained(folder).rope_scaling

@@ -237,7 +237,10 @@ def test_dense_models_do_not_care_about_experts(load):
         ({"rope_scaling": {"type": "yarn", "factor": 10**400}}, "factor must be a positive number"),
         ({"rope_scaling": {"type": "yarn", "beta_fast": 1e-300}}, "beta_fast must be from 1e-06 to 1e.12"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor .* not supported"),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": "no"}}, "truncate must be true or false, found 'no'"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": "no"}},
+            "truncate must be true or false, found 'no'",
+        ),
         ({"rope_scaling": "yarn"}, "rope_scaling must be an object, found 'yarn'"),
         ({"rope_scaling": {"type": "yarn", "factor": 0}}, "factor must be a positive number, found 0"),
         ({"inference_rope_scaling": "yes"}, "inference_rope_scaling must be true or false, found 'yes'"),
@@ -313,7 +316,13 @@ class TestRope:
 
     def test_upstreams_october_formula_is_told_by_its_parameters(self, load):
         """What the converter of 2025-10 wrote: factor and beta_fast 4, and no attention factor."""
-        october = {"beta_fast": 4, "beta_slow": 1, "factor": 4, "original_max_position_embeddings": 2048, "type": "yarn"}
+        october = {
+            "beta_fast": 4,
+            "beta_slow": 1,
+            "factor": 4,
+            "original_max_position_embeddings": 2048,
+            "type": "yarn",
+        }
         assert load(MINIMIND2 | {"rope_scaling": october}).rope_scaling_parameters["type"] == "yarn-2025-10"
         december = october | {"beta_fast": 32, "factor": 16, "attention_factor": 1.0}
         assert load(MINIMIND2 | {"rope_scaling": december}).rope_scaling_parameters["type"] == "yarn"

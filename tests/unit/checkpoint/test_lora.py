@@ -116,7 +116,10 @@ A, B = (f"model.layers.0.self_attn.q_proj.lora.{part}.weight" for part in "AB")
         ({"model.layers.0.self_attn.q_proj.lora.C.weight": torch.ones(2)}, "lora.C.weight is unknown"),
         ({"model.norm.weight": torch.ones(64)}, "tensor model.norm.weight is no LoRA tensor"),
         ({"mask": torch.ones(2)}, "no LoRA tensors"),
-        ({"base_model.model.q_proj.lora_A.weight": torch.ones(2, 64)}, "a PEFT adapter without its adapter_config.json"),
+        (
+            {"base_model.model.q_proj.lora_A.weight": torch.ones(2, 64)},
+            "a PEFT adapter without its adapter_config.json",
+        ),
     ],
 )
 def test_what_does_not_fit(lora, message, make_state, save):

@@ -77,7 +77,9 @@ def test_dense_layers_among_experts_are_named(given, message, make_state, save, 
         load_checkpoint(tmp_path / "folder")
 
 
-@pytest.mark.parametrize(("kind", "other", "theta"), [("v1", "minimind2-legacy", "1e+06"), ("minimind2-legacy", "v1", "10000")])
+@pytest.mark.parametrize(
+    ("kind", "other", "theta"), [("v1", "minimind2-legacy", "1e+06"), ("minimind2-legacy", "v1", "10000")]
+)
 def test_an_ambiguous_generation_names_both_and_the_option(kind, other, theta, make_state, save):
     file = save(make_state(kind))
     (note,) = read_checkpoint(file).report.notes
