@@ -54,13 +54,15 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     """
     tell = progress or (lambda stage, done: None)
     check_precision(request.target, request.precision)
-    _check_cache(request)
+    if request.kv_cache == "int8":
+        check_int8_cache(request.target)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
     loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
+    notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
@@ -76,24 +78,13 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        notes=(*loaded.report.lines(), *notes),
+        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
+        notes=(*(line for line in loaded.report.lines() if not line.startswith("tokenizer ")), *notes),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         manifest=content,
         parity=parity,
     )
-
-
-def _check_cache(request: ExportRequest) -> None:
-    """See that the cache's form is one that the target has a choice of.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if request.cache != "static" and request.target != "tensorrt":
-        raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
-    if request.kv_cache == "int8":
-        check_int8_cache(request.target)
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -113,6 +104,15 @@ def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
     return asked
 
 
+def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: int) -> tuple[str, ...]:
+    """What to tell about the context length: that the default is less than what the model was made for."""
+    if request.max_length is not None or max_length == config.max_position_embeddings:
+        return ()
+    return (
+        f"context    {max_length} of the model's {config.max_position_embeddings} tokens; --max-length exports more",
+    )
+
+
 def _tokenizer(
     request: ExportRequest, source: Path, loaded: LoadedCheckpoint
 ) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
@@ -124,11 +124,11 @@ def _tokenizer(
     found = find_tokenizer(source, request.tokenizer)
     if found is None:
         return None, (
-            f"warning: no tokenizer beside {source}; the artifact runs by --ids alone (name one by --tokenizer)",
+            f"warning: no tokenizer next to {source}; the artifact runs by --ids alone (name one by --tokenizer)",
         )
     rows = loaded.model.config.vocab_size
     if found.size <= rows:
-        return found, () if found.path.parent == loaded.report.tokenizer else (f"tokenizer {found.path}",)
+        return found, (f"tokenizer  {found.path}",)
     mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
     if request.tokenizer is not None:
         raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")
@@ -163,7 +163,6 @@ def _write_graph(
         request.precision,
         max_length,
         progress=building if quantized is None and cached is None else None,
-        cache=request.cache,
         quantized=None if quantized is None else quantized.matrices,
         cache_scales=None if cached is None else cached.scales,
     )
@@ -181,7 +180,6 @@ def _write_graph(
         precision=request.precision,
         opset=opset,
         max_length=max_length,
-        cache=request.cache if request.target == "tensorrt" else None,
         kv_cache=request.kv_cache,
         parity=None if parity is None else parity.to_json(),
         quality=quality,
