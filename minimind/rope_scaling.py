@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import ConfigError
 
@@ -94,7 +94,7 @@ def _require_valid(kind: str, name: str, value: Any) -> None:
         raise ConfigError(f"rope_scaling's {name} must be from {LEAST:g} to {GREATEST:g}, found {value!r}")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether `value` is an integer or a finite float that a float holds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False

@@ -28,7 +28,7 @@ def assemble(config: MiniMindConfig, named: NamedTensors) -> MiniMindForCausalLM
         The model in eval mode, float32 on the CPU; it owns its memory.
 
     Raises:
-        CheckpointError: A tensor is missing, surplus, misshapen, not finite or not floating-point.
+        CheckpointError: A tensor is missing, surplus, misshapen, or not finite once adapters are merged.
     """
     with torch.device("meta"):
         model = MiniMindForCausalLM(config)

@@ -12,9 +12,10 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from ..errors import ConfigError
+from ..rope_scaling import is_number
 from .generation import HUGGING_FACE_DEFAULTS
 from .ignored_keys import IGNORED
-from .rope_fields import ANOTHER_WAY, ROPE_KEYS, is_number, translate_rope
+from .rope_fields import ANOTHER_WAY, ROPE_KEYS, translate_rope
 
 INTEGERS = frozenset(
     {

@@ -131,8 +131,8 @@ def _merged_weights(
     worn = next((name for name in tensors if PEFT_MARK.search(name)), None)
     if worn is not None:
         raise CheckpointError(
-            f"{source.path}: tensor {worn} is PEFT's, without the adapter's scale; save merge_and_unload() of the model, "
-            "or pass the base checkpoint here and the adapter's folder as --lora"
+            f"{source.path}: tensor {worn} is PEFT's, without the adapter's scale; save merge_and_unload() of the "
+            "model, or pass the base checkpoint here and the adapter's folder as --lora"
         )
     weights, own = split_adapter(tensors, source.files[0])
     if own and not weights:

@@ -151,7 +151,7 @@ def _attention_factor(scaling: Mapping[str, Any], factor: float, source: str) ->
 def _positions(config: Mapping[str, Any], default: int) -> float:
     """What transformers takes for the original context where a scaling doesn't name it."""
     given = config.get("max_position_embeddings")
-    return given if _is_number_above(0, given) else default
+    return given if is_number(given) and given > 0 else default
 
 
 def _scaling(config: Mapping[str, Any], source: str) -> dict[str, Any]:
