@@ -153,6 +153,7 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
             "sha256": report.sha256,
             "generation": report.generation,
             "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
+            **({"notes": list(report.notes)} if report.notes else {}),
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),
