@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
+from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE, graph_file
-from .artifact.hf_config import generation_config, model_config
+from .artifact.hf_config import generation_config, generation_notes, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
-from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.manifest import graph_entry, manifest
 from .artifact.model_card import write_model_card
 from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
@@ -27,6 +28,7 @@ from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
+    from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
     from .parity import ParityReport
@@ -61,9 +63,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
-    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora)
-    if request.yarn is not None:
-        loaded.model.set_rope_scaling(request.yarn)
+    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
     request, target_notes = _with_target(request, loaded.model.config)
@@ -85,10 +85,10 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
         notes=(
-            *(line for line in loaded.report.lines() if not line.startswith("tokenizer ")),
+            *_report_lines(loaded.report),
             *notes,
+            *generation_notes(source if source.is_dir() else source.parent),
             *target_notes,
             *(() if quantized is None else quantized.notes),
             f"{bits:.2f} bits per weight",
@@ -339,3 +339,8 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
             ),
         )
     write_json(stage / MANIFEST, content)
+
+
+def _report_lines(report: CheckpointReport) -> list[str]:
+    """What is told of a checkpoint, except for its tokenizer: the one of the artifact may lie elsewhere."""
+    return [line for line in report.lines() if not line.startswith("tokenizer ")]
