@@ -169,7 +169,7 @@ def load_exported(source: Path, folder: Path, checkpoint: CheckpointEntry, confi
 def _notes(
     source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry, verified: list[VerifiedGraph]
 ) -> list[str]:
-    notes = []
+    notes = list(loaded.report.notes)
     if loaded.report.sha256 != checkpoint.sha256:
         notes.append(
             f"{source} is not the file that the artifact was exported from; its weights are compared all the same"

@@ -9,27 +9,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
-
-INPUTS = {
-    "portable": ("input_ids", "attention_mask", "position_ids"),
-    "ort": ("input_ids", "attention_mask", "position_ids"),
-    "tensorrt": ("input_ids", "write_indices", "last_index"),
-}
-"""What each target's graphs are given beside the cache."""
-
-LOGITS_START = "logits_start"
-"""Optional input of a graph, int64 [1]: index in the chunk of the first token whose logits are wanted."""
-
-TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
-"""Of these inputs."""
-
-CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""How each target's graphs keep their cache."""
+from .contract import (
+    CACHES,
+    INPUT_DTYPES,
+    INPUTS,
+    LOGITS,
+    METADATA_PREFIX,
+    PAST_KEY_VALUES,
+    PRESENT,
+    cache_names,
+)
 
 MOST = (1 << 31) - 1
 """Largest size of an axis, and largest number in the metadata, that can be meant."""
 
-METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -105,19 +98,19 @@ class GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
-        pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
+        pasts, presents = cache_names(PAST_KEY_VALUES, num_layers), cache_names(PRESENT, num_layers)
         target = _target_of(metadata)
         cache = _cache_of(metadata, target)
         own = INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
-        _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
+        _check_names("outputs", (node.name for node in outputs), (LOGITS, *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
-        _check_types([nodes[name] for name in own], {TOKEN_TYPES[target]})
-        _check_types([nodes["logits"]], {"tensor(float)"})
+        _check_types([nodes[name] for name in own], {f"tensor({INPUT_DTYPES[target]})"})
+        _check_types([nodes[LOGITS]], {"tensor(float)"})
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
         heads, head_dim = _cache_dims([nodes[name] for name in pasts])
-        vocab_size = (nodes["logits"].shape or [None])[-1]
+        vocab_size = (nodes[LOGITS].shape or [None])[-1]
         if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST:
             raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
         return cls(
@@ -133,11 +126,6 @@ class GraphFacts:
             eos_token_ids=_integers(metadata, "eos_token_id"),
             cache=cache,
         )
-
-
-def cache_names(prefix: str, num_layers: int) -> list[str]:
-    """Names of the cached tensors in the order of their layers, key before value."""
-    return [f"{prefix}.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
 
 
 def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:

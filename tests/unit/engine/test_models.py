@@ -10,11 +10,12 @@ import pytest
 import torch
 from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
+from rounded_weights import tensorrt_weights
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.export.engine import EngineRequest, build_engine
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig, load_checkpoint
 from minimind_edge.runtime.load import load_session
@@ -60,8 +61,9 @@ def test_a_plan_of_every_kind_of_model_in_every_precision(kind_of_model, tmp_pat
 def check_plan(model, folder, precision):
     """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY), graph)
-    result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, quantized=weights), graph)
+    result = build_plan(PlanRequest(graph, folder / "model.plan", backend="rtx"))
     data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")
     assert len(data) == content["plan"]["bytes"]
@@ -80,7 +82,7 @@ def test_a_plan_holds_its_weights_once(random_model, tmp_path):
     model = random_model(MiniMindConfig(**TINY | {"hidden_size": 512, "num_attention_heads": 8}))
     graph = tmp_path / "model.onnx"
     save_graph(build_graph(model, "tensorrt", "fp16", CAPACITY), graph)
-    result = build_engine(EngineRequest(graph, tmp_path / "model.plan", backend="rtx"))
+    result = build_plan(PlanRequest(graph, tmp_path / "model.plan", backend="rtx"))
     weights = 2 * sum(parameter.numel() for parameter in model.parameters())
     assert weights > 10e6
     assert result.plan.stat().st_size < weights + 6e6
