@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.export.parity.case import Case, layout_of, unpadded
-from minimind_edge.export.parity.suite import Suite
+from minimind_edge.export.parity import Suite
 
 
 def test_left_padding_then_a_step() -> None:
