@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from .bundled import bundled_checkpoint
 from .errors import ParityError
 from .graph.precision import INTEGERS, check_int8_cache, check_precision
+from .progress import Progress, silent
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .parity import ParityReport
     from .quantization.cache_scales import CalibratedCache
     from .quantization.quantize import QuantizedModel
-
-Progress = Callable[[str, float], None]
 
 DEFAULT_MAX_LENGTH = 8192
 
@@ -52,7 +50,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     check_precision(request.target, request.precision)
     _check_cache(request)
     folder = choose_folder(request)
@@ -68,7 +66,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         quantized = _quantize(request, loaded.model, tokenizer, tell)
         cached = _calibrate(request, loaded.model if quantized is None else quantized.model, tokenizer, tell)
         entry, parity = _write_graph(request, loaded.model, quantized, cached, stage, max_length=max_length, tell=tell)
-        content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))
+        content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination), folder)
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.errors import ArtifactError
 
+from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
 from .json_file import read_json
 from .loading_tools import loads_in
@@ -74,7 +76,9 @@ def graph_entry(
     }
 
 
-def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]]) -> dict[str, Any]:
+def manifest(
+    report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
     """The content of `manifest.json`.
 
     Args:
@@ -82,15 +86,21 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         config: The model as it was exported, overrides included.
         graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
             unless it is told otherwise.
+        folder: The artifact folder, in its final place.
     """
+    checkpoint = _checkpoint_path(report)
     return {
         "format": FORMAT,
         "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
         "checkpoint": {
-            "file": _checkpoint_name(report),
+            "file": checkpoint.name,
             "sha256": report.sha256,
             "generation": report.generation,
-            "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
+            **checkpoint_hint(checkpoint, folder),
+            "lora": [
+                {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
+                for adapter in report.lora
+            ],
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),
@@ -108,6 +118,26 @@ def kv_cache_of(graph: Mapping[str, Any]) -> str:
     return str(graph.get("kv_cache", "float"))
 
 
+def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
+    """Where a checkpoint is, as a manifest may tell it: by its path relative to the artifact folder.
+
+    An artifact may be published, and its manifest must not tell what its author's disk looks like. So there is a hint
+    only where checkpoint and artifact both lie in the current folder: then it has the names of that project alone.
+
+    Args:
+        checkpoint: The checkpoint's file or folder.
+        folder: The artifact folder, in its final place.
+
+    Returns:
+        `path`, with slashes, such as `../out/full_sft_512.pth`; nothing where there is no hint. The bundled checkpoints
+        need none.
+    """
+    here, source, artifact = Path.cwd().resolve(), checkpoint.parent.resolve() / checkpoint.name, folder.resolve()
+    if checkpoint in bundled_checkpoints() or not (source.is_relative_to(here) and artifact.is_relative_to(here)):
+        return {}
+    return {"path": Path(os.path.relpath(source, artifact)).as_posix()}
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()
@@ -117,10 +147,10 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _checkpoint_name(report: CheckpointReport) -> str:
-    """The file's name, or of a sharded checkpoint its folder's; no path: it is nobody else's business."""
+def _checkpoint_path(report: CheckpointReport) -> Path:
+    """The weight file, or the folder of a sharded checkpoint."""
     first = report.files[0]
-    return first.name if len(report.files) == 1 else first.resolve().parent.name
+    return first if len(report.files) == 1 else first.resolve().parent
 
 
 def _installed(name: str) -> str | None:

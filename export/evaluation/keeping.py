@@ -9,7 +9,7 @@ from minimind_edge.runtime.errors import ArtifactError
 
 from ..artifact.json_file import write_json
 from ..artifact.manifest import MANIFEST
-from ..verification import locate, read_manifest
+from ..artifact.origin import locate, read_manifest
 from .report import EvaluationReport
 
 PRIVATE = ("graph", "target", "precision", "bytes", "reference", "wrong", "notes", "seconds")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..divergence import log_softmax
 from ..errors import ExportError
-from ..parity.divergence import log_softmax
 from .predictor import Predictor
 from .row import ROWS, Batch, Row, batches
 

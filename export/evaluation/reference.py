@@ -9,9 +9,9 @@ from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
 
+from ..artifact.origin import find_checkpoint, load_exported
 from ..errors import ExportError
 from ..inspection.artifact import has_graphs
-from ..verification import find_checkpoint, load_exported
 from .predictor import EagerPredictor, Predictor, SessionPredictor
 from .subject import Subject
 

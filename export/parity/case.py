@@ -105,7 +105,7 @@ class Case:
             start += length
 
     def _filled(self) -> tuple[Integers, Integers]:
-        """Token ids and position ids of every slot, [B, T]; padding repeats a row's last token, which must not matter."""
+        """Token ids and position ids of every slot, [B, T]; padding repeats a row's last token: it must not matter."""
         ids, positions = np.empty_like(self.layout), np.zeros_like(self.layout)
         for row, tokens in enumerate(self.rows):
             real = self.layout[row] != PADDING
@@ -197,8 +197,8 @@ class Suite:
     def _far(self) -> Case:
         """A few tokens spread over all positions, the last one included.
 
-        Position ids need not follow each other, so this reaches long distances, the end of the RoPE tables and YaRN past
-        its original context without thousands of tokens.
+        Position ids need not follow each other, so this reaches long distances, the end of the RoPE tables and YaRN
+        past its original context without thousands of tokens.
         """
         length = min(FAR_TOKENS, self._max_length)
         positions = np.linspace(0, self._max_length - 1, length).astype(np.int64)

@@ -53,9 +53,7 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
         raise ExportError(f"onnxruntime cannot load the graph: {summary(error)}; export it again") from error
 
 
-def read_facts(
-    session: onnxruntime.InferenceSession, shape: ModelShape, target: str, precision: str
-) -> GraphFacts:
+def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target: str, precision: str) -> GraphFacts:
     """Read what the graph says of itself, and check that it can be this model's.
 
     Args:

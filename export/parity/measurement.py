@@ -170,7 +170,7 @@ def _offsets(case: Case) -> Integers:
 def _run(
     case: Case, reference: Sequence[RowReference], runner: GraphRunner
 ) -> tuple[Integers, TokenErrors, tuple[Flags, ...]]:
-    """Run all chunks: the compared tokens' numbers, ascending, their errors, and each layer's flags of equal experts."""
+    """Run all chunks: the compared tokens' numbers, ascending, their errors, and flags of equal experts by layer."""
     numbers: list[Integers] = []
     errors: list[TokenErrors] = []
     same_experts = [np.zeros(case.tokens, dtype=np.bool_) for _ in reference[0].experts]

@@ -30,12 +30,12 @@ standard deviations, over 7, and the error of rounding is a step over the root o
 
 ACTIVATION_ERROR = 0.005
 """The relative standard error of an activation that ONNX Runtime rounds to int8: a step is the largest of 32, 2.2
-standard deviations, over 127, and the error of rounding is a step over the root of 12. A product averages as many errors
-as it has terms, so its own relative error is the same."""
+standard deviations, over 127, and the error of rounding is a step over the root of 12. A product averages as many
+errors as it has terms, so its own relative error is the same."""
 
 CACHE_ERROR = 0.012
 """The standard error of a number in an int8 KV cache, relative to the spread of its channel: a step is 1.25 times the
-largest of a few thousand, four standard deviations, over 127, and the error of rounding is a step over the root of 12."""
+largest of a few thousand, four standard deviations, over 127, and the error of rounding a step over the root of 12."""
 
 SCORE_SPREAD = 3.0
 """The standard deviation of a query's scores where attention makes a choice; the softmax of less is nearly even."""

@@ -44,8 +44,8 @@ class FirstDivergence:
             "value": f"first diverges in layer {layer}, values only: look at its v_proj",
             "cache": f"first diverges in layer {layer}: look at {before} layer {layer}'s input_layernorm",
             "experts": f"first diverges in layer {layer}, in the experts chosen: look at its attention and its router",
-            "head": "first diverges after the last layer's cache: look at the last layer's q_proj, o_proj, mask and mlp, "
-            "the final norm and lm_head",
+            "head": "first diverges after the last layer's cache: look at the last layer's q_proj, o_proj, mask and "
+            "mlp, the final norm and lm_head",
         }[self.part]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minimind_edge.export.parity.case import Case, layout_of, unpadded
 from minimind_edge.export.parity import Suite
+from minimind_edge.export.parity.case import Case, layout_of, unpadded
 
 
 def test_left_padding_then_a_step() -> None:

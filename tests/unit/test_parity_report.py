@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from minimind_edge.export.parity import ParityReport
 from minimind_edge.export.divergence import TokenErrors
+from minimind_edge.export.parity import ParityReport
 from minimind_edge.export.parity.measurement import LayerErrors, Measurement, TensorError
 from minimind_edge.export.parity.tolerance import FP32, Tolerance, tolerance_of
 

@@ -1,30 +1,26 @@
-"""A plan held against its checkpoint, on the GPU that runs it."""
+"""Parity of a plan: how it is run, chunk by chunk, on its GPU, and the cases that fit its limits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.opening import PlanSession
 from minimind_edge.runtime.tensorrt.plan import Plan
 
-from ..errors import ExportError
-from ..parity.case import PADDING, Case, Chunk, Integers
-from ..parity.compare import THOROUGH_GREEDY_STEPS, compare_runners, long_prompt
+from ..parity.case import PADDING, Case, Chunk, Integers, Suite
+from ..parity.compare import THOROUGH_GREEDY_STEPS, compare_runners
+from ..parity.reference import EagerReference, ModelShape, eager_reference
+from ..parity.report import ParityReport
 from ..parity.runner import Presents, StepOutput
 from ..parity.session_runner import SessionRunner
-from ..parity.suite import Suite
 from ..parity.tolerance import tolerance_of
-from ..verification import Verification, VerifiedGraph, find_checkpoint, load_exported
+from ..progress import Progress
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import MiniMindConfig
-
-    from .monitor import Progress
+    from minimind_edge.minimind import MiniMindForCausalLM
 
 
 class PlanRunner(SessionRunner):
@@ -90,15 +86,15 @@ def _moved_back(chosen: Integers, order: Integers) -> Integers:
 
 
 class PlanSuite(Suite):
-    """The cases that a plan can hold.
+    """The cases of a comparison that fit a plan's limits.
 
     Args:
-        plan: Its limits are the suite's.
-        config: Of the model.
+        plan: The plan.
+        shape: The sizes of the model that it is compared with.
     """
 
-    def __init__(self, plan: Plan, config: MiniMindConfig) -> None:
-        super().__init__(plan.vocab_size, plan.cache.capacity, thorough=True, long_prompt=long_prompt(config))
+    def __init__(self, plan: Plan, shape: ModelShape) -> None:
+        super().__init__(plan.vocab_size, plan.cache.capacity, thorough=True, long_prompt=shape.long_prompt)
         self._max_batch = plan.max_batch
 
     def cases(self) -> Iterator[Case]:
@@ -106,38 +102,28 @@ class PlanSuite(Suite):
         return (case for case in super().cases() if len(case.rows) <= self._max_batch)
 
 
-def verify_plan(path: Path, against: Path | None = None, progress: Progress | None = None) -> Verification:
+def compare_plan(
+    reference: MiniMindForCausalLM | EagerReference, session: PlanSession, progress: Progress | None = None
+) -> ParityReport:
     """Compare a plan with eager PyTorch, thoroughly.
 
     Args:
-        path: The `.plan`, its description beside it.
-        against: The checkpoint; None looks for the one that the description names: among the bundled ones, beside the
-            plan's folder and in the current folder.
-        progress: Called with a stage's name and the share of the whole that is done.
+        reference: See `parity.compare`.
+        session: The plan's session.
+        progress: Called with a runner's name and the share of the whole that is done.
+
+    Returns:
+        The report; it is falsy where the plan is out of tolerance.
 
     Raises:
-        ArtifactError: The plan or its description is missing or broken.
-        MissingError: The plan cannot run here.
-        ExportError: The checkpoint is not to be found, or nobody knows which one it is.
-        MiniMindError: The checkpoint is not what the description says.
+        ExportError: The reference is not in float32 on the CPU.
     """
-    tell = progress or (lambda stage, done: None)
-    session = opening.load_plan(path)
-    plan = session.facts
-    checkpoint = plan.content.child("checkpoint")
-    if not checkpoint or not plan.content.child("config"):
-        raise ExportError(
-            f"{path} was built from a graph alone: build it from an artifact or a checkpoint to verify it"
-        )
-    tell("reading the checkpoint", 0.0)
-    source = against or find_checkpoint(
-        path.parent, checkpoint.required("file", str), checkpoint.required("sha256", str)
-    )
-    loaded = load_exported(source, path.parent, plan.content)
-    report = compare_runners(
-        loaded.model,
+    reference, plan = eager_reference(reference), session.facts
+    suite = PlanSuite(plan, reference.shape)
+    return compare_runners(
+        reference,
         [lambda: PlanRunner(session)],
-        suite := PlanSuite(plan, loaded.model.config),
+        suite,
         tolerance_of(plan.precision, plan.cache.num_layers),
         target="tensorrt",
         precision=plan.precision,
@@ -145,10 +131,3 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
         progress=progress,
         shows_experts=bool(plan.experts),
     )
-    notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
-    if loaded.model.config.use_moe and not plan.experts:
-        notes.append("the experts chosen are not compared: the plan does not tell them; build it again")
-    if loaded.report.sha256 != checkpoint["sha256"]:
-        notes.append(f"{source} is not the file that the plan was built from; its weights are compared all the same")
-    tell("done", 1.0)
-    return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
