@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from minimind_edge.runtime.load import load_graph
 
 from ..errors import ParityError
-from ..evaluation.likelihood import measure_likelihood
-from ..evaluation.predictor import EagerPredictor, SessionPredictor
-from ..evaluation.row import Row
+from ..evaluation.examples import Example
+from ..evaluation.likelihood import EagerLanguageModel, SessionLanguageModel, measure_likelihood
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +35,9 @@ def measure_quality(
         held_out: Text that the rounding did not see, [N, S] int64.
         quantized: What the graph was made from; None where its weights are the model's.
     """
-    rows = [Row(tuple(row), 1) for row in held_out.tolist()]
+    rows = [Example(tuple(row), 1) for row in held_out.tolist()]
     session = load_graph(graph, device="cpu")
-    found = measure_likelihood(rows, SessionPredictor(session), EagerPredictor(model))
+    found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model))
     return {
         **({} if quantized is None else {"bits_per_weight": round(quantized.bits_per_weight, 3)}),
         "mean_kl": found.mean_kl,
