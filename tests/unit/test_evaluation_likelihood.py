@@ -113,7 +113,7 @@ def rows():
 def expected_loss(model, row):
     ids = torch.tensor([row.token_ids])
     labels = ids.clone()
-    labels[:, : row.first] = -100
+    labels[:, : row.context_length] = -100
     with torch.inference_mode():
         return float(model(ids, labels=labels).loss)  # the mean over the tokens that have a label
 
@@ -144,10 +144,10 @@ def test_two_models_are_as_far_apart_as_pytorch_says(tiny_config, random_model, 
     with torch.inference_mode():
         for row in rows:
             ids = torch.tensor([row.token_ids])
-            part = slice(row.first - 1, len(row.token_ids) - 1)
+            part = slice(row.context_length - 1, len(row.token_ids) - 1)
             logits["candidate"].append(candidate(ids).logits[0, part])
             logits["reference"].append(reference(ids).logits[0, part])
-            targets.append(ids[0, row.first :])
+            targets.append(ids[0, row.context_length :])
     ours, theirs, due = (torch.cat(parts) for parts in (*logits.values(), targets))
     divergence = kl_div(log_softmax(ours, -1), log_softmax(theirs, -1), log_target=True, reduction="batchmean")
     assert found.tokens == len(due)
