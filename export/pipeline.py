@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
+from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .artifact.destination import Destination, choose_folder, plan_destination
@@ -14,7 +15,7 @@ from .artifact.graph_file import GRAPH_FILE, graph_file
 from .artifact.hf_config import generation_config, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
-from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.manifest import graph_entry, manifest
 from .artifact.model_card import write_model_card
 from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
 from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.opening import PlanSession
 
-from .artifact.manifest import file_sha256
-from .artifact.origin import find_checkpoint, load_exported, locate, read_manifest
+from .artifact.manifest import file_sha256, graph_path, origin, read_manifest
+from .artifact.origin import find_checkpoint, load_exported, locate
 from .errors import ExportError
 from .progress import Progress, part, silent
 
@@ -92,28 +92,28 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
 
 def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Verification:
     folder, wanted = locate(path)
-    content = read_manifest(folder)
+    manifest = read_manifest(folder)
+    checkpoint, config = origin(manifest, folder)
+    entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
+    graphs = [graph_path(folder, entry) for entry in entries]
     progress("reading the checkpoint", 0.0)
-    checkpoint = content["checkpoint"]
-    source = against or find_checkpoint(folder, checkpoint["file"], checkpoint["sha256"], checkpoint.get("path"))
-    loaded = load_exported(source, folder, content)
+    source = against or find_checkpoint(folder, checkpoint)
+    loaded = load_exported(source, folder, checkpoint, config)
     from .parity import compare
 
-    entries = [entry for entry in content["graphs"] if wanted is None or entry["file"] == wanted]
     verified = []
-    for index, entry in enumerate(entries):
-        graph = folder / entry["file"]
+    for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
         report = compare(
             loaded.model,
             graph,
-            target=entry["target"],
-            precision=entry["precision"],
+            target=entry.target,
+            precision=entry.precision,
             thorough=True,
-            progress=part(progress, index / len(entries), (index + 1) / len(entries), f"{entry['file']}: "),
+            progress=part(progress, index / len(entries), (index + 1) / len(entries), f"{entry.file}: "),
         )
-        verified.append(VerifiedGraph(entry["file"], file_sha256(graph) != entry["sha256"], report))
+        verified.append(VerifiedGraph(entry.file, file_sha256(graph) != entry.sha256, report))
     notes = [
-        *_source_notes(source, loaded, content),
+        *_source_notes(source, loaded, checkpoint),
         *(f"{one.file} was changed after the export" for one in verified if one.changed),
     ]
     return Verification(folder, source, tuple(notes), tuple(verified))
@@ -122,28 +122,23 @@ def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Veri
 def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verification:
     session = opening.load_plan(path)  # first of all, since most machines cannot: it reads no more than the plan
     plan = session.facts
-    checkpoint = plan.content.child("checkpoint")
-    if not checkpoint or not plan.content.child("config"):
+    checkpoint, config = plan.description.checkpoint, plan.description.config
+    if checkpoint is None or config is None:
         raise ExportError(
             f"{path} was built from a graph alone: build it from an artifact or a checkpoint to verify it"
         )
     progress("reading the checkpoint", 0.0)
-    source = against or find_checkpoint(
-        path.parent,
-        checkpoint.required("file", str),
-        checkpoint.required("sha256", str),
-        checkpoint.optional("path", str),
-    )
-    loaded = load_exported(source, path.parent, plan.content)
+    source = against or find_checkpoint(path.parent, checkpoint)
+    loaded = load_exported(source, path.parent, checkpoint, config)
     from .engine.plan_parity import compare_plan
 
     report = compare_plan(loaded.model, session, progress)
-    notes = [*_source_notes(source, loaded, plan.content), *_plan_notes(session, use_moe=loaded.model.config.use_moe)]
+    notes = [*_source_notes(source, loaded, checkpoint), *_plan_notes(session, use_moe=loaded.model.config.use_moe)]
     return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
 
 
-def _source_notes(source: Path, loaded: LoadedCheckpoint, content: Mapping[str, Any]) -> list[str]:
-    if loaded.report.sha256 == content["checkpoint"]["sha256"]:
+def _source_notes(source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry) -> list[str]:
+    if loaded.report.sha256 == checkpoint.sha256:
         return []
     return [f"{source} is not the file that was exported; its weights are compared all the same"]
 

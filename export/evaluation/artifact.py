@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import msgspec
+
 from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_file import read_json
+from minimind_edge.runtime.artifact.manifest import Architecture, Manifest
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.plan_description import PlanDescription
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
-from ..artifact.manifest import MANIFEST
 from ..bundled import DEMO_FOLDER
 from ..inspection.graph import GraphInspection
 from .examples import BATCH_SIZE
@@ -34,7 +37,7 @@ class EvaluatedArtifact:
         precision: The precision of the weights, None where it is not known.
         size: The size of the graph with its weights, or of the plan, in bytes.
         batch_size: The most rows that may be run together.
-        content: The manifest, or a plan's description; empty without one.
+        manifest: The manifest, or a plan's description; None without one.
     """
 
     artifact: Artifact
@@ -44,7 +47,7 @@ class EvaluatedArtifact:
     precision: str | None
     size: int
     batch_size: int
-    content: JsonObject
+    manifest: Manifest | PlanDescription | None
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int | None) -> EvaluatedArtifact:
@@ -67,10 +70,11 @@ class EvaluatedArtifact:
         if artifact.graph.suffix == PLAN_SUFFIX:
             plan = Plan.read(artifact.graph)
             rows, size = min(BATCH_SIZE, plan.max_batch), artifact.graph.stat().st_size
-            return cls(artifact, engine, engine.tokenizer, "tensorrt", plan.precision, size, rows, plan.content)
+            precision, description = plan.precision, plan.description
+            return cls(artifact, engine, engine.tokenizer, "tensorrt", precision, size, rows, description)
         graph = GraphInspection.read(artifact.graph)
-        target, content = graph.metadata.get("minimind_edge.target"), _manifest(artifact)
-        return cls(artifact, engine, engine.tokenizer, target, graph.precision, graph.size, BATCH_SIZE, content)
+        target, manifest = graph.metadata.get("minimind_edge.target"), artifact.manifest
+        return cls(artifact, engine, engine.tokenizer, target, graph.precision, graph.size, BATCH_SIZE, manifest)
 
     @property
     def is_plan(self) -> bool:
@@ -87,23 +91,34 @@ class EvaluatedArtifact:
     @property
     def experts(self) -> int | None:
         """The number of routed experts of a layer; None for a dense model, and where it is not known."""
-        return self.content.child("architecture").child("moe").positive("n_routed_experts")
+        moe = self._architecture.moe
+        return None if moe is None else moe.n_routed_experts
 
     @property
     def bits_per_weight(self) -> float | None:
         """See `bits_per_weight`; None for a plan, and where the number of parameters is not known."""
-        parameters = self.content.child("architecture").child("parameters").positive("total")
-        return None if parameters is None or self.is_plan else bits_per_weight(self.artifact.graph, parameters)
+        counts = self._architecture.parameters
+        if counts is None or counts.total is None:
+            return None
+        return bits_per_weight(self.artifact.graph, counts.total)
+
+    @property
+    def _architecture(self) -> Architecture:
+        return self.manifest.architecture if isinstance(self.manifest, Manifest) else Architecture()
 
 
-def _manifest(artifact: Artifact) -> JsonObject:
-    if artifact.folder is None or artifact.manifest is None:
-        return JsonObject({}, MANIFEST)
-    return JsonObject.read(artifact.folder / MANIFEST)
+def _vocabulary(tokenizer: Path) -> dict[str, int]:
+    return read_json(tokenizer, _TokenizerFile).model.vocab
 
 
-def _vocabulary(tokenizer: Path) -> JsonObject:
-    return JsonObject.read(tokenizer).child("model").child("vocab")
+class _TokenizerModel(msgspec.Struct):
+    vocab: dict[str, int] = {}
+
+
+class _TokenizerFile(msgspec.Struct):
+    """What is read of `tokenizer.json` here."""
+
+    model: _TokenizerModel = msgspec.field(default_factory=_TokenizerModel)
 
 
 def bits_per_weight(graph: Path, parameters: int) -> float:

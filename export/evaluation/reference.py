@@ -83,13 +83,12 @@ def _beside(evaluated: EvaluatedArtifact, threads: int | None) -> Reference:
             return _of_graph(Artifact.open(folder, FLOAT32).graph, threads)
         except ArtifactError:
             pass  # the folder has none
-    checkpoint = evaluated.content.child("checkpoint")
-    if folder is None or not checkpoint or not evaluated.content.child("config"):
+    manifest = evaluated.manifest
+    if folder is None or manifest is None or manifest.checkpoint is None or manifest.config is None:
         raise ExportError(
             f"nothing tells what {evaluated.artifact.path} was made from; name a float32 model by --against"
         )
-    name, sha256, hint = checkpoint.required("file", str), checkpoint.required("sha256", str), checkpoint.get("path")
-    return _of_checkpoint(evaluated, find_checkpoint(folder, name, sha256, hint))
+    return _of_checkpoint(evaluated, find_checkpoint(folder, manifest.checkpoint))
 
 
 def _of_graph(path: Path, threads: int | None) -> Reference:
@@ -99,8 +98,9 @@ def _of_graph(path: Path, threads: int | None) -> Reference:
 def _of_checkpoint(evaluated: EvaluatedArtifact, path: Path) -> Reference:
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
-    if evaluated.artifact.folder is not None and evaluated.content.child("config"):
-        model = load_exported(path, evaluated.artifact.folder, evaluated.content).model
+    folder, manifest = evaluated.artifact.folder, evaluated.manifest
+    if folder is not None and manifest is not None and manifest.checkpoint is not None and manifest.config is not None:
+        model = load_exported(path, folder, manifest.checkpoint, manifest.config).model
     else:
         model = read_checkpoint(path).model
     return Reference(f"{path} (PyTorch)", EagerLanguageModel(model))

@@ -8,9 +8,8 @@ from typing import Any
 
 from minimind_edge.runtime.errors import ArtifactError
 
-from ..artifact.json_file import write_json
-from ..artifact.manifest import MANIFEST
-from ..artifact.origin import locate, read_manifest
+from ..artifact.manifest import save_figures
+from ..artifact.origin import locate
 from .experts import ExpertLoad
 from .likelihood import Likelihood
 from .questions import Kind, Score
@@ -130,14 +129,9 @@ def save_evaluation(report: EvaluationReport) -> None:
         ArtifactError: The graph is in no artifact, or its manifest does not name it.
     """
     folder, file = locate(report.graph)
-    content = read_manifest(folder)
-    entries = [entry for entry in content["graphs"] if entry["file"] == file]
-    if not entries:
-        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: it has figures of its own graphs only")
-    entries[0]["evaluation"] = _figures(report)
-    half_done = folder / f".{MANIFEST}.partial"
-    write_json(half_done, content)
-    half_done.replace(folder / MANIFEST)
+    if file is None:
+        raise ArtifactError(f"{report.graph} is a folder: figures are saved of one graph in it")
+    save_figures(folder, file, _figures(report))
 
 
 def _figures(report: EvaluationReport) -> dict[str, Any]:

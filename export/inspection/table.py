@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
+
 
 @dataclass(frozen=True)
 class Section:
@@ -47,6 +49,15 @@ def architecture_section(architecture: Mapping[str, Any]) -> Section:
     rows.extend((f"moe {name.removeprefix('moe_').replace('_', ' ')}", _shown(value)) for name, value in moe.items())
     rows.extend((f"parameters {name}", f"{count:,}") for name, count in parameters.items())
     return Section("architecture", tuple(rows))
+
+
+def checkpoint_rows(checkpoint: CheckpointEntry | None) -> tuple[tuple[str, str], ...]:
+    """The rows that tell where weights came from; none where nobody knows."""
+    if checkpoint is None:
+        return ()
+    rows = [("file", checkpoint.file), ("sha256", checkpoint.sha256), ("generation", checkpoint.generation)]
+    rows += [("lora", f"{adapter.file} (sha256 {adapter.sha256})") for adapter in checkpoint.lora]
+    return tuple((f"checkpoint {name}", value) for name, value in rows if value)
 
 
 def byte_count(count: int) -> str:

@@ -7,7 +7,6 @@ import pytest
 from described_plan import PLAN_BYTES, describe
 from static_decoder import VOCAB
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.session import TensorRTSession
@@ -24,7 +23,7 @@ def session(request, driver, decoder, tmp_path):
     content["kv_cache"]["form"] = request.param
     path = tmp_path / "model.plan"
     path.write_bytes(PLAN_BYTES)
-    plan = Plan.parse(path, JsonObject(content, str(path)))
+    plan = Plan.parse(path, content)
     session, context = {
         "static": (TensorRTSession, TorchContext),
         "growing": (GrowingTensorRTSession, GrowingTorchContext),

@@ -14,6 +14,7 @@ from minimind_edge.export.artifact.manifest import checkpoint_hint
 from minimind_edge.export.artifact.origin import find_checkpoint
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.errors import ExportError
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
 
 
 @pytest.fixture
@@ -41,10 +42,10 @@ def test_a_checkpoint_is_found_by_its_hint_from_anywhere(project, tmp_path, monk
     folder, sha256 = project
     (folder / "exported").mkdir()
     monkeypatch.chdir(tmp_path)
-    found = find_checkpoint(folder / "exported", "tiny.pth", sha256, "../out/tiny.pth")
+    found = find_checkpoint(folder / "exported", CheckpointEntry("tiny.pth", sha256, path="../out/tiny.pth"))
     assert found.resolve() == folder / "out" / "tiny.pth"
     with pytest.raises(ExportError, match="name it by --against"):
-        find_checkpoint(folder / "exported", "tiny.pth", sha256)
+        find_checkpoint(folder / "exported", CheckpointEntry("tiny.pth", sha256))
 
 
 @pytest.mark.parametrize("hint", ["../out/other.pth", "../out", "", "/proc/self/mem", "../missing/tiny.pth"])
@@ -52,19 +53,19 @@ def test_a_hint_that_does_not_lead_to_the_checkpoint_is_not_followed(project, hi
     folder, sha256 = project
     (folder / "out" / "other.pth").write_bytes(b"weights")
     with pytest.raises(ExportError, match="name it by --against"):
-        find_checkpoint(folder / "exported", "tiny.pth", sha256, hint)
+        find_checkpoint(folder / "exported", CheckpointEntry("tiny.pth", sha256, path=hint))
 
 
 def test_an_absolute_hint_is_not_followed(project):
     folder, sha256 = project
     with pytest.raises(ExportError, match="name it by --against"):
-        find_checkpoint(folder / "exported", "tiny.pth", sha256, str(folder / "out" / "tiny.pth"))
+        find_checkpoint(folder / "exported", CheckpointEntry("tiny.pth", sha256, path=str(folder / "out" / "tiny.pth")))
 
 
 def test_a_file_of_the_name_with_another_digest_is_not_taken(project):
     folder, _ = project
     with pytest.raises(ExportError, match="name it by --against"):
-        find_checkpoint(folder / "exported", "tiny.pth", "0" * 64, "../out/tiny.pth")
+        find_checkpoint(folder / "exported", CheckpointEntry("tiny.pth", "0" * 64, path="../out/tiny.pth"))
 
 
 def test_verify_of_a_plan_asks_for_the_gpu_before_anything_slow(tmp_path):

@@ -12,7 +12,6 @@ from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.decode import generate
 from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
 from minimind_edge.runtime.sampling import SamplingParams
@@ -54,7 +53,7 @@ class StandIn:
         content = describe_graph(graph, batch_size=rows, length=length, chunk=chunk)
         path = graph.with_name("model.plan")
         path.write_bytes(PLAN_BYTES)
-        plan = Plan.parse(path, JsonObject(content, str(path)))
+        plan = Plan.parse(path, content)
         self.driver = StandInDriver()
         engine = StandInEngine(self.driver, plan, graph)
         self.prefill, self.decode = engine.context(0), engine.context(1)

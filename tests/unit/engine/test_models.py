@@ -18,7 +18,6 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig, load_checkpoint
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.tensorrt import opening
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
 from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
@@ -112,7 +111,7 @@ def session(request, tmp_path):
         content = describe_graph(graph, **{"batch_size": 3, "length": CAPACITY, "chunk": 16} | limits)
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
-        plan = Plan.parse(path, JsonObject(content | {"config": model.config.arguments()}, str(path)))
+        plan = Plan.parse(path, content | {"config": model.config.arguments()})
         driver = StandInDriver()
         engine = StandInEngine(driver, plan, graph)
         kind = TensorRTSession if request.param == "static" else GrowingTensorRTSession
@@ -179,7 +178,7 @@ def test_experts_that_are_not_told_are_spoken_of(session, random_model, tmp_path
 
 def test_verify_needs_to_know_the_checkpoint(session, saved, monkeypatch):
     running = session(saved[0])
-    plan = Plan.parse(running.facts.path, JsonObject({**running.facts.content, "config": None}, "model.plan.json"))
+    plan = Plan.parse(running.facts.path, {**running.facts.content, "config": None})
     running.facts = plan
     monkeypatch.setattr(opening, "load_plan", lambda path: running)
     with pytest.raises(ExportError, match="was built from a graph alone"):
