@@ -37,7 +37,6 @@ class DecodeTimings:
     Attributes:
         prefill_s: Running the prompt.
         decode_s: Everything behind the first token.
-        session_s: The part of `decode_s` spent inside the session; the rest is this loop's own cost.
         time_to_first_token_s: From the first call of `next` to the first token.
         decode_steps: Tokens a row behind the first one.
         drafted: Tokens that speculation ran ahead of themselves.
@@ -46,7 +45,6 @@ class DecodeTimings:
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    session_s: float = 0.0
     time_to_first_token_s: float = 0.0
     decode_steps: int = 0
     drafted: int = 0
@@ -138,10 +136,7 @@ class Generation(Iterator[Step]):
             started = perf_counter()
             for history, token in zip(histories, tokens.tolist(), strict=False):
                 history.add(token)
-            before_session = perf_counter()
-            logits = decode(tokens)
-            timings.session_s += perf_counter() - before_session
-            tokens = sampler(logits, histories)
+            tokens = sampler(decode(tokens), histories)
             timings.decode_steps += 1
             step = self._judge(tokens.tolist(), reasons, timings.decode_steps + 1)
             timings.decode_s += perf_counter() - started
