@@ -33,7 +33,9 @@ def onnx(
     moe: Annotated[
         bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
     ] = False,
-    target: Annotated[Target, typer.Option(help="What the graph is made for.")] = Target.ORT,
+    target: Annotated[
+        Target | None, typer.Option(help="What the graph is made for.  (default: ort)", show_default=False)
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
     cache: Annotated[
         CacheForm, typer.Option(help="Of target tensorrt: written in place, or growing for a TensorRT before opset 24.")
@@ -62,7 +64,7 @@ def onnx(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="Of int4 on a CPU: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
+            help="Of int4: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
@@ -89,7 +91,7 @@ def onnx(
         checkpoint=checkpoint,
         output=output,
         moe=moe,
-        target=target.value,
+        target="auto" if target is None else target.value,
         precision=precision.value,
         cache=cache.value,
         kv_cache=kv_cache.value,

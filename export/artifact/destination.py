@@ -81,4 +81,4 @@ def _named_after_checkpoint(request: ExportRequest) -> Path:
         return Path("minimind-demo-moe" if request.moe else "minimind-demo")
     path = request.checkpoint.resolve()
     folder = Path(path.name if path.is_dir() else path.name.split(".")[0])
-    return folder if folder.resolve() != path else Path(f"{folder}-{request.target}")
+    return folder if folder.resolve() != path else Path(f"{folder}-{request.first_target}")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minimind_edge.runtime.ort.session_options import onnxruntime_errors, summary
-from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
+from minimind_edge.runtime.session.contract import cache_names
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from .case import PADDING, Chunk
 from .runner import Presents, RunError, StepOutput

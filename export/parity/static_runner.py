@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.session.graph_facts import GraphFacts, cache_names
+from minimind_edge.runtime.session.contract import cache_names
+from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from .case import PADDING, Chunk, Integers
 from .ort_runner import run_errors

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from ..session.graph_facts import GraphFacts, cache_names
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
 from .buffers import DeviceMemory, grown_capacity, zeros
 
 

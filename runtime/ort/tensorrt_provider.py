@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ArtifactError, MissingError, UsageError
-from ..session.graph_facts import GraphFacts, cache_names
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
 from ..tensorrt.cuda_library import CudaLibrary
 from ..tensorrt.device import find_device
 from .environment import execution_providers

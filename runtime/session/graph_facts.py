@@ -9,24 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
+from .contract import (
+    CACHES,
+    GROWING_INPUTS,
+    INPUT_DTYPES,
+    INPUTS,
+    LOGITS,
+    METADATA_PREFIX,
+    PAST_KEY_VALUES,
+    PRESENT,
+    cache_names,
+)
 
-INPUTS = {
-    "portable": ("input_ids", "attention_mask", "position_ids"),
-    "ort": ("input_ids", "attention_mask", "position_ids"),
-    "tensorrt": ("input_ids", "write_indices", "last_index"),
-}
-"""What each target's graphs are given beside the cache."""
-
-GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
-"""The same of target `tensorrt` where the cache grows."""
-
-TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
-"""Of these inputs."""
-
-CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""How each target's graphs keep their cache, where the graph does not tell."""
-
-METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -90,19 +84,19 @@ class GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
-        pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
+        pasts, presents = cache_names(PAST_KEY_VALUES, num_layers), cache_names(PRESENT, num_layers)
         target = target_of(metadata)
         cache = cache_of(metadata)
         own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
-        _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
+        _check_names("outputs", (node.name for node in outputs), (LOGITS, *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
-        _check_types([nodes[name] for name in own], {TOKEN_TYPES[target]})
-        _check_types([nodes["logits"]], {"tensor(float)"})
+        _check_types([nodes[name] for name in own], {f"tensor({INPUT_DTYPES[target]})"})
+        _check_types([nodes[LOGITS]], {"tensor(float)"})
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
         heads, head_dim = _cache_dims([nodes[name] for name in pasts])
-        vocab_size = nodes["logits"].shape[-1]
+        vocab_size = nodes[LOGITS].shape[-1]
         if not isinstance(vocab_size, int):
             raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
         return cls(
@@ -118,11 +112,6 @@ class GraphFacts:
             eos_token_ids=_integers(metadata, "eos_token_id"),
             cache=cache,
         )
-
-
-def cache_names(prefix: str, num_layers: int) -> list[str]:
-    """Names of the cached tensors in the order of their layers, key before value."""
-    return [f"{prefix}.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
 
 
 def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..session.graph_facts import cache_names
+from ..session.contract import cache_names
 from ..session.session import Logits
 from .interfaces import TOKENS, Address, Driver
 from .plan import Plan

@@ -12,6 +12,7 @@ import pytest
 import torch
 from graph_rows import make_model
 from onnx import numpy_helper
+from rounded_weights import tensorrt_weights
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
@@ -36,7 +37,8 @@ def one_thread() -> Iterator[None]:
 
 def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32", cache: str = "static") -> Path:
     path = folder / f"{precision}.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache), path)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache, quantized=weights), path)
     onnx.checker.check_model(str(path))
     return path
 
@@ -147,7 +149,7 @@ def dequantized(path: Path, limit: int) -> dict[str, torch.Tensor]:
             assert np.abs(integers).max() in {limit, limit + 1}
             if scales.ndim == 2:
                 scales = np.repeat(scales, len(integers) // len(scales), axis=0)
-            found[name.removesuffix(".integers")] = torch.from_numpy((integers * scales).T.copy())
+            found[name.removesuffix(".T.integers")] = torch.from_numpy((integers * scales).T.copy())
     assert len(found) == 2 * 7
     return found
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
+from rounded_weights import tensorrt_weights
 from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.engine import EngineRequest, build_engine
@@ -75,7 +76,8 @@ def test_a_plan_with_a_growing_cache(random_model, config_of_kind, tmp_path, var
 def check_plan(model, folder, precision, cache="static"):
     """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, cache=cache), graph)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, cache=cache, quantized=weights), graph)
     result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
     data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")

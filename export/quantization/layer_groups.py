@@ -1,4 +1,4 @@
-"""Which weights of a block belong together: linear layers that read the same input."""
+"""Layer groups: linear layers that read the same input, and therefore share a format."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Linear layers that read the same input, and that a graph may therefore compute as one: they get the same format.
+    """Linear layers that read the same input and get the same format, so that a graph can compute them as one.
 
     Attributes:
         layer: Index of the block.
-        path: Of the module that they are in, within the block.
-        names: Of the layers in that module, in the order in which they are called.
-        expert: Index of the routed expert that they belong to, None for what every token takes.
+        path: Path, within the block, of the module that they are in.
+        names: Names of the layers in that module, in the order in which they are called.
+        expert: Index of the routed expert that they belong to; None for layers that every token goes through.
     """
 
     layer: int

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from minimind_edge.export.quantization.cache_scales import MARGIN, cache_scales, calibrate_cache
-from minimind_edge.export.quantization.settings import QuantizationSettings
+from minimind_edge.export.quantization.formats import QuantizationSettings
+from minimind_edge.export.quantization.kv_cache_scales import MARGIN, cache_scales, calibrate_cache
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 

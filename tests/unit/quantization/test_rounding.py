@@ -8,11 +8,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from minimind_edge.export.graph.block_weights import half_scales, packed_integers, packed_zero_points
+from minimind_edge.export.graph.quantized_weights import half_scales, packed_integers, packed_zero_points
 from minimind_edge.export.quantization import QuantizedMatrix
 from minimind_edge.export.quantization.formats import Format
-from minimind_edge.export.quantization.grid import fit_grid
-from minimind_edge.export.quantization.rounding import nearest
+from minimind_edge.export.quantization.rounding import fit_grid, nearest
 
 
 def test_a_matrix_by_hand() -> None:
@@ -24,7 +23,8 @@ def test_a_matrix_by_hand() -> None:
         zero_points=np.array([[1, 8]], np.uint8),
     )
     assert matrix.dequantized().tolist() == [[-0.5, 7.0, 0.0, 1.0]]
-    assert matrix.nbytes == 2 + 4 + 1  # integers, float16 scales, zero points
+    stored = (packed_integers(matrix), half_scales(matrix), packed_zero_points(matrix))
+    assert [part.nbytes for part in stored] == [2, 4, 1]
 
 
 def test_weights_on_a_grid_stay_there() -> None:

@@ -1,4 +1,4 @@
-"""Scales of a cache of eight bits: how far the keys and values of a model go on text that it writes itself."""
+"""Scales of the int8 KV cache: the range of a model's keys and values on text that it writes itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ExportError
 from .calibration import written_text
-from .settings import QuantizationSettings
+from .formats import QuantizationSettings
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 
 LARGEST = 127
-"""Of a signed integer of eight bits; the operator writes -128 too, for what lies beyond."""
+"""The integer that the largest value becomes; the operator clips to -128 and 127."""
 
 MARGIN = 1.25
-"""Over the largest number that was seen: of what is beyond, a step's error becomes one of any size."""
+"""Factor on the largest number that was seen: a number out of range is clipped, which costs more than larger steps."""
 
 Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CacheScales:
-    """What one step of a cached integer stands for, in one layer.
+    """The scales of one layer's cached keys and values.
 
     Attributes:
         key: [H_kv, D] float32, positive.
@@ -43,11 +43,11 @@ class CacheScales:
 
 @dataclass(frozen=True)
 class CalibratedCache:
-    """Scales, and text that they were not made for.
+    """The scales of a model's int8 KV cache, and text to measure their cost on.
 
     Attributes:
-        scales: One for each layer.
-        held_out: Token ids that the model wrote, [N, S] int64.
+        scales: The scales of each layer.
+        held_out: Text that the model wrote and the scales were not made from, token ids [N, S] int64.
     """
 
     scales: tuple[CacheScales, ...]
@@ -63,9 +63,9 @@ def calibrate_cache(
     """Let a model write text, and measure its keys and values on it.
 
     Args:
-        model: In float32 on the CPU, in eval mode: the one that the graph computes, its weights rounded or not.
-        prompts: Token ids that the model writes text behind, at least one.
-        settings: `length`, `held_out_rows` and `measured_rows` count.
+        model: The model that the graph computes, its weights rounded or not; in float32 on the CPU, in eval mode.
+        prompts: Token ids of the prompts that the text begins with, at least one.
+        settings: Of these, `length`, `held_out_rows` and `measured_rows` are used.
         progress: Called with a stage's name and the share that is done.
 
     Raises:
@@ -80,11 +80,11 @@ def calibrate_cache(
 
 @torch.no_grad()
 def cache_scales(model: MiniMindForCausalLM, tokens: torch.Tensor) -> tuple[CacheScales, ...]:
-    """Each layer's scales for what a model caches of some text.
+    """The scales of each layer for what a model caches of some text.
 
-    A key is cached rotated, and its position turns channels i and i + D/2 into each other: at a later position than the
-    text has, either of them may be as large as both together. So their scale follows from the length of the pair, which
-    no rotation changes.
+    Keys are cached after their rotation, which mixes channels i and i + D/2: at positions later than the text has,
+    either of them may become as large as the norm of the pair. So both get their scale from that norm, which no
+    rotation changes.
 
     Args:
         model: In float32 on the CPU, in eval mode.
@@ -106,7 +106,7 @@ def cache_scales(model: MiniMindForCausalLM, tokens: torch.Tensor) -> tuple[Cach
 
 
 def _step(largest: torch.Tensor) -> Float32:
-    """The scale of each channel; a channel of zeros alone gets the smallest that float32 divides by."""
+    """The scale of each channel; a channel of zeros gets the smallest scale that float32 can divide by."""
     least = 1 / torch.finfo(torch.float32).max * 2
     scales: Float32 = (MARGIN * largest / LARGEST).clamp(min=least).numpy()
     return scales

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimind_edge.export.quantization.assignment import INT4, INT8, Unit, mixed_formats, rounding_units
-from minimind_edge.export.quantization.blocks import refined
-from minimind_edge.export.quantization.groups import Group
+from minimind_edge.export.quantization.formats import INT4, INT8, TENSORRT
+from minimind_edge.export.quantization.layer_groups import Group
+from minimind_edge.export.quantization.mixed_precision import Unit, mixed_formats, refined, rounding_units
 from minimind_edge.export.quantization.rounding import nearest, rounded_inputs
 from minimind_edge.export.quantization.sensitivity import Candidate, estimated_losses
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
@@ -52,7 +52,7 @@ def test_none_and_all(share: float, bits: set[int]) -> None:
 
 def test_what_one_operator_reads_gets_one_format() -> None:
     model = small_model(use_moe=True, n_routed_experts=3, n_shared_experts=1)
-    units = rounding_units(model)
+    units = rounding_units(model, INT4)
     # q, k, v and o; all layers of all experts together; gate and up, and down, of the shared one
     assert [len(unit.groups) for unit in units] == [1, 1, 6, 1, 1] * 2
     assert sum(unit.size for unit in units) == sum(
@@ -61,10 +61,23 @@ def test_what_one_operator_reads_gets_one_format() -> None:
     assert {unit.block for unit in units} == {32, 64}
 
 
-def test_a_width_that_no_block_divides_stays_float() -> None:
+def test_a_width_that_no_block_divides_fills_its_last_block_in_part() -> None:
     model = small_model()
     model.model.layers[0].mlp.down_proj = torch.nn.Linear(90, 64, bias=False)
-    assert len(rounding_units(model)) == 2 * 4 - 1
+    units = rounding_units(model, INT4)
+    assert len(units) == 2 * 4
+    (padded,) = (unit for unit in units if unit.size == 90 * 64)
+    assert padded.block == 32
+
+
+def test_what_tensorrt_has_no_four_bits_for_gets_eight() -> None:
+    model = small_model()
+    model.model.layers[0].mlp.down_proj = torch.nn.Linear(90, 64, bias=False)
+    units = rounding_units(model, TENSORRT.int4)
+    (narrow,) = (unit for unit in units if unit.size == 90 * 64)
+    formats = mixed_formats(units, {}, 0.0, TENSORRT)
+    assert [formats[group] for group in narrow.groups] == [TENSORRT.int8]
+    assert {formats[group].bits for unit in units if unit is not narrow for group in unit.groups} == {4}
 
 
 def test_within_the_budget_everything_is_as_fast_as_can_be() -> None:
@@ -85,7 +98,7 @@ def test_the_estimate_is_near_the_loss(bits: int) -> None:
     wanted = INT4 if bits == 4 else INT8
     model = small_model()
     tokens = torch.randint(80, (24, 32), generator=torch.Generator().manual_seed(1))
-    units = rounding_units(model)
+    units = rounding_units(model, INT4)
     layers = [layer for unit in units for layer in unit.layers(model)]
     losses = estimated_losses(model, {layer: [Candidate(wanted)] for layer in layers}, tokens)
     with torch.no_grad():

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from minimind_edge.export.quantization.assignment import INT4, INT8
-from minimind_edge.export.quantization.equalization import MOST_DOUBLINGS, Site, equalize, sites
+from minimind_edge.export.quantization.formats import INT4, INT8
 from minimind_edge.export.quantization.sensitivity import Candidate, estimated_losses
+from minimind_edge.export.quantization.smoothquant import MOST_DOUBLINGS, SmoothingSite, smooth, smoothing_sites
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 FORMS = {
@@ -44,7 +44,7 @@ def some_tokens() -> torch.Tensor:
 def test_logits_stay_the_same_to_the_bit_and_less_is_lost(form: str) -> None:
     model, tokens = uneven_model(form), some_tokens()
     evened = copy.deepcopy(model)
-    losses = equalize(evened, INT8, tokens)
+    losses = smooth(evened, INT8, tokens)
     assert any(not torch.equal(one, other) for one, other in zip(model.parameters(), evened.parameters(), strict=True))
     with torch.no_grad():
         assert torch.equal(model(tokens).logits, evened(tokens).logits)
@@ -56,7 +56,7 @@ def test_logits_stay_the_same_to_the_bit_and_less_is_lost(form: str) -> None:
 
 def test_what_is_told_is_what_the_evened_out_model_loses() -> None:
     model, tokens = uneven_model("minimind2"), some_tokens()
-    told = equalize(model, INT4, tokens)
+    told = smooth(model, INT4, tokens)
     found = estimated_losses(model, {layer: [Candidate(INT4)] for layer in told}, tokens)
     assert [told[layer] for layer in told] == pytest.approx([found[layer][0] for layer in told], rel=1e-3)
 
@@ -65,7 +65,7 @@ def test_scales_by_hand() -> None:
     layer = torch.nn.Linear(4, 2, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 4.0, 1.0, 1.0], [0.5, -1.0, 1.0, 1.0]]))
-    site = Site(torch.nn.Parameter(torch.ones(4)), (layer,))
+    site = SmoothingSite(torch.nn.Parameter(torch.ones(4)), (layer,))
     # square roots of 16 / 1, 16 / 4, 1 / 1, 1 / 1: 4, 2, 1, 1; made even by their geometric mean, 2^0.75
     assert site.scales(torch.tensor([16.0, 16.0, 1.0, 1.0]), 0.5).tolist() == [2.0, 1.0, 0.5, 0.5]
     dead = site.scales(torch.tensor([1.0, 1.0, 1.0, 0.0]), 0.75)
@@ -74,7 +74,7 @@ def test_scales_by_hand() -> None:
 
 
 def test_every_norm_and_every_up_proj_is_a_site() -> None:
-    found = list(sites(uneven_model("minimind2 moe")))
+    found = list(smoothing_sites(uneven_model("minimind2 moe")))
     # of each of two blocks: two norms, four experts and a shared one
     assert len(found) == 2 * (2 + 4 + 1)
     assert [len(site.layers) for site in found[:3]] == [3, 2 * 5, 1]
