@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..artifact.manifest import is_artifact, read_manifest
 from ..artifact.staging import staged_folder
 from ..artifact.tokenizer_files import TOKENIZER
 from ..pipeline import export_onnx
+from ..progress import Progress, silent
 from ..request import ExportRequest
 from .libraries import WEBGPU_MARK, Library
 from .library_source import find_libraries
@@ -27,8 +28,6 @@ MODEL = "model"
 VENDOR = "vendor"
 DEFAULT_FOLDER = Path("site")
 TARGET = "portable"
-
-Progress = Callable[[str, float], None]
 
 # The share of the time that is over when the libraries are there.
 LIBRARIES_FOUND = 0.05
@@ -46,7 +45,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     folder = _destination(request.export)
     libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
     with staged_folder(folder) as stage:
