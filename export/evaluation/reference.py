@@ -53,7 +53,7 @@ def find_reference(evaluated: EvaluatedArtifact, against: Path | None, threads: 
     elif evaluated.precision == FLOAT32:
         return None
     else:
-        found = _beside(evaluated, threads)
+        found = _of_artifact(evaluated, threads)
     expected = evaluated.engine.session.vocab_size
     if found.model.vocab_size != expected:
         raise ExportError(
@@ -71,7 +71,7 @@ def _named(evaluated: EvaluatedArtifact, against: Path, threads: int | None) -> 
     return _of_checkpoint(evaluated, against)
 
 
-def _beside(evaluated: EvaluatedArtifact, threads: int | None) -> Reference:
+def _of_artifact(evaluated: EvaluatedArtifact, threads: int | None) -> Reference:
     """A float32 graph of the same folder, else eager PyTorch.
 
     Raises:

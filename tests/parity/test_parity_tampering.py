@@ -1,6 +1,6 @@
 """A candidate that is wrong in one thing fails, and the report says where; an exact copy passes.
 
-The candidates are PyTorch models behind the runner's interface: what is tested is the comparison, not a graph.
+The candidates are PyTorch models with the runner's interface: what is tested is the comparison, not a graph.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def test_an_exact_copy_passes(fields: dict[str, object]) -> None:
         ("model.layers.0.self_attn.k_proj.weight", 0),
         ("model.layers.1.self_attn.v_proj.weight", 1),
         ("model.layers.1.input_layernorm.weight", 1),
-        # What a layer does behind its cache shows in the next one's.
+        # What a layer does after its cache shows in the next one's.
         ("model.layers.0.self_attn.q_proj.weight", 1),
         ("model.layers.1.mlp.down_proj.weight", 2),
         ("model.layers.2.mlp.up_proj.weight", "head"),

@@ -56,13 +56,13 @@ class Table:
 def test_only_what_is_to_be_predicted_counts():
     halves = logits_of([0.5, 0.5], [0.5, 0.5])
     sure = logits_of([0.75, 0.25], [0.25, 0.75])
-    rows = [Example((0, 0, 0), 2), Example((1, 0, 0, 1, 1), 3)]  # predicted: 0 behind 0; 1 behind 0, 1 behind 1
+    rows = [Example((0, 0, 0), 2), Example((1, 0, 0, 1, 1), 3)]  # predicted: 0 after 0; 1 after 0, 1 after 1
     found = measure_likelihood(rows, Table(sure), Table(halves))
     assert found.tokens == 3
     assert found.perplexity == pytest.approx((0.75 * 0.25 * 0.75) ** (-1 / 3))
     assert found.reference_perplexity == pytest.approx(2.0)
     assert found.mean_kl == pytest.approx(0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
-    assert found.top1_agreement == pytest.approx(2 / 3)  # of equal logits the first is taken: they differ behind 1
+    assert found.top1_agreement == pytest.approx(2 / 3)  # of equal logits the first is taken: they differ after 1
 
 
 def test_without_a_reference_there_is_nothing_to_be_far_from():

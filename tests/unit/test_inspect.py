@@ -183,7 +183,7 @@ def test_checkpoint_for_people(tiny_checkpoint):
     assert f"{total:,}" in text
     assert "256 bytes per token" in text
     assert "assumed" in text
-    assert "none beside the checkpoint" in text
+    assert "none next to the checkpoint" in text
 
 
 def test_hugging_face_folder_is_a_checkpoint(random_model, tmp_path):
