@@ -13,7 +13,7 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE
-from .artifact.hf_config import generation_config, model_config
+from .artifact.hf_config import generation_config, generation_notes, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
 from .artifact.manifest import manifest
@@ -77,6 +77,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
             *notes,
             *target_notes,
             *graph.notes,
+            *generation_notes(source if source.is_dir() else source.parent),
             f"{graph.bits_per_weight:.2f} bits per weight",
         ),
         has_tokenizer=tokenizer is not None,

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.artifact.generation_config import GENERATION_CONFIG, GenerationConfig, normalized
+from minimind_edge.runtime.artifact.generation_config import (
+    GENERATION_CONFIG,
+    GenerationConfig,
+    ignored_settings,
+    normalized,
+)
 from minimind_edge.runtime.artifact.paths import member
 
 from .json_file import read_json
@@ -117,6 +122,21 @@ def generation_config(config: MiniMindConfig, beside: Path | None, max_length: i
         "pad_token_id": config.pad_token_id,
     }
     return ids | (_given_generation(beside) or _sampling_defaults(config)) | {"max_length": max_length}
+
+
+def generation_notes(beside: Path) -> tuple[str, ...]:
+    """What to tell about the checkpoint's `generation_config.json`: settings that no runtime here has.
+
+    Args:
+        beside: The checkpoint's folder.
+
+    Raises:
+        ArtifactError: See `generation_config`.
+    """
+    ignored = ignored_settings(_given_generation(beside) or {})
+    if not ignored:
+        return ()
+    return (f"warning: {beside / GENERATION_CONFIG} has {', '.join(ignored)}, which minimind-run does not do",)
 
 
 def _sampling_defaults(config: MiniMindConfig) -> dict[str, Any]:
