@@ -189,7 +189,8 @@ def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
     """Where a checkpoint is, as a manifest may tell it: by its path relative to the artifact folder.
 
     An artifact may be published, and its manifest must not tell what its author's disk looks like. So there is a hint
-    only where checkpoint and artifact both lie in the current folder: then it has the names of that project alone.
+    only where checkpoint and artifact both lie in the current folder, if that is not the root of the file system: then
+    it has the names of that project alone.
 
     Args:
         checkpoint: The checkpoint's file or folder.
@@ -200,7 +201,9 @@ def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
         need none.
     """
     here, source, artifact = Path.cwd().resolve(), checkpoint.parent.resolve() / checkpoint.name, folder.resolve()
-    if checkpoint in bundled_checkpoints() or not (source.is_relative_to(here) and artifact.is_relative_to(here)):
+    if checkpoint in bundled_checkpoints() or here == Path(here.anchor):
+        return {}
+    if not (source.is_relative_to(here) and artifact.is_relative_to(here)):
         return {}
     return {"path": Path(os.path.relpath(source, artifact)).as_posix()}
 

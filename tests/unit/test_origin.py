@@ -38,6 +38,11 @@ def test_what_lies_outside_of_the_current_folder_leaves_no_hint(project, tmp_pat
     assert checkpoint_hint(bundled_checkpoint(moe=False), Path("exported")) == {}
 
 
+def test_the_root_of_the_file_system_is_no_project(project, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    assert checkpoint_hint(tmp_path / "project" / "out" / "tiny.pth", tmp_path / "project" / "exported") == {}
+
+
 def test_a_checkpoint_is_found_by_its_hint_from_anywhere(project, tmp_path, monkeypatch):
     folder, sha256 = project
     (folder / "exported").mkdir()
