@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.artifact.manifest import CheckpointEntry
-from minimind_edge.runtime.tensorrt import opening
-from minimind_edge.runtime.tensorrt.opening import PlanSession
+from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.tensorrt.plan import Plan
 
 from .artifact.manifest import file_sha256, graph_path, origin, read_manifest
 from .artifact.origin import find_checkpoint, load_exported, locate
@@ -120,8 +120,8 @@ def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Veri
 
 
 def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verification:
-    session = opening.load_plan(path)  # first of all, since most machines cannot: it reads no more than the plan
-    plan = session.facts
+    session = load_session(path)  # first of all, since most machines cannot: it reads no more than the plan
+    plan = Plan.read(path)
     checkpoint, config = plan.description.checkpoint, plan.description.config
     if checkpoint is None or config is None:
         raise ExportError(
@@ -130,10 +130,10 @@ def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verifi
     progress("reading the checkpoint", 0.0)
     source = against or find_checkpoint(path.parent, checkpoint)
     loaded = load_exported(source, path.parent, checkpoint, config)
-    from .engine.plan_parity import compare_plan
+    from .parity import compare_plan
 
-    report = compare_plan(loaded.model, session, progress)
-    notes = [*_source_notes(source, loaded, checkpoint), *_plan_notes(session, use_moe=loaded.model.config.use_moe)]
+    report = compare_plan(loaded.model, session, plan, progress=progress)
+    notes = [*_source_notes(source, loaded, checkpoint), *_plan_notes(plan, use_moe=loaded.model.config.use_moe)]
     return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
 
 
@@ -143,8 +143,7 @@ def _source_notes(source: Path, loaded: LoadedCheckpoint, checkpoint: Checkpoint
     return [f"{source} is not the file that was exported; its weights are compared all the same"]
 
 
-def _plan_notes(session: PlanSession, *, use_moe: bool) -> list[str]:
-    plan = session.facts
+def _plan_notes(plan: Plan, *, use_moe: bool) -> list[str]:
     notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
     if use_moe and not plan.experts:
         notes.append("the experts chosen are not compared: the plan does not tell them; build it again")

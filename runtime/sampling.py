@@ -20,7 +20,7 @@ from .logits_processors import (
     OccurrencePenalty,
     SuppressTokens,
 )
-from .session.session import Logits, TokenIds
+from .session.model import Logits, TokenIds
 
 if TYPE_CHECKING:
     from .artifact.generation_config import GenerationConfig

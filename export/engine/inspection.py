@@ -50,7 +50,7 @@ class PlanInspection(Inspection):
             ("positions", f"{cache.capacity:,} a row, in chunks of up to {plan.max_chunk}"),
             (
                 "kv cache",
-                f"{cache.dtype}, {plan.cache_form}, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
+                f"{cache.dtype}, static, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
             ),
         )
         return (

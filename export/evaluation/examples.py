@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minimind_edge.runtime.errors import PromptError
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.session.session import TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
     from minimind_edge.runtime.text.prompt import PromptBuilder
     from minimind_edge.runtime.text.tokenizer import Tokenizer
 

@@ -16,7 +16,8 @@ from .examples import BATCH_SIZE, Batch, Example, batches
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session.session import Session, TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
+    from minimind_edge.runtime.session.session import Session
 
 CHUNK_BYTES = 32 << 20
 """The most memory for the logits of one call, in bytes."""
@@ -70,8 +71,8 @@ class SessionLanguageModel:
 
     def extend(self, tokens: TokenIds) -> NDArray[np.float32]:
         """See `LanguageModel.extend`."""
-        if self._session.can_verify:
-            return self._session.verify(tokens)
+        if self._session.gives_all_logits:
+            return self._session.forward(tokens)
         return np.stack([self._session.decode(column).copy() for column in tokens.T], axis=1)
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from .case import Suite
-from .compare import compare, compare_runners
+from .compare import compare, compare_plan, compare_runners
 from .reference import EagerOutput, EagerReference, ModelShape
 from .report import ParityReport, ReportRow
-from .runner import GraphRunner, RunError, StepOutput
+from .runner import RunError, SessionRunner, StepOutput
 from .tolerance import Tolerance, tolerance_of
 
 __all__ = [
     "EagerOutput",
     "EagerReference",
-    "GraphRunner",
     "ModelShape",
     "ParityReport",
     "ReportRow",
     "RunError",
+    "SessionRunner",
     "StepOutput",
     "Suite",
     "Tolerance",
     "compare",
+    "compare_plan",
     "compare_runners",
     "tolerance_of",
 ]

@@ -151,20 +151,31 @@ class Suite:
         thorough: Whether to draw more lengths and more ways to cut a prompt.
         long_prompt: Length of a prompt that reaches far positions, where it fits, for a candidate that counts positions
             by itself and so cannot be given far ones by `Case.positions`; None for no such case.
+        max_batch: The most rows of a batch, where the candidate has such a limit; larger cases are left out.
     """
 
     def __init__(
-        self, vocab_size: int, max_length: int, thorough: bool = False, *, long_prompt: int | None = None
+        self,
+        vocab_size: int,
+        max_length: int,
+        thorough: bool = False,
+        *,
+        long_prompt: int | None = None,
+        max_batch: int | None = None,
     ) -> None:
         self._vocab_size = vocab_size
         self._max_length = max_length
         self._thorough = thorough
         self._long_prompt = long_prompt
+        self._max_batch = max_batch
         self._random = np.random.default_rng(SEED)
 
     def cases(self) -> Iterator[Case]:
         """The cases that are known before the model runs and that fit."""
-        return (case for case in self._all_cases() if case.slots <= self._max_length)
+        return (case for case in self._all_cases() if self._fits(case))
+
+    def _fits(self, case: Case) -> bool:
+        return case.slots <= self._max_length and (self._max_batch is None or len(case.rows) <= self._max_batch)
 
     def greedy_prompt(self) -> Integers:
         """The prompt that eager continues, [n] int64."""

@@ -10,24 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ExportError
 from ..progress import Progress, silent
 from .case import Case, Suite
-from .graph_file import cache_scales, expert_names, float32_copy, open_session, read_facts, with_outputs
+from .graph_file import float32_copy, open_session, read_facts
 from .measurement import Flags, Measurement, measure
-from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
 from .reference import EagerReference, RowReference, eager_reference, greedy_case, row_references
 from .report import ParityReport
-from .runner import GraphRunner
-from .session_runner import RolledBackRunner, SessionRunner
-from .static_runner import StaticRunner
+from .runner import GraphRunner, SessionRunner, runners_of
 from .tolerance import Tolerance, int8_cache_tolerance, tolerance_of
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session.graph_facts import GraphFacts
+    from minimind_edge.runtime.session.session import Session
+    from minimind_edge.runtime.tensorrt.plan import Plan
 
 GREEDY_STEPS = 64
 THOROUGH_GREEDY_STEPS = 200
@@ -87,7 +85,7 @@ def compare(
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
         return compare_runners(
             reference,
-            _runners(runnable, facts, shape.shows_experts),
+            runners_of(runnable, facts, has_experts=shape.shows_experts),
             suite,
             tolerance,
             target=target,
@@ -98,9 +96,48 @@ def compare(
         )
 
 
+def compare_plan(
+    reference: MiniMindForCausalLM | EagerReference,
+    session: Session,
+    plan: Plan,
+    *,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Compare a TensorRT plan with eager PyTorch, thoroughly, in the cases that fit its limits.
+
+    Args:
+        reference: See `compare`.
+        session: The plan's session.
+        plan: What is known of the plan.
+        progress: See `compare`.
+
+    Raises:
+        ExportError: Our own model is not in float32 on the CPU.
+    """
+    reference = eager_reference(reference)
+    suite = Suite(
+        plan.vocab_size,
+        plan.cache.capacity,
+        thorough=True,
+        long_prompt=reference.shape.long_prompt,
+        max_batch=plan.max_batch,
+    )
+    return compare_runners(
+        reference,
+        [lambda: GraphRunner(lambda slots: session, "plan")],
+        suite,
+        tolerance_of(plan.precision, plan.cache.num_layers),
+        target="tensorrt",
+        precision=plan.precision,
+        steps=suite.greedy_steps(THOROUGH_GREEDY_STEPS),
+        progress=progress,
+        shows_experts=bool(plan.experts),
+    )
+
+
 def compare_runners(
     reference: MiniMindForCausalLM | EagerReference,
-    runners: Sequence[Callable[[], GraphRunner]],
+    runners: Sequence[Callable[[], SessionRunner]],
     suite: Suite,
     tolerance: Tolerance,
     *,
@@ -179,32 +216,6 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
         copy = Path(folder) / graph.name
         float32_copy(graph, copy)
         yield copy
-
-
-def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
-    """One function for each way to run the graph."""
-    scales: dict[str, Any] = {"scales": cache_scales(path, facts)} if facts.has_int8_cache else {}
-
-    def showing_experts(runner: type[GrowingRunner] | type[StaticRunner]) -> GraphRunner:
-        if not has_experts:
-            return runner(open_session(path), facts, **scales)
-        names = expert_names(facts.num_layers)
-        return runner(open_session(with_outputs(path, names), path.parent), facts, names, **scales)
-
-    def shared() -> GraphRunner:
-        return SharedBufferRunner(open_session(path), facts, **scales)
-
-    def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
-        from minimind_edge.runtime.load import load_graph
-
-        return runner(load_graph(path, device="cpu"))
-
-    if (facts.target, facts.cache) == ("tensorrt", "growing"):
-        return [lambda: showing_experts(GrowingLastRunner), session, lambda: session(RolledBackRunner)]
-    if facts.target == "tensorrt":
-        return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
-    growing = [lambda: showing_experts(GrowingRunner)]
-    return [*growing, shared, session] if facts.target == "ort" else [*growing, session]
 
 
 def return_freed_memory() -> None:

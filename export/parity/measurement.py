@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..divergence import TokenErrors, joined, same_sets, token_errors
 from .case import PADDING, Case, Chunk, Integers
 from .reference import RowReference
-from .runner import GraphRunner, Presents, RunError, StepOutput
+from .runner import Presents, RunError, SessionRunner, StepOutput
 
 Flags = NDArray[np.bool_]
 
@@ -113,7 +113,7 @@ class Measurement:
 def measure(
     case: Case,
     reference: Sequence[RowReference],
-    runner: GraphRunner,
+    runner: SessionRunner,
     comparable: Flags | None = None,
     routes_may_differ: bool = False,
 ) -> Measurement:
@@ -168,7 +168,7 @@ def _offsets(case: Case) -> Integers:
 
 
 def _run(
-    case: Case, reference: Sequence[RowReference], runner: GraphRunner
+    case: Case, reference: Sequence[RowReference], runner: SessionRunner
 ) -> tuple[Integers, TokenErrors, tuple[Flags, ...]]:
     """Run all chunks: the compared tokens' numbers, ascending, their errors, and flags of equal experts by layer."""
     numbers: list[Integers] = []

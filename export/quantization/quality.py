@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 
 from ..errors import ParityError
 from ..evaluation.examples import Example
@@ -31,7 +31,7 @@ def measure_quality(model: MiniMindForCausalLM, graph: Path, held_out: torch.Ten
         held_out: Text that the rounding did not see, [N, S] int64.
     """
     rows = [Example(tuple(row), 1) for row in held_out.tolist()]
-    session = load_graph(graph, device="cpu")
+    session = load_session(graph, device="cpu")
     found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model))
     return {
         "mean_kl": found.mean_kl,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from minimind_edge.minimind import MiniMindForCausalLM
 
@@ -17,7 +18,7 @@ from .calibration import written_text
 from .formats import INT8, TARGET_FORMATS, Format, QuantizationSettings, QuantizedMatrix, TargetFormats
 from .gptq import gptq_quantize
 from .layer_groups import Group
-from .mixed_precision import int8_formats, mixed_formats, rounding_units
+from .mixed_precision import Unit, int8_formats, mixed_formats, rounding_units
 from .rounding import nearest
 from .smoothquant import smooth
 
@@ -90,19 +91,12 @@ def quantize_model(
         calibration: dict[str, Any] = {"texts": len(measured), "tokens": measured.numel()}
         matrices = _round_tables(rounded, head) if formats.int8_tables else {}
         return QuantizedModel(rounded, matrices | _round_groups(rounded, of_groups), held_out, calibration)
-    unit_losses = {
-        unit: sum(losses[layer] for layer in unit.layers(rounded)) for unit in units if unit.fits(formats.int4)
-    }
-    of_groups = mixed_formats(units, unit_losses, settings.int8_share, formats)
-    with torch.no_grad():
-        embedded = rounded.model.embed_tokens(tokens)
-    matrices = _round_tables(rounded, INT8) if formats.int8_tables else {}
-    matrices |= gptq_quantize(
-        rounded, of_groups, tokens, embedded, lambda stage, done: tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
+    of_groups = _int4_formats(rounded, units, losses, settings.int8_share, formats)
+    matrices = _round_int4(
+        rounded, of_groups, tokens, formats, lambda stage, done: tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
     )
     calibration = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
-    too_narrow = [group for unit in units if not unit.fits(formats.int4) for group in unit.groups]
-    return QuantizedModel(rounded, matrices, held_out, calibration, tuple(_int8_notes(rounded, too_narrow, formats)))
+    return QuantizedModel(rounded, matrices, held_out, calibration, tuple(_int8_notes(rounded, units, formats)))
 
 
 def calibration_text(
@@ -134,11 +128,37 @@ def check_weights(model: MiniMindForCausalLM) -> None:
             )
 
 
-def _int8_notes(model: MiniMindForCausalLM, groups: Iterable[Group], formats: TargetFormats) -> Iterable[str]:
+def _int4_formats(
+    model: MiniMindForCausalLM,
+    units: list[Unit],
+    losses: Mapping[nn.Linear, float],
+    int8_share: float,
+    formats: TargetFormats,
+) -> dict[Group, Format]:
+    """The format of each group in precision int4."""
+    of_units = {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units if unit.fits(formats.int4)}
+    return mixed_formats(units, of_units, int8_share, formats)
+
+
+def _round_int4(
+    model: MiniMindForCausalLM,
+    of_groups: Mapping[Group, Format],
+    tokens: torch.Tensor,
+    formats: TargetFormats,
+    progress: Progress,
+) -> dict[str, QuantizedMatrix]:
+    """Round the tables to nearest and the blocks by GPTQ; the model's weights become what the integers stand for."""
+    with torch.no_grad():
+        embedded = model.model.embed_tokens(tokens)
+    matrices = _round_tables(model, formats.int8) if formats.int8_tables else {}
+    return matrices | gptq_quantize(model, of_groups, tokens, embedded, progress)
+
+
+def _int8_notes(model: MiniMindForCausalLM, units: Iterable[Unit], formats: TargetFormats) -> Iterable[str]:
     """One warning for each width that four bits cannot store, with the first of its weights."""
     first: dict[int, str] = {}
     counts: dict[int, int] = {}
-    for group in groups:
+    for group in (group for unit in units if not unit.fits(formats.int4) for group in unit.groups):
         for name in group.parameters():
             width = model.get_parameter(name).shape[1]
             if formats.int4.block_of(width) is None:

@@ -32,9 +32,6 @@ INPUTS = {
 }
 """The inputs of each target's graphs that must be fed, without the cache."""
 
-GROWING_INPUTS = (INPUT_IDS, ATTENTION_MASK, POSITION_IDS, LAST_INDEX)
-"""The same for target `tensorrt` where the cache grows."""
-
 INPUT_DTYPES = {"portable": "int64", "ort": "int64", "tensorrt": "int32"}
 """The type of these inputs."""
 

@@ -11,7 +11,6 @@ import numpy as np
 from ..errors import ArtifactError
 from .contract import (
     CACHES,
-    GROWING_INPUTS,
     INPUT_DTYPES,
     INPUTS,
     LOGITS,
@@ -60,6 +59,11 @@ class GraphFacts:
     cache: str
 
     @property
+    def gives_all_logits(self) -> bool:
+        """Whether a run gives the logits of every token of a chunk, not of one token a row alone."""
+        return self.target != "tensorrt"
+
+    @property
     def has_int8_cache(self) -> bool:
         """Whether the graph rounds what it caches to eight bits."""
         return self.kv_dtype == np.int8
@@ -85,9 +89,9 @@ class GraphFacts:
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names(PAST_KEY_VALUES, num_layers), cache_names(PRESENT, num_layers)
-        target = target_of(metadata)
-        cache = cache_of(metadata)
-        own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
+        target = _target_of(metadata)
+        cache = _cache_of(metadata, target)
+        own = INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
         _check_names("outputs", (node.name for node in outputs), (LOGITS, *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
@@ -137,7 +141,7 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
     return dims[0], dims[1]
 
 
-def target_of(metadata: Mapping[str, str]) -> str:
+def _target_of(metadata: Mapping[str, str]) -> str:
     """The target; a graph that doesn't tell can only be run as `portable`.
 
     Raises:
@@ -149,13 +153,14 @@ def target_of(metadata: Mapping[str, str]) -> str:
     return target
 
 
-def cache_of(metadata: Mapping[str, str]) -> str:
-    """How the graph keeps its cache; see `GraphFacts.cache`.
-
-    Raises:
-        ArtifactError: It is for a target that this runtime does not run.
-    """
-    return metadata.get(f"{METADATA_PREFIX}cache", CACHES[target_of(metadata)])
+def _cache_of(metadata: Mapping[str, str], target: str) -> str:
+    """How the graph keeps its cache; see `GraphFacts.cache`."""
+    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+    if found != CACHES[target]:
+        raise ArtifactError(
+            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+        )
+    return found
 
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:

@@ -13,8 +13,12 @@ import numpy as np
 
 from ..artifact.json_file import read_object
 from ..errors import ArtifactError, UsageError
+from ..session.graph_facts import GraphFacts
 from .compute_capability import ComputeCapability
 from .plan_description import PlanDescription
+
+CACHE_FORM = "static"
+"""How a plan keeps its cache: written in place, each row at an index of its own."""
 
 MAGIC = {"tensorrt": b"ftrt", "rtx": b"vtrt"}
 """First bytes of a plan."""
@@ -84,7 +88,6 @@ class Plan:
         version: Of the backend that built it.
         compute_capabilities: Of the GPUs that it was built for.
         precision: Of the weights.
-        cache_form: `static` (written in place) or `growing`.
         cache: The cache's sizes.
         experts: Of a mixture of experts an output a layer that tells the chosen ones; empty for a dense model.
         vocab_size: V.
@@ -101,7 +104,6 @@ class Plan:
     version: str
     compute_capabilities: tuple[ComputeCapability, ...]
     precision: str
-    cache_form: str
     cache: CacheLayout
     experts: tuple[ExpertOutput, ...]
     vocab_size: int
@@ -145,13 +147,17 @@ class Plan:
         where = where or str(sidecar_path(path))
         told = PlanDescription.parse(values, where)
         kv, eos = told.kv_cache, told.eos_token_ids
+        if kv.form != CACHE_FORM:
+            raise ArtifactError(
+                f"{where}: a plan with a {kv.form} cache is of an older version: build it again with "
+                "`minimind-export engine`"
+            )
         return cls(
             path=path,
             backend=told.backend,
             version=told.backend_version,
             compute_capabilities=_capabilities(told, where),
             precision=told.precision,
-            cache_form=kv.form,
             cache=CacheLayout(kv.num_layers, kv.num_key_value_heads, kv.head_dim, kv.capacity, kv.dtype),
             experts=_expert_outputs(told, where),
             vocab_size=told.vocab_size,
@@ -163,13 +169,23 @@ class Plan:
             content=values,
         )
 
-    has_int8_cache = False
-    """As `GraphFacts.has_int8_cache`: a plan's cache is float."""
-
     @property
-    def target(self) -> str:
-        """Of the graph that it was built from."""
-        return "tensorrt"
+    def facts(self) -> GraphFacts:
+        """The sizes and types of the plan's inputs and outputs, as those of the graph that it was built from."""
+        stored = {"bfloat16": "uint16"}.get(self.cache.dtype, self.cache.dtype)
+        return GraphFacts(
+            target="tensorrt",
+            num_layers=self.cache.num_layers,
+            num_key_value_heads=self.cache.num_key_value_heads,
+            head_dim=self.cache.head_dim,
+            kv_dtype=np.dtype(stored),
+            vocab_size=self.vocab_size,
+            max_length=self.cache.capacity,
+            precision=self.precision,
+            generation=None,
+            eos_token_ids=self.eos_token_ids,
+            cache=CACHE_FORM,
+        )
 
     @property
     def title(self) -> str:

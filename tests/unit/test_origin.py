@@ -80,12 +80,12 @@ import sys
 from pathlib import Path
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.tensorrt import opening
+from minimind_edge.runtime.tensorrt import loading
 
 def missing(path):
     raise MissingError("no NVIDIA driver here")
 
-opening.load_plan = missing
+loading.load_plan = missing
 try:
     verify_artifact(Path("model.plan"))
 except MissingError:

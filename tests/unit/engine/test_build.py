@@ -16,7 +16,7 @@ from minimind_edge.export.inspection import inspect_path
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.device import CudaDevice
+from minimind_edge.runtime.tensorrt.cuda import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
 from minimind_edge.runtime.tensorrt.plan import Plan
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -57,14 +59,18 @@ def test_importance_decides_what_is_clipped() -> None:
 
 @pytest.mark.parametrize("wanted", [Format(4, 32, False), Format(4, 64, True), Format(8, 32, True)])
 def test_blocks_narrower_than_asked_for(wanted: Format) -> None:
-    assert [wanted.block_of(width) for width in (128, 96, 48, 40)] == [wanted.block, 32, 16, None]
+    assert [wanted.block_of(width) for width in (128, 96, 48, 40)] == [wanted.block, 32, 16, 32]  # 40: 32 and 8
+    assert replace(wanted, pads=False).block_of(40) is None
+    assert replace(wanted, block=None).block_of(40) == 40
 
 
 @pytest.mark.parametrize("wanted", [Format(4, 32, False), Format(4, 64, True), Format(8, 32, True)])
-def test_onnx_runtime_reads_what_was_meant(wanted: Format) -> None:
-    weight = torch.randn(24, 192, generator=torch.Generator().manual_seed(0)) + 0.3
+@pytest.mark.parametrize("width", [192, 200, 100])
+def test_onnx_runtime_reads_what_was_meant(wanted: Format, width: int) -> None:
+    weight = torch.randn(24, width, generator=torch.Generator().manual_seed(0)) + 0.3
     matrix = nearest(weight, wanted)
-    x = np.random.default_rng(0).standard_normal((5, 192), np.float32)
+    assert np.abs(matrix.dequantized() - weight.numpy()).mean() < 0.5 * matrix.scales.mean()
+    x = np.random.default_rng(0).standard_normal((5, width), np.float32)
     found = _by_onnx_runtime(x, matrix)
     np.testing.assert_allclose(found, x @ matrix.dequantized().T, atol=2e-4)
 

@@ -43,18 +43,20 @@ def some_tokens() -> torch.Tensor:
 @pytest.mark.parametrize("form", FORMS)
 def test_logits_stay_the_same_to_the_bit_and_less_is_lost(form: str) -> None:
     model, tokens = uneven_model(form), some_tokens()
-    evened = copy.deepcopy(model)
-    losses = smooth(evened, INT8, tokens)
-    assert any(not torch.equal(one, other) for one, other in zip(model.parameters(), evened.parameters(), strict=True))
+    smoothed = copy.deepcopy(model)
+    losses = smooth(smoothed, INT8, tokens)
+    assert any(
+        not torch.equal(one, other) for one, other in zip(model.parameters(), smoothed.parameters(), strict=True)
+    )
     with torch.no_grad():
-        assert torch.equal(model(tokens).logits, evened(tokens).logits)
+        assert torch.equal(model(tokens).logits, smoothed(tokens).logits)
     layers = [module for name, module in model.named_modules() if name.endswith("_proj")]
     before = estimated_losses(model, {layer: [Candidate(INT8)] for layer in layers}, tokens)
     assert len(losses) == len(layers)
     assert sum(losses.values()) < 0.7 * sum(first for first, *_ in before.values())
 
 
-def test_what_is_told_is_what_the_evened_out_model_loses() -> None:
+def test_the_returned_losses_are_those_of_the_smoothed_model() -> None:
     model, tokens = uneven_model("minimind2"), some_tokens()
     told = smooth(model, INT4, tokens)
     found = estimated_losses(model, {layer: [Candidate(INT4)] for layer in told}, tokens)

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from minimind_edge.runtime.errors import ContextLengthError, PromptError
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
 
 TARGETS = ["portable", "ort"]
 
@@ -31,7 +31,7 @@ def starts_late(model):
 @pytest.fixture(params=[None, starts_late], ids=["all logits", "logits_start"])
 def load_either(request, save_graph):
     def load(target, **arguments):
-        return OrtSession.load(save_graph(target, change=request.param, target=target), threads=1, **arguments)
+        return load_session(save_graph(target, change=request.param, target=target), threads=1, **arguments)
 
     return load
 
@@ -54,7 +54,7 @@ def test_verified_tokens_equal_one_pass(load_either, decoder, target, batch_size
     assert close(session.prefill(ids[:, :5]), expected[:, 4])
     start = 5
     for size in (1, 4, 2, 4, 40, 1, 7):
-        assert close(session.verify(ids[:, start : start + size]), expected[:, start : start + size]), size
+        assert close(session.forward(ids[:, start : start + size]), expected[:, start : start + size]), size
         start += size
         assert session.length == start
         assert close(session.decode(ids[:, start]), expected[:, start])
@@ -70,7 +70,7 @@ def test_rolled_back_behind_a_draft_again_and_again(load_either, decoder, target
     for right in (0, 2, 3, 1, 0, 3, 2):
         length = session.length
         draft = np.append(ids[:, length : length + right + 1], random_ids(1, 3 - right, seed=length), axis=1)
-        assert close(session.verify(draft)[:, : right + 1], expected[:, length : length + right + 1])
+        assert close(session.forward(draft)[:, : right + 1], expected[:, length : length + right + 1])
         session.truncate(length + right + 1)
     assert close(session.decode(ids[:, session.length]), expected[:, session.length - 1])
 
@@ -86,10 +86,10 @@ def test_prompts_that_end_at_different_places(load_either, decoder, target, pref
 
 
 def test_a_prompt_computes_the_logits_of_its_last_token_alone(save_graph, decoder):
-    session = OrtSession.load(save_graph("ort", change=starts_late, target="ort"), threads=1)
+    session = load_session(save_graph("ort", change=starts_late, target="ort"), threads=1)
     bound = []
-    take = session._arrays.take
-    session._arrays.take = lambda *args: bound.append(take(*args)) or bound[-1]
+    take = session._model.arrays
+    session._model.arrays = lambda *args: bound.append(take(*args)) or bound[-1]
     ids = random_ids(1, 50)
     assert close(session.prefill(ids), decoder.logits(ids)[:, -1])
     assert [arrays.logits.shape for arrays in bound] == [(1, 1, 32)]
@@ -100,13 +100,13 @@ def test_what_cannot_be_verified(load_either, decoder, target):
     session = load_either(target, max_length=10)
     ids = random_ids(1, 10)
     session.prefill(ids[:, :7])
-    with pytest.raises(ContextLengthError, match="4 more tokens behind 7"):
-        session.verify(random_ids(1, 4))
+    with pytest.raises(ContextLengthError, match="4 more tokens after 7"):
+        session.forward(random_ids(1, 4))
     with pytest.raises(PromptError, match="token id 32"):
-        session.verify(np.array([[1, 32]]))
+        session.forward(np.array([[1, 32]]))
     with pytest.raises(PromptError, match="2; reset first"):
-        session.verify(random_ids(2, 2))
+        session.forward(random_ids(2, 2))
     with pytest.raises(PromptError, match="at least one token"):
-        session.verify(ids[:, :0])
+        session.forward(ids[:, :0])
     assert session.length == 7
-    assert close(session.verify(ids[:, 7:]), decoder.logits(ids)[:, 7:])
+    assert close(session.forward(ids[:, 7:]), decoder.logits(ids)[:, 7:])

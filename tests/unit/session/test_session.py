@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, PromptError, UsageError
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
 
 TARGETS = ["portable", "ort"]
 GRAPHS = [(target, precision) for target in TARGETS for precision in ("fp32", "fp16")]
@@ -178,10 +178,10 @@ def test_the_limit(load, decoder, target):
     session = load(target, max_length=10)
     assert session.max_length == 10
     ids = random_ids(1, 10)
-    with pytest.raises(ContextLengthError, match="11 more tokens behind 0 cached positions exceed the maximum of 10"):
+    with pytest.raises(ContextLengthError, match="11 more tokens after 0 cached positions exceed the maximum of 10"):
         session.prefill(random_ids(1, 11))
     session.prefill(ids[:, :9])
-    with pytest.raises(ContextLengthError, match="2 more tokens behind 9 cached"):
+    with pytest.raises(ContextLengthError, match="2 more tokens after 9 cached"):
         session.prefill(ids[:, :2])
     assert session.length == 9
     assert close(session.decode(ids[:, 9]), decoder.logits(ids)[:, 9])
@@ -195,7 +195,7 @@ def test_the_limit(load, decoder, target):
 @pytest.mark.parametrize(("metadata", "asked", "limit"), [("40", None, 40), ("40", 64, 40), ("40", 8, 8)])
 def test_the_graphs_own_limit_stands_where_it_is_less(save_graph, metadata, asked, limit):
     path = save_graph("portable", max_length=metadata)
-    assert OrtSession.load(path, max_length=asked).max_length == limit
+    assert load_session(path, max_length=asked).max_length == limit
 
 
 @pytest.mark.parametrize("token", [-1, 32, 1 << 40])
@@ -249,17 +249,17 @@ def test_rolled_back_to_what_is_not_there(load, length):
 @pytest.mark.parametrize("argument", ["threads", "max_length", "prefill_chunk"])
 def test_numbers_out_of_range(save_graph, argument):
     with pytest.raises(UsageError, match=f"{argument} must be at least 1, found 0"):
-        OrtSession.load(save_graph("portable"), **{argument: 0})
+        load_session(save_graph("portable"), **{argument: 0})
     with pytest.raises(UsageError, match="batch_size"):
-        OrtSession.load(save_graph("portable")).reset(0)
+        load_session(save_graph("portable")).reset(0)
 
 
 def test_runs_without_torch_transformers_and_onnx(save_graph):
     code = (
         "import sys, numpy as np\n"
         "from minimind_edge.runtime.artifact.folder import Artifact\n"
-        "from minimind_edge.runtime.ort.ort_session import OrtSession\n"
-        "session = OrtSession.load(Artifact.open(sys.argv[1]).graph)\n"
+        "from minimind_edge.runtime.load import load_session\n"
+        "session = load_session(Artifact.open(sys.argv[1]).graph)\n"
         "session.prefill(np.array([[1, 2]])); session.decode(np.array([3]))\n"
         "print([name for name in ('torch', 'transformers', 'onnx', 'onnxscript') if name in sys.modules])\n"
     )
