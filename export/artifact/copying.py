@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER
+from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
 from minimind_edge.runtime.artifact.generation_config import GENERATION_CONFIG
 from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.artifact.model_config import CONFIG
 from minimind_edge.runtime.artifact.paths import copy_member
-from minimind_edge.runtime.artifact.tokenizer_config import TOKENIZER_CONFIG
 from minimind_edge.runtime.errors import ArtifactError
 
 from .manifest import read_manifest

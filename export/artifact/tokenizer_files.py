@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import TOKENIZER_CONFIG
 from minimind_edge.runtime.artifact.paths import member
 from minimind_edge.runtime.artifact.text_file import read_text
-from minimind_edge.runtime.artifact.tokenizer_config import TOKENIZER_CONFIG, TokenizerConfig
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.text.chat_template import MAX_BYTES
 
@@ -93,7 +93,6 @@ def read_tokenizer(path: Path) -> TokenizerFiles:
         raise ArtifactError(f"{path} is not a tokenizer that the tokenizers library reads: {error}") from error
     beside = member(path.parent, TOKENIZER_CONFIG)
     config = {} if beside is None else read_json(beside)
-    TokenizerConfig.parse(config, str(path.parent / TOKENIZER_CONFIG))
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     return TokenizerFiles(path, config, _chat_template(path.parent, config), max(ids, default=-1) + 1)
 

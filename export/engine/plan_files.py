@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import TOKENIZER_CONFIG
 from minimind_edge.runtime.artifact.paths import copy_member, member
-from minimind_edge.runtime.artifact.tokenizer_config import TOKENIZER_CONFIG
 from minimind_edge.runtime.tensorrt.plan import sidecar_path
 
 from ..artifact.json_file import write_json

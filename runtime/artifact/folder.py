@@ -13,12 +13,13 @@ from pathlib import Path
 from ..errors import ArtifactError
 from .generation_config import GENERATION_CONFIG, GenerationConfig
 from .json_file import read_object
+from .json_object import JsonObject
 from .manifest import MANIFEST, GraphEntry, Manifest
 from .model_config import CONFIG, ModelConfig
 from .paths import member, require_member
-from .tokenizer_config import TOKENIZER_CONFIG, TokenizerConfig
 
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
 SUFFIXES = {
@@ -65,7 +66,7 @@ class Artifact:
     config: ModelConfig
     generation: GenerationConfig
     tokenizer: Path | None
-    tokenizer_config: TokenizerConfig
+    tokenizer_config: JsonObject
     chat_template: Path | None
 
     @classmethod
@@ -121,7 +122,7 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
         config=config,
         generation=GenerationConfig.parse(generation, config, str(files[GENERATION_CONFIG])),
         tokenizer=files[TOKENIZER],
-        tokenizer_config=TokenizerConfig.read(file) if (file := files[TOKENIZER_CONFIG]) else TokenizerConfig(),
+        tokenizer_config=_read(files[TOKENIZER_CONFIG], TOKENIZER_CONFIG),
         chat_template=files[CHAT_TEMPLATE],
     )
 
@@ -146,6 +147,10 @@ def _conventional_graph(folder: Path, precision: str | None) -> Path:
     raise ArtifactError(
         f"{folder} holds no graph ({', '.join(names[:2])}): expected what `minimind-export onnx` writes"
     )
+
+
+def _read(path: Path | None, name: str) -> JsonObject:
+    return JsonObject.read(path) if path else JsonObject({}, name)
 
 
 def _member(folder: Path | None, name: str) -> Path | None:

@@ -127,13 +127,7 @@ def as_json(value: msgspec.Struct) -> dict[str, Any]:
 def kind(value: object) -> str:
     """A value of a JSON file as messages show it: in a few characters, all of them printable."""
     if isinstance(value, (list, tuple, Mapping)):
-        return (
-            f"an {'' if value else 'empty '}object"
-            if isinstance(value, Mapping)
-            else "a list"
-            if value
-            else "an empty list"
-        )
+        return "an object" if isinstance(value, Mapping) else "a list"
     try:
         text = msgspec.json.encode(value).decode()
     except (OverflowError, ValueError, msgspec.MsgspecError):

@@ -38,6 +38,11 @@ def decode_text(data: bytes, name: str, error: type[InputError] = ArtifactError)
         ) from reason
 
 
+def has_wide_characters(data: bytes) -> bool:
+    """Whether text begins with the byte order mark of an encoding that has more than one byte for every character."""
+    return data.startswith(tuple(mark for mark, _ in _MARKS[1:]))
+
+
 def read_text(path: Path, max_bytes: int) -> str:
     """Read a text file; see `decode_text`.
 

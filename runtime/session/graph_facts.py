@@ -20,6 +20,9 @@ from .contract import (
     cache_names,
 )
 
+MOST = (1 << 31) - 1
+"""The largest size of an axis, and the largest number in the metadata, that can be meant."""
+
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -85,6 +88,13 @@ class GraphFacts:
         Raises:
             ArtifactError: A name, a type or a shape is not what this runtime runs.
         """
+        try:
+            return cls._read(inputs, outputs, metadata)
+        except UnicodeDecodeError as error:  # the bindings decode a name when it is asked for
+            raise ArtifactError(f"the graph has a name that is not UTF-8: {error}; export it again") from error
+
+    @classmethod
+    def _read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
@@ -100,8 +110,8 @@ class GraphFacts:
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
         heads, head_dim = _cache_dims([nodes[name] for name in pasts])
-        vocab_size = nodes[LOGITS].shape[-1]
-        if not isinstance(vocab_size, int):
+        vocab_size = (nodes[LOGITS].shape or [None])[-1]
+        if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST:
             raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
         return cls(
             target=target,
@@ -136,7 +146,7 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
     """H_kv and D, the same for every layer."""
     found = {(node.shape[1], node.shape[3]) if len(node.shape) == 4 else tuple(node.shape) for node in pasts}
     dims = found.pop()
-    if found or len(dims) != 2 or not all(isinstance(dim, int) and dim > 0 for dim in dims):
+    if found or len(dims) != 2 or not all(isinstance(dim, int) and 0 < dim <= MOST for dim in dims):
         raise ArtifactError(f"the graph's cache must be [B, H_kv, P, D] with one H_kv and D, found {dims} in one layer")
     return dims[0], dims[1]
 
@@ -165,7 +175,7 @@ def _cache_of(metadata: Mapping[str, str], target: str) -> str:
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:
     found = _integers(metadata, "max_length")
-    if found and (len(found) > 1 or found[0] < 1):
+    if found and (len(found) > 1 or not 1 <= found[0] <= MOST):
         raise ArtifactError(f"the graph's {METADATA_PREFIX}max_length must be one number, at least 1, found {found}")
     return found[0] if found else None
 
@@ -173,6 +183,9 @@ def _max_length(metadata: Mapping[str, str]) -> int | None:
 def _integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
     text = metadata.get(METADATA_PREFIX + key, "")
     try:
-        return tuple(int(part) for part in text.strip("[] ").split(",") if part)
+        found = tuple(int(part) for part in text.strip("[] ").split(",") if part)
     except ValueError as error:
-        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text!r}, expected integers") from error
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}, expected integers") from error
+    if any(abs(number) > MOST for number in found):
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}: expected at most {MOST}")
+    return found

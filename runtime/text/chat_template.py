@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..artifact.text_file import read_text
-from ..artifact.tokenizer_config import TokenizerConfig
+from ..artifact.json_object import JsonObject
 from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class ChatTemplate:
 
     @classmethod
     def find(
-        cls, file: Path | None, config: TokenizerConfig, special_tokens: Mapping[str, str] | None = None
+        cls, file: Path | None, config: JsonObject, special_tokens: Mapping[str, str] | None = None
     ) -> ChatTemplate | None:
         """The template of an artifact, None where it has none.
 
@@ -142,15 +141,26 @@ def _told_in_one_line() -> Iterator[None]:
 
 
 def _read(file: Path) -> dict[str, str]:
+    try:
+        content = file.read_bytes()[: MAX_BYTES + 1]
+        text = content.decode()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{file} is not UTF-8 text: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise ArtifactError(f"{file} has more than {MAX_BYTES} bytes: no chat template has")
     # Read as transformers reads it, with line ends of any kind as line feeds.
-    return {"default": read_text(file, MAX_BYTES).replace("\r\n", "\n").replace("\r", "\n")}
+    return {"default": text.replace("\r\n", "\n").replace("\r", "\n")}
 
 
-def _from_config(config: TokenizerConfig) -> dict[str, str]:
-    """The config's template: one text, or several by name."""
-    if isinstance(config.chat_template, tuple):
-        return {entry.name: entry.template for entry in config.chat_template}
-    return {} if config.chat_template is None else {"default": config.chat_template}
+def _from_config(config: JsonObject) -> dict[str, str]:
+    """The config's template: one text, or a list of `{"name", "template"}`."""
+    if isinstance(config.get("chat_template"), list):
+        listed = config.children("chat_template")
+        return {entry.required("name", str): entry.required("template", str) for entry in listed}
+    source = config.optional("chat_template", str)
+    return {} if source is None else {"default": source}
 
 
 def _complete(message: Message) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..artifact.tokenizer_config import TokenizerConfig
+from ..artifact.json_object import JsonObject
 from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class Tokenizer:
         eos_token_id: Ends a text; None where the tokenizer has none.
     """
 
-    def __init__(self, backend: Backend, config: TokenizerConfig) -> None:
-        self.special_tokens = config.special_tokens
+    def __init__(self, backend: Backend, config: JsonObject) -> None:
+        self.special_tokens = _special_tokens(config)
         self._backend = backend
         backend.no_truncation()
         backend.no_padding()
@@ -35,7 +35,7 @@ class Tokenizer:
         self._bytes: dict[int, bytes] = {}
 
     @classmethod
-    def load(cls, path: Path, config: TokenizerConfig | None = None) -> Tokenizer:
+    def load(cls, path: Path, config: JsonObject | None = None) -> Tokenizer:
         """Read a tokenizer.
 
         Args:
@@ -51,7 +51,7 @@ class Tokenizer:
             backend = Backend.from_file(str(path))
         except Exception as error:  # the bindings raise plain Exception for whatever is wrong with a file
             raise ArtifactError(f"{path} is not a tokenizer that can be read: {error}") from error
-        return cls(backend, config or TokenizerConfig())
+        return cls(backend, config or JsonObject({}, "tokenizer_config.json"))
 
     @property
     def vocab_size(self) -> int:
@@ -103,7 +103,20 @@ class Tokenizer:
         return None if text is None else self._backend.token_to_id(text)
 
 
-def _add_missing_tokens(backend: Backend, config: TokenizerConfig, special_tokens: Mapping[str, str]) -> None:
+def _special_tokens(config: JsonObject) -> dict[str, str]:
+    """The texts of `bos_token`, `eos_token` and their like; each is a string or an object with `content`."""
+    names = [name for name in config if name.endswith("_token") and not name.startswith("add_")]
+    texts = {name: _token_text(config, name) for name in names}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _token_text(config: JsonObject, name: str) -> str | None:
+    if isinstance(config[name], Mapping):
+        return config.child(name).required("content", str)
+    return config.optional(name, str)
+
+
+def _add_missing_tokens(backend: Backend, config: JsonObject, special_tokens: Mapping[str, str]) -> None:
     """Make the config's special tokens known where tokenizer.json doesn't list them as such."""
     from tokenizers import AddedToken
 
@@ -116,21 +129,19 @@ def _add_missing_tokens(backend: Backend, config: TokenizerConfig, special_token
             add([token])
 
 
-def _listed_tokens(config: TokenizerConfig) -> Iterator[AddedToken]:
+def _listed_tokens(config: JsonObject) -> Iterator[AddedToken]:
     """The tokens of `added_tokens_decoder`, by id."""
     from tokenizers import AddedToken
 
-    listed = config.added_tokens_decoder or {}
+    listed = config.child("added_tokens_decoder")
     for key in sorted(listed, key=lambda key: (len(key), key)):
-        token = listed[key]
-        special = bool(token.special)
+        entry = listed.child(key)
+        flags = {name: bool(entry.optional(name, bool)) for name in ("lstrip", "rstrip", "single_word", "special")}
+        normalized = entry.optional("normalized", bool)
         yield AddedToken(
-            token.content,
-            lstrip=bool(token.lstrip),
-            rstrip=bool(token.rstrip),
-            single_word=bool(token.single_word),
-            special=special,
-            normalized=not special if token.normalized is None else token.normalized,
+            entry.required("content", str),
+            normalized=not flags["special"] if normalized is None else normalized,
+            **flags,
         )
 
 

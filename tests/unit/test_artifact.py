@@ -68,7 +68,7 @@ def test_a_whole_folder(folder):
     assert artifact.config.model_type == "llama"
     assert artifact.max_length == 512
     assert artifact.tokenizer == folder / "tokenizer.json"
-    assert artifact.tokenizer_config.special_tokens == {"eos_token": "<|im_end|>"}
+    assert artifact.tokenizer_config["eos_token"] == "<|im_end|>"
     assert artifact.chat_template == folder / "chat_template.jinja"
 
 
@@ -108,7 +108,7 @@ def test_a_folder_without_tokenizer_is_legal(folder):
     artifact = Artifact.open(folder)
     assert artifact.tokenizer is None
     assert artifact.chat_template is None
-    assert artifact.tokenizer_config.special_tokens == {}
+    assert dict(artifact.tokenizer_config) == {}
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "model.onnx", "onnx/model_q4.onnx", "onnx/model_quantized.onnx"])

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.sampling import Sampler, SamplingParams, TokenHistory
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.stop import StopStrings
@@ -198,7 +198,7 @@ def test_tokens_equal_the_runtimes(module_page, site, shared_folder):
     """
     for folder in tokenizer_folders(site, shared_folder):
         description, config = read_tokenizer(folder)
-        own = Tokenizer.load(folder / "tokenizer.json", TokenizerConfig.parse(config, "tokenizer_config.json"))
+        own = Tokenizer.load(folder / "tokenizer.json", JsonObject(config, "tokenizer_config.json"))
         ids = [own.encode(text, add_special_tokens=False) for text in TEXTS]
         # Every second token only: characters fall apart, and what is left is no UTF-8.
         streams = [*ids, *(tokens[::2] for tokens in ids)]
@@ -233,8 +233,8 @@ def test_prompts_equal_the_runtimes(module_page, site, shared_folder, thinking):
     choice = {} if thinking is None else {"enable_thinking": thinking, "open_thinking": thinking}
     for folder in tokenizer_folders(site, shared_folder):
         _, config = read_tokenizer(folder)
-        own = Tokenizer.load(folder / "tokenizer.json", TokenizerConfig.parse(config, "tokenizer_config.json"))
-        template = ChatTemplate.find(None, TokenizerConfig.parse(config, "tokenizer_config.json"), own.special_tokens)
+        own = Tokenizer.load(folder / "tokenizer.json", JsonObject(config, "tokenizer_config.json"))
+        template = ChatTemplate.find(None, JsonObject(config, "tokenizer_config.json"), own.special_tokens)
         expected = [template.render(one, add_generation_prompt=True, **choice) for one in conversations]
         argument = {"config": config, "specialTokens": own.special_tokens, "thinking": thinking}
         assert module_page(script, {**argument, "conversations": conversations}) == expected, folder.name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ContextLengthError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
@@ -143,7 +143,7 @@ def tokenizer_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder):
     return Tokenizer.load(
-        tokenizer_folder / "tokenizer.json", TokenizerConfig.read(tokenizer_folder / "tokenizer_config.json")
+        tokenizer_folder / "tokenizer.json", JsonObject.read(tokenizer_folder / "tokenizer_config.json")
     )
 
 

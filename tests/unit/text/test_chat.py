@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from minimind_edge.runtime.artifact.generation_config import GenerationConfig
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ContextLengthError, PromptError
 from minimind_edge.runtime.sampling import SamplingParams
@@ -19,7 +19,7 @@ def make_engine(make_session):
     """An engine whose model gives the answers of a list, in turn, behind whatever it is asked."""
 
     def build(folder, answers, max_length=2000):
-        config = TokenizerConfig.read(folder / "tokenizer_config.json")
+        config = JsonObject.read(folder / "tokenizer_config.json")
         tokenizer = Tokenizer.load(folder / "tokenizer.json", config)
         script = [[*tokenizer.encode(answer), END] for answer in answers]
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import transformers
 
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ArtifactError, PromptError
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ VARIABLES = [
 
 
 def load(folder):
-    config = TokenizerConfig.read(folder / "tokenizer_config.json")
+    config = JsonObject.read(folder / "tokenizer_config.json")
     tokenizer = Tokenizer.load(folder / "tokenizer.json", config)
     return ChatTemplate.find(None, config, tokenizer.special_tokens)
 
@@ -104,7 +104,7 @@ SNIPPETS = {
 
 @pytest.mark.parametrize("source", SNIPPETS.values(), ids=SNIPPETS)
 def test_constructs_equal_transformers(tokenizer_folder, source):
-    config = TokenizerConfig.read(tokenizer_folder / "tokenizer_config.json")
+    config = JsonObject.read(tokenizer_folder / "tokenizer_config.json")
     specials = Tokenizer.load(tokenizer_folder / "tokenizer.json", config).special_tokens
     reference = transformers.PreTrainedTokenizerFast.from_pretrained(str(tokenizer_folder))
     options = {"documents": [{"title": "T", "text": "x"}], "custom": {"a": (1, 2)}}
@@ -217,7 +217,7 @@ def find(tmp_path, file=None, config=None):
     if file is not None:
         path = tmp_path / "chat_template.jinja"
         path.write_bytes(file)
-    return ChatTemplate.find(path, TokenizerConfig.parse(config or {}, "the config"))
+    return ChatTemplate.find(path, JsonObject(config or {}, "the config"))
 
 
 def test_the_file_goes_before_the_config(tmp_path):

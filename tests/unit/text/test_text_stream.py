@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.text.text_stream import ByteTextStream, WindowTextStream, open_text_stream
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
@@ -93,7 +93,7 @@ def metaspace_tokenizer(tmp_path_factory, corpus):
     backend.add_special_tokens(["<s>", "</s>"])
     path = tmp_path_factory.mktemp("metaspace") / "tokenizer.json"
     backend.save(str(path))
-    return Tokenizer.load(path, TokenizerConfig.parse(json.loads('{"bos_token": "<s>"}'), "the config"))
+    return Tokenizer.load(path, JsonObject(json.loads('{"bos_token": "<s>"}'), "the config"))
 
 
 def test_other_decoders_stream_valid_text(metaspace_tokenizer, corpus):

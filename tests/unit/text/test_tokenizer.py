@@ -6,7 +6,7 @@ import random
 import pytest
 import transformers
 
-from minimind_edge.runtime.artifact.tokenizer_config import TokenizerConfig
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ArtifactError, PromptError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ TEXTS = [
 
 def load(folder):
     config = folder / "tokenizer_config.json"
-    return Tokenizer.load(folder / "tokenizer.json", TokenizerConfig.read(config) if config.exists() else None)
+    return Tokenizer.load(folder / "tokenizer.json", JsonObject.read(config) if config.exists() else None)
 
 
 def reference(folder):
@@ -146,7 +146,7 @@ def test_truncated_and_changed_files(tokenizer_folder, tmp_path):
 )
 def test_hostile_configs(tokenizer_folder, config):
     with pytest.raises(ArtifactError, match="the config: "):
-        Tokenizer.load(tokenizer_folder / "tokenizer.json", TokenizerConfig.parse(config, "the config"))
+        Tokenizer.load(tokenizer_folder / "tokenizer.json", JsonObject(config, "the config"))
 
 
 def test_text_that_was_no_utf8(tokenizer):
