@@ -12,6 +12,7 @@ import onnx_ir as ir
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..errors import ExportError
+from ..progress import Progress, silent
 from .decoder import DecoderGraph
 from .dialect import Dialect
 from .layers import check_activation
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from ..quantization import QuantizedMatrix
     from ..quantization.kv_cache_scales import CacheScales
-
-Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
@@ -66,7 +65,7 @@ def build_graph(
         ExportError: There is no such target or precision, or the target cannot hold the model.
         UsageError: The target does not come in the precision.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)
