@@ -55,9 +55,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
-    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora)
-    if request.yarn is not None:
-        loaded.model.set_rope_scaling(request.yarn)
+    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
     request, target_notes = _with_target(request, loaded.model.config)

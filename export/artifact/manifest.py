@@ -163,6 +163,7 @@ def manifest(
                 {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
                 for adapter in report.lora
             ],
+            **({"notes": list(report.notes)} if report.notes else {}),
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),

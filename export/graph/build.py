@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.minimind.stock import require_stock
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..errors import ExportError
@@ -64,7 +65,9 @@ def build_graph(
     Raises:
         ExportError: There is no such target or precision, or the target cannot hold the model.
         UsageError: The target does not come in the precision.
+        ConfigError: The model is not the stock one, see `require_stock`.
     """
+    require_stock(model)
     tell = progress or silent
     check_precision(target, precision)
     if cache_scales is not None:

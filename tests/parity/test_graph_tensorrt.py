@@ -87,7 +87,7 @@ def test_positions_past_yarns_original_context(tmp_path: Path) -> None:
 
 def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
     scaling = {"original_max_position_embeddings": 30}
-    model = make_model("yarn", yarn_parameters=scaling, num_hidden_layers=1)
+    model = make_model("yarn", rope_scaling_parameters=scaling, num_hidden_layers=1)
     report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
     assert report, report.failures
     assert any(one.case == "after 30 tokens" for one in report.measurements)

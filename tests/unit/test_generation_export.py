@@ -1,4 +1,4 @@
-"""The generation config that an export writes: read as the runtime reads it; upstream's defaults where none is given."""
+"""The generation config of an export: read as the runtime reads it; upstream's defaults where none is given."""
 
 from __future__ import annotations
 
