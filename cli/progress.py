@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[str, float], None]
-"""A callable that takes the name of a stage and the share of the whole that is done, 0 to 1."""
-
+from minimind_edge.export.progress import Progress
+from minimind_edge.export.progress import silent as no_progress
 
 BAR_WIDTH = 30
 """Characters of the bar."""
@@ -27,7 +26,7 @@ def progress_display(*, silent: bool) -> Iterator[Progress]:
         silent: Whether to show nothing, for commands whose output a program reads.
     """
     if silent:
-        yield lambda stage, done: None
+        yield no_progress
     elif sys.stderr.isatty():
         with _bar() as progress:
             yield progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, Checkpoint
 from minimind_edge.runtime.artifact.paths import require_member
 from minimind_edge.runtime.errors import ArtifactError
 
+from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
 from .json_file import write_json
 from .loading_tools import loads_in
@@ -69,7 +71,7 @@ def origin(manifest: Manifest, where: Path) -> tuple[CheckpointEntry, dict[str, 
     return manifest.checkpoint, manifest.config
 
 
-def keep_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
+def save_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
     """Write what was measured of a graph into its entry of the manifest, as `evaluation`; the rest stays as it is.
 
     Args:
@@ -83,7 +85,7 @@ def keep_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
     """
     content = read_object(folder / MANIFEST)
     if Manifest.parse(content, str(folder / MANIFEST)).entry_of(file) is None:
-        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: only the figures of its graphs are kept there")
+        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: it has figures of its own graphs only")
     entry = next(each for each in content["graphs"] if each["file"] == file)
     entry["evaluation"] = dict(figures)
     half_done = folder / f".{MANIFEST}.partial"
@@ -136,7 +138,9 @@ def graph_entry(
     return entry
 
 
-def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]]) -> dict[str, Any]:
+def manifest(
+    report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
     """The content of `manifest.json`.
 
     Args:
@@ -144,15 +148,21 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         config: The model as it was exported, overrides included.
         graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
             unless it is told otherwise.
+        folder: The artifact folder, in its final place.
     """
+    checkpoint = _checkpoint_path(report)
     content = {
         "format": FORMAT,
         "tool": {"name": TOOL, "version": version(TOOL)},
         "checkpoint": {
-            "file": _checkpoint_name(report),
+            "file": checkpoint.name,
             "sha256": report.sha256,
             "generation": report.generation,
-            "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
+            **checkpoint_hint(checkpoint, folder),
+            "lora": [
+                {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
+                for adapter in report.lora
+            ],
             **({"notes": list(report.notes)} if report.notes else {}),
         },
         "architecture": describe_architecture(config),
@@ -173,6 +183,29 @@ def kv_cache_of(graph: Mapping[str, Any]) -> str:
     return str(graph.get("kv_cache", "float"))
 
 
+def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
+    """Where a checkpoint is, as a manifest may tell it: by its path relative to the artifact folder.
+
+    An artifact may be published, and its manifest must not tell what its author's disk looks like. So there is a hint
+    only where checkpoint and artifact both lie in the current folder, if that is not the root of the file system: then
+    it has the names of that project alone.
+
+    Args:
+        checkpoint: The checkpoint's file or folder.
+        folder: The artifact folder, in its final place.
+
+    Returns:
+        `path`, with slashes, such as `../out/full_sft_512.pth`; nothing where there is no hint. The bundled checkpoints
+        need none.
+    """
+    here, source, artifact = Path.cwd().resolve(), checkpoint.parent.resolve() / checkpoint.name, folder.resolve()
+    if checkpoint in bundled_checkpoints() or here == Path(here.anchor):
+        return {}
+    if not (source.is_relative_to(here) and artifact.is_relative_to(here)):
+        return {}
+    return {"path": Path(os.path.relpath(source, artifact)).as_posix()}
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     digest = hashlib.sha256()
@@ -182,10 +215,10 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _checkpoint_name(report: CheckpointReport) -> str:
-    """The file's name, or of a sharded checkpoint its folder's; no path: it is nobody else's business."""
+def _checkpoint_path(report: CheckpointReport) -> Path:
+    """The weight file, or the folder of a sharded checkpoint."""
     first = report.files[0]
-    return first.name if len(report.files) == 1 else first.resolve().parent.name
+    return first if len(report.files) == 1 else first.resolve().parent
 
 
 def _installed(name: str) -> str | None:

@@ -13,6 +13,7 @@ from minimind_edge.minimind.stock import require_stock
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..errors import ExportError
+from ..progress import Progress, silent
 from .decoder import DecoderGraph
 from .dialect import Dialect
 from .layers import check_activation
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from ..quantization import QuantizedMatrix
     from ..quantization.kv_cache_scales import CacheScales
-
-Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
@@ -69,7 +68,7 @@ def build_graph(
         ConfigError: The model is not the stock one, see `require_stock`.
     """
     require_stock(model)
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)

@@ -1,4 +1,4 @@
-"""What an artifact folder is: its manifest and its graphs."""
+"""Inspection of an artifact folder: its manifest and its graphs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class InspectedGraph:
     """A graph of a folder, and the parity report that the manifest has for it.
 
     Attributes:
-        file: Its name, relative to the folder.
-        graph: What is in it.
-        parity: Outcome of the report, None where there is none.
-        report: The whole report as JSON.
+        file: The graph's name, relative to the folder.
+        graph: What was found in the graph.
+        parity: The outcome of the parity report, None where there is none.
+        report: The whole parity report as JSON, None where there is none.
     """
 
     file: str
@@ -32,7 +32,7 @@ class InspectedGraph:
     report: Mapping[str, Any] | None
 
     def verdict(self) -> str:
-        """Parity in one phrase."""
+        """The outcome of the parity report in one phrase."""
         if self.parity is None:
             return "not verified"
         logits, greedy = self.parity.logits, self.parity.greedy
@@ -49,10 +49,10 @@ class ArtifactInspection(Inspection):
 
     Attributes:
         path: The folder.
-        files: Its files' sizes in bytes, by their names relative to it; without links that lead out of it.
+        files: The size of each file in bytes, by its name relative to the folder; links that lead out are left out.
         manifest: `manifest.json`, None where there is none (a folder in Hugging Face's or optimum's layout).
-        content: The same as JSON, empty where there is none.
-        graphs: Those that the manifest lists; without a manifest, those that are there.
+        content: The manifest as JSON, empty where there is none.
+        graphs: The graphs that the manifest lists; without a manifest, all that are there.
     """
 
     path: Path
@@ -99,7 +99,7 @@ class ArtifactInspection(Inspection):
         }
 
     def sections(self) -> tuple[Section, ...]:
-        """See `Inspection.sections`; graphs in full are what inspecting their files shows."""
+        """See `Inspection.sections`; each graph in short, which inspecting its own file shows in full."""
         versions = self.manifest.versions if self.manifest else {}
         summary = [
             ("path", str(self.path)),

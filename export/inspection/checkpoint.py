@@ -1,4 +1,4 @@
-"""What a checkpoint is."""
+"""Inspection of a checkpoint: its generation, its architecture, and where each of its fields came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
 
 CACHE_WIDTHS = {"float32": 4, "float16": 2}
-"""Bytes of a value in each kind of KV cache that a graph can have."""
+"""The bytes of one number in each kind of KV cache that a graph can have."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class CheckpointInspection(Inspection):
     """A checkpoint that was read.
 
     Attributes:
-        path: What was named: a file or a folder.
-        report: How it became a model.
-        config: The model's.
-        size: Size of its weight files in bytes.
+        path: The file or folder that was named.
+        report: How the checkpoint became a model.
+        config: The model's configuration.
+        size: The size of the weight files in bytes.
         tokenizer: The `tokenizer.json` that an export would take, None where there is none.
     """
 
@@ -41,7 +41,7 @@ class CheckpointInspection(Inspection):
         """Read a checkpoint of any form.
 
         Raises:
-            MiniMindError: It is no MiniMind, or cannot be read.
+            MiniMindError: It is not a MiniMind checkpoint, or cannot be read.
         """
         from minimind_edge.minimind.checkpoint import read_checkpoint
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -12,9 +12,8 @@ from minimind_edge.runtime.tensorrt.backend import Backend, error_text
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
 from ..errors import ExportError
+from ..progress import Progress
 from .profiles import Profile
-
-Progress = Callable[[str, float], None]
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 """Element types whose name in TensorRT, in lower case, is not numpy's."""

@@ -10,8 +10,9 @@ from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
 from ..artifact.manifest import is_artifact
 from ..artifact.tokenizer_files import TOKENIZER
+from ..progress import Progress, silent
 from .backend import Choice, choose_backend, choose_capabilities, require_tensor_scatter
-from .builder import BuildOptions, Progress, run_builder
+from .builder import BuildOptions, run_builder
 from .files import describe_plan, write_plan
 from .graph import PlanGraph
 from .profiles import Limits, profiles_of
@@ -34,7 +35,7 @@ def build_plan(request: PlanRequest, progress: Progress | None = None) -> PlanRe
         MiniMindError: A checkpoint is not MiniMind's.
         OSError: The disk is full or cannot be written.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     _check(request)
     choice = choose_backend(request)
     require_tensor_scatter(choice.backend)

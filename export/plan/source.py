@@ -15,7 +15,7 @@ from minimind_edge.runtime.errors import UsageError
 from ..artifact.json_file import read_json
 from ..artifact.manifest import graph_path, is_artifact, read_manifest
 from ..errors import ExportError
-from .builder import Progress
+from ..progress import Progress
 from .request import PlanRequest
 
 DEFAULT_PRECISION = "fp16"

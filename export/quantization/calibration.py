@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,10 +14,10 @@ from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import PromptBuilder
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
+from ..progress import Progress, silent
+
 if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles
-
-Progress = Callable[[str, float], None]
 
 SAMPLING = SamplingParams(temperature=0.9, top_p=0.95, seed=20250426)
 
@@ -111,7 +111,7 @@ def written_text(
     Returns:
         [rows, length] int64; the same model always writes the same text.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     most = max(1, int(length * PROMPT_SHARE))
     begun = [list(prompt[:most]) for prompt in itertools.islice(itertools.cycle(prompts), rows)]
     sampler = Sampler(SAMPLING)

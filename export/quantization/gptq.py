@@ -11,11 +11,10 @@ from torch import nn
 
 from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM, MOEFeedForward
 
+from ..progress import Progress
 from .formats import Format, QuantizedMatrix
 from .layer_groups import Group, block_groups
 from .rounding import Grid, block_of, fit_grid
-
-Progress = Callable[[str, float], None]
 
 OnInputs = Callable[[Group, torch.Tensor, "torch.Tensor | None"], None]
 """Called with a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]."""

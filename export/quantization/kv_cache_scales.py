@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ExportError
+from ..progress import Progress
 from .calibration import written_text
 from .formats import QuantizationSettings
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
-
-Progress = Callable[[str, float], None]
 
 LARGEST = 127
 """The integer that the largest value becomes; the operator clips to -128 and 127."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from minimind_edge.runtime.load import load_session
 
 from ..errors import ParityError
-from ..evaluation.likelihood import measure_likelihood
-from ..evaluation.predictor import EagerPredictor, SessionPredictor
-from ..evaluation.row import Row
+from ..evaluation.examples import Example
+from ..evaluation.likelihood import EagerLanguageModel, SessionLanguageModel, measure_likelihood
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +30,9 @@ def measure_quality(model: MiniMindForCausalLM, graph: Path, held_out: torch.Ten
         graph: The graph's file.
         held_out: Text that the rounding did not see, [N, S] int64.
     """
-    rows = [Row(tuple(row), 1) for row in held_out.tolist()]
+    rows = [Example(tuple(row), 1) for row in held_out.tolist()]
     session = load_session(graph, device="cpu")
-    found = measure_likelihood(rows, SessionPredictor(session), EagerPredictor(model))
+    found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model))
     return {
         "mean_kl": found.mean_kl,
         "top1_agreement": found.top1_agreement,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..errors import ExportError
+from ..progress import Progress, silent
 from .calibration import written_text
 from .formats import INT8, TARGET_FORMATS, Format, QuantizationSettings, QuantizedMatrix, TargetFormats
 from .gptq import gptq_quantize
@@ -20,8 +21,6 @@ from .layer_groups import Group
 from .mixed_precision import Unit, int8_formats, mixed_formats, rounding_units
 from .rounding import nearest
 from .smoothquant import smooth
-
-Progress = Callable[[str, float], None]
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 """The tables, which keep at least eight bits: every token reads them, and the head's errors are the logits' own."""
@@ -78,7 +77,7 @@ def quantize_model(
         ExportError: A weight is not a finite number, or float16 cannot hold its scale.
     """
     check_weights(model)
-    tell, settings = progress or (lambda stage, done: None), settings or QuantizationSettings()
+    tell, settings = progress or silent, settings or QuantizationSettings()
     formats = TARGET_FORMATS[target]
     if text is None:
         text = calibration_text(model, precision, prompts, settings, lambda stage, done: tell(stage, WRITTEN * done))

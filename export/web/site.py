@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..artifact.manifest import is_artifact, read_manifest
 from ..artifact.staging import staged_folder
 from ..checkpoint_options import CheckpointOptions
 from ..pipeline import export_onnx
+from ..progress import Progress, silent
 from ..request import ExportRequest
 from .libraries import WEBGPU_MARK, Library
 from .library_source import find_libraries
@@ -31,8 +32,6 @@ TARGET = "portable"
 
 PAGE_FILES = ("config.json", "generation_config.json", TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, "README.md")
 """Files of an artifact that go on the site, in addition to the graph and the manifest."""
-
-Progress = Callable[[str, float], None]
 
 # Share of the time after which the libraries are there.
 LIBRARIES_FOUND = 0.05
@@ -50,7 +49,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
         MiniMindError: A checkpoint or config is not MiniMind's.
         OSError: The disk is full or cannot be written.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     folder = _destination(request.export)
     libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
     with staged_folder(folder) as stage:

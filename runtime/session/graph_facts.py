@@ -21,7 +21,7 @@ from .contract import (
 )
 
 MOST = (1 << 31) - 1
-"""Largest size of an axis, and largest number in the metadata, that can be meant."""
+"""The largest size of an axis, and the largest number in the metadata, that can be meant."""
 
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),

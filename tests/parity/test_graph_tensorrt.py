@@ -90,7 +90,7 @@ def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
     model = make_model("yarn", rope_scaling_parameters=scaling, num_hidden_layers=1)
     report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
     assert report, report.failures
-    assert any(one.case == "behind 30 tokens" for one in report.measurements)
+    assert any(one.case == "after 30 tokens" for one in report.measurements)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

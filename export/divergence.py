@@ -1,4 +1,4 @@
-"""How far two sets of logits are apart, token by token: plain arithmetic in float64."""
+"""How far two sets of logits are apart, token by token (KL divergence and more): plain arithmetic in float64."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ROWS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class TokenErrors:
-    """One entry a compared token, each array [N].
+    """The differences of N compared tokens; each array is [N].
 
     Args:
         max_abs: Largest absolute difference of the token's logits, float64.
         scale: Largest absolute value of the reference's logits, float64.
         kl: KL divergence of the candidate's distribution from the reference's, nats, float64.
-        margin: Reference's best logit less its second best, float64.
-        expected: The reference's best token, int64.
-        found: The candidate's best token, int64.
+        margin: The reference's largest logit minus its second largest, float64.
+        expected: The token that the reference finds likeliest, int64.
+        found: The token that the candidate finds likeliest, int64.
     """
 
     max_abs: NDArray[np.float64]
@@ -40,7 +40,7 @@ class TokenErrors:
         return np.asarray(self.expected == self.found)
 
     def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> TokenErrors:
-        """The chosen tokens' errors: by index, in that order, or by flag."""
+        """The errors of some tokens, chosen by index (in that order) or by flag."""
         return TokenErrors(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
@@ -52,7 +52,7 @@ def token_errors(reference: Floats, candidate: Floats) -> TokenErrors:
 
 
 def joined(parts: Iterable[TokenErrors]) -> TokenErrors:
-    """One after the other; of no parts, an empty one."""
+    """The parts one after the other; empty where there are none."""
     listed = list(parts) or [_block_errors(np.zeros((0, 1)), np.zeros((0, 1)))]
     names = [field.name for field in fields(TokenErrors)]
     return TokenErrors(**{name: np.concatenate([getattr(part, name) for part in listed]) for name in names})
@@ -71,14 +71,14 @@ def _block_errors(reference: Floats, candidate: Floats) -> TokenErrors:
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float64]:
-    """Log-probabilities, nats, of each row of logits [N, V]."""
+    """The log-probabilities of each row of logits [N, V], in nats."""
     wide = logits.astype(np.float64)
     shifted: NDArray[np.float64] = wide - wide.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def kl_divergence(reference: Floats, candidate: Floats) -> NDArray[np.float64]:
-    """KL(reference || candidate) of the rows' softmax distributions.
+    """The KL divergence of the candidate's softmax distribution from the reference's, row by row.
 
     Args:
         reference: Logits, [N, V].
@@ -90,13 +90,17 @@ def kl_divergence(reference: Floats, candidate: Floats) -> NDArray[np.float64]:
     Source:
         Kullback and Leibler 1951, "On Information and Sufficiency", equation 2.4.
     """
-    expected, found = log_softmax(reference), log_softmax(candidate)
+    return kl_of_log_probabilities(log_softmax(reference), log_softmax(candidate))
+
+
+def kl_of_log_probabilities(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`kl_divergence` of distributions whose log-probabilities [N, V] are known; nats, [N]."""
     divergence: NDArray[np.float64] = (np.exp(expected) * (expected - found)).sum(axis=1)
     return divergence.clip(min=0.0)
 
 
 def margins(logits: Floats) -> NDArray[np.float64]:
-    """Each row's largest logit less its second largest, [N]; 0 where the vocabulary has one entry."""
+    """Each row's largest logit minus its second largest, [N]; 0 where the vocabulary has one entry."""
     if logits.shape[1] < 2:
         return np.zeros(len(logits))
     best = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:]

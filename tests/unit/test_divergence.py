@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from minimind_edge.export.parity.divergence import joined, kl_divergence, log_softmax, margins, same_sets, token_errors
+from minimind_edge.export.divergence import joined, kl_divergence, log_softmax, margins, same_sets, token_errors
 
 
 def test_kl_of_known_distributions() -> None:
