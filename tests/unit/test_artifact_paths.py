@@ -15,8 +15,8 @@ from minimind_edge.export.artifact.hf_config import generation_config
 from minimind_edge.export.artifact.staging import staged_folder
 from minimind_edge.export.artifact.tokenizer_files import find_tokenizer
 from minimind_edge.export.bundled import DEMO_FOLDER
-from minimind_edge.export.plan.files import write_plan
 from minimind_edge.export.inspection import inspect_path
+from minimind_edge.export.plan.files import write_plan
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.minimind import MiniMindConfig
 from minimind_edge.runtime.artifact.paths import MEMORY_LOCATION, copy_member, external_data, member
@@ -126,7 +126,7 @@ def test_a_plans_folder_gets_no_others_file(tmp_path: Path, artifact: Path, secr
     (artifact / "generation_config.json").symlink_to(secret)
     with pytest.raises(ArtifactError, match="leads out of its folder"):
         write_plan(tmp_path / "plan" / "model.plan", b"ftrt", {}, artifact)
-    assert [path.name for path in (tmp_path / "plan").iterdir()] == []
+    assert not (tmp_path / "plan").exists()
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
