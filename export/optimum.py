@@ -37,8 +37,8 @@ class MiniMindOnnxConfig(LlamaOnnxConfig):  # type: ignore[misc]
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         if not isinstance(config, MiniMindConfig):
             raise ConfigError(
-                "--trust-remote-code loads the folder's own model, which ignores the cache that optimum traces it with; "
-                "leave it out: minimind-edge reads this folder by itself"
+                "--trust-remote-code loads the folder's own model, which ignores the cache that optimum traces it "
+                "with; leave it out: minimind-edge reads this folder by itself"
             )
         super().__init__(config, *args, **kwargs)
 
