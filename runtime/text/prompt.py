@@ -60,7 +60,7 @@ class PromptBuilder:
         Args:
             prompt: Text becomes a user's message where there is a template; messages are rendered; token ids, and a
                 prompt that is ready, stay as they are.
-            raw: Take text as it is, behind the token that begins a text: how a model that is pretrained only is asked.
+            raw: Take text as it is, after the token that begins a text where the model wants one: how a model that is
             system: A system message before all others.
             tools: JSON schemas of the functions that the model may call.
             thinking: Whether to ask the model to think first, where its template knows of it; None leaves the choice
