@@ -14,6 +14,7 @@ from ..errors import ArtifactError
 from .generation_config import GenerationConfig
 from .json_object import JsonObject
 from .manifest import GraphEntry, Manifest
+from .tokenizer_config import complete_config
 
 SUFFIXES = {
     "fp32": ("",),
@@ -29,6 +30,9 @@ INT8_CACHE_SUFFIX = "_kv8"
 
 MARKS = ("manifest.json", "config.json", "tokenizer.json")
 """A folder that holds one of these is taken for an artifact."""
+
+TOKENIZER_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""What may say more of a tokenizer than its `tokenizer.json`; only older folders have the last two."""
 
 PLAN_SUFFIX = ".plan"
 """Of a TensorRT plan, which runs with its `.plan.json` beside it."""
@@ -47,7 +51,7 @@ class Artifact:
         config: `config.json`, empty where there is none.
         generation: `generation_config.json`, completed from `config.json`.
         tokenizer: `tokenizer.json`, None where there is none: such a model takes and gives token ids.
-        tokenizer_config: `tokenizer_config.json`, empty where there is none.
+        tokenizer_config: `tokenizer_config.json`, completed from older files, empty where there is none.
         chat_template: `chat_template.jinja`, None where there is none (`tokenizer_config` may hold a template).
     """
 
@@ -98,7 +102,7 @@ class Artifact:
 
 
 def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision: str | None) -> Artifact:
-    files = {name: _member(folder, name) for name in (*MARKS, "generation_config.json", "tokenizer_config.json")}
+    files = {name: _member(folder, name) for name in (*MARKS, "generation_config.json", *TOKENIZER_CONFIGS)}
     manifest = Manifest.parse(JsonObject.read(file)) if (file := files["manifest.json"]) else None
     config = _read(files["config.json"], "config.json")
     entry = None
@@ -117,7 +121,7 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
         config=config,
         generation=GenerationConfig.parse(_read(files["generation_config.json"], "generation_config.json"), config),
         tokenizer=files["tokenizer.json"],
-        tokenizer_config=_read(files["tokenizer_config.json"], "tokenizer_config.json"),
+        tokenizer_config=complete_config(*(_read(files[name], name) for name in TOKENIZER_CONFIGS)),
         chat_template=_member(folder, "chat_template.jinja"),
     )
 

@@ -68,14 +68,16 @@ class ChatTemplate:
         """The template of an artifact, None where it has none.
 
         Args:
-            file: `chat_template.jinja`, None where there is none; goes before the config's template.
-            config: The content of `tokenizer_config.json`.
+            file: `chat_template.jinja`, None where there is none; goes before the config's default template.
+            config: The content of `tokenizer_config.json`, whose templates may be one text or a list by name.
             special_tokens: Variables of the template.
 
         Raises:
             ArtifactError: The file is no text, or the config holds something else under `chat_template`.
         """
-        sources = _read(file) if file else _from_config(config)
+        sources = _from_config(config)
+        if file:
+            sources["default"] = read_template(file)
         if sources and "default" not in sources:
             raise ArtifactError(f"{config.where}: there is no chat template named default, only {', '.join(sources)}")
         return cls(sources, special_tokens) if sources else None
@@ -148,10 +150,15 @@ class ChatTemplate:
         return text
 
 
-def _read(file: Path) -> dict[str, str]:
+def read_template(file: Path) -> str:
+    """The text of a `.jinja` file.
+
+    Raises:
+        ArtifactError: It cannot be read, is too large, or is no UTF-8.
+    """
     try:
         content = file.read_bytes()[: MAX_BYTES + 1]
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ArtifactError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -159,7 +166,7 @@ def _read(file: Path) -> dict[str, str]:
     if len(content) > MAX_BYTES:
         raise ArtifactError(f"{file} has more than {MAX_BYTES} bytes: no chat template has")
     # Read as transformers reads it, with line ends of any kind as line feeds.
-    return {"default": text.replace("\r\n", "\n").replace("\r", "\n")}
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _from_config(config: JsonObject) -> dict[str, str]:
