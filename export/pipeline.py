@@ -17,8 +17,9 @@ from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
 from .artifact.manifest import MANIFEST, graph_entry, manifest
 from .artifact.model_card import write_model_card
+from .artifact.special_ids import choose_special_ids
 from .artifact.staging import staged_folder
-from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
+from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
 from .errors import ParityError
 from .graph.precision import INTEGERS, check_int8_cache, check_precision
@@ -63,24 +64,28 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         loaded.model.set_rope_scaling(request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
-    destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
+    special_ids = choose_special_ids(loaded.report, tokenizer)
+    report = special_ids.apply(loaded.model.config, loaded.report)
+    destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
         cached = _calibrate(request, loaded.model if quantized is None else quantized.model, tokenizer, tell)
         entry, parity = _write_graph(request, loaded.model, quantized, cached, stage, max_length=max_length, tell=tell)
-        content = manifest(loaded.report, loaded.model.config, _ordered(entry, destination))
+        content = manifest(report, loaded.model.config, _ordered(entry, destination))
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)
         is_chat = tokenizer is not None and tokenizer.chat_template is not None
-        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=is_chat)
+        answers = is_chat and not is_pretrained_only(source)
+        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=answers)
     tell("done", 1.0)
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        notes=(*loaded.report.lines(), *notes),
+        notes=(*report.lines(), special_ids.line(), *notes),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
+        is_pretrained_only=is_pretrained_only(source),
         manifest=content,
         parity=parity,
     )

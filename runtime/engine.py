@@ -125,7 +125,9 @@ class Engine:
         if artifact.tokenizer is not None:
             tokenizer = Tokenizer.load(artifact.tokenizer, artifact.tokenizer_config)
             texts = tokenizer.special_tokens
-            template = ChatTemplate.find(artifact.chat_template, artifact.tokenizer_config, texts)
+            template = ChatTemplate.find(
+                artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates
+            )
         limit = artifact.max_length if max_length is None else max_length
         session = load_session(artifact.graph, device=device, threads=threads, max_length=limit)
         config = artifact.generation

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import PromptBuilder
-from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles
@@ -84,14 +83,13 @@ def calibration_prompts(tokenizer: TokenizerFiles | None, bos_token_id: int | No
         tokenizer: The model's; without one, the text begins with the token that begins every text.
         bos_token_id: That token; None for 0.
     """
-    begin = 0 if bos_token_id is None else bos_token_id
     if tokenizer is None:
-        return [(begin,)]
-    backend = Tokenizer.load(tokenizer.path)
+        return [(0 if bos_token_id is None else bos_token_id,)]
+    backend = tokenizer.load()
     template = None
     if tokenizer.chat_template is not None:
         template = ChatTemplate({"default": tokenizer.chat_template}, backend.special_tokens)
-    build = PromptBuilder(backend, template, begin).build
+    build = PromptBuilder(backend, template).build
     openings = [build(text, raw=True).token_ids for text in OPENINGS]
     if template is None:
         return openings

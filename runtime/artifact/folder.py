@@ -53,6 +53,7 @@ class Artifact:
         tokenizer: `tokenizer.json`, None where there is none: such a model takes and gives token ids.
         tokenizer_config: `tokenizer_config.json`, completed from older files, empty where there is none.
         chat_template: `chat_template.jinja`, None where there is none (`tokenizer_config` may hold a template).
+        named_templates: The files of `additional_chat_templates`, such as `tool_use.jinja`.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Artifact:
     tokenizer: Path | None
     tokenizer_config: JsonObject
     chat_template: Path | None
+    named_templates: tuple[Path, ...] = ()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], precision: str | None = None) -> Artifact:
@@ -123,7 +125,16 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
         tokenizer=files["tokenizer.json"],
         tokenizer_config=complete_config(*(_read(files[name], name) for name in TOKENIZER_CONFIGS)),
         chat_template=_member(folder, "chat_template.jinja"),
+        named_templates=_named_templates(folder),
     )
+
+
+def _named_templates(folder: Path | None) -> tuple[Path, ...]:
+    if folder is None:
+        return ()
+    names = sorted(path.name for path in (folder / "additional_chat_templates").glob("*.jinja"))
+    files = (_member(folder, f"additional_chat_templates/{name}") for name in names)
+    return tuple(file for file in files if file is not None)
 
 
 def _folder_around(graph: Path) -> Path | None:

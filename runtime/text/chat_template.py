@@ -63,7 +63,11 @@ class ChatTemplate:
 
     @classmethod
     def find(
-        cls, file: Path | None, config: JsonObject, special_tokens: Mapping[str, str] | None = None
+        cls,
+        file: Path | None,
+        config: JsonObject,
+        special_tokens: Mapping[str, str] | None = None,
+        named: Sequence[Path] = (),
     ) -> ChatTemplate | None:
         """The template of an artifact, None where it has none.
 
@@ -71,11 +75,12 @@ class ChatTemplate:
             file: `chat_template.jinja`, None where there is none; goes before the config's default template.
             config: The content of `tokenizer_config.json`, whose templates may be one text or a list by name.
             special_tokens: Variables of the template.
+            named: The files of `additional_chat_templates`, which go before those of the config by the same name.
 
         Raises:
-            ArtifactError: The file is no text, or the config holds something else under `chat_template`.
+            ArtifactError: A file is no text, or the config holds something else under `chat_template`.
         """
-        sources = _from_config(config)
+        sources = _from_config(config) | {path.stem: read_template(path) for path in named}
         if file:
             sources["default"] = read_template(file)
         if sources and "default" not in sources:

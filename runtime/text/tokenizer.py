@@ -73,17 +73,30 @@ class Tokenizer:
             ArtifactError: A file is broken or of another kind.
             MissingError: The system cannot start the process that an unusual tokenizer runs in.
         """
-        config = config or JsonObject({}, "tokenizer_config.json")
-        text = read_text(path)
+        return cls.parse(read_text(path), str(path), config or JsonObject({}, "tokenizer_config.json"))
+
+    @classmethod
+    def parse(cls, text: str, where: str, config: JsonObject) -> Tokenizer:
+        """Read a tokenizer from the content of `tokenizer.json`.
+
+        Args:
+            text: The content.
+            where: What messages call it, such as its path.
+            config: See `load`.
+
+        Raises:
+            ArtifactError: See `load`.
+            MissingError: See `load`.
+        """
         try:
             is_usual = _is_usual(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{path} is not a tokenizer that can be read: {error}") from error
+            raise ArtifactError(f"{where} is not a tokenizer that can be read: {error}") from error
         if is_usual:
-            return cls(_parse(text, str(path)), config)
-        _ask(_limited([text, str(path)]), None)  # what breaks the library breaks it there
-        tokenizer = cls(_parse(text, str(path)), config)
-        tokenizer._process = _limited([tokenizer._backend.to_str(), str(path)])
+            return cls(_parse(text, where), config)
+        _ask(_limited([text, where]), None)  # what breaks the library breaks it there
+        tokenizer = cls(_parse(text, where), config)
+        tokenizer._process = _limited([tokenizer._backend.to_str(), where])
         return tokenizer
 
     @property
