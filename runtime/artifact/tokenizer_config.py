@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from .json_object import JsonObject
 
@@ -29,7 +30,7 @@ def complete_config(config: JsonObject, special_tokens_map: JsonObject, added_to
     """
     if "added_tokens_decoder" in config or not (special_tokens_map or added_tokens):
         return config
-    values = {**config, **{key: value for key, value in special_tokens_map.items() if value}}
+    values = {**config, **{key: _marked(value) for key, value in special_tokens_map.items() if value}}
     for key in LISTS:
         if config.get(key):
             values[key] = config[key]
@@ -42,6 +43,15 @@ def complete_config(config: JsonObject, special_tokens_map: JsonObject, added_to
             for key, text in by_id.items()
         }
     return complete
+
+
+def _marked(value: Any) -> Any:
+    """A token, or a list of them, with the mark by which `tokenizer_config.json` knows an object for a token."""
+    if isinstance(value, list):
+        return [_marked(item) for item in value]
+    return (
+        {**value, "__type": "AddedToken", "special": True} if isinstance(value, dict) and "content" in value else value
+    )
 
 
 def special_tokens(config: JsonObject) -> dict[str, str]:
