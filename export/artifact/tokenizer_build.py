@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,8 @@ def _require_sentencepiece(path: Path) -> None:
     """See that the file is there in full, and that the package that reads it is installed."""
     if path.read_bytes()[:40].startswith(b"version https://git-lfs"):
         raise ArtifactError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
-    try:
-        import sentencepiece  # noqa: F401
-    except ImportError as error:
+    if find_spec("sentencepiece") is None:
         raise MissingError(
             f"{path} is a SentencePiece model, and the Python package 'sentencepiece' is not installed: run "
             "pip install sentencepiece, or name a tokenizer.json by --tokenizer"
-        ) from error
+        )

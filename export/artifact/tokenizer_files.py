@@ -187,12 +187,12 @@ def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """
     given = config.get("chat_template")
     listed = [{"name": "default", "template": given}] if given is not None and not isinstance(given, list) else given
-    templates: dict[str, Any] = {entry.get("name"): entry.get("template") for entry in _objects(listed or [])}
+    templates: dict[str, Any] = {str(entry.get("name")): entry.get("template") for entry in _objects(listed or [])}
     templates |= {path.stem: read_template(path) for path in sorted((folder / NAMED_TEMPLATES).glob("*.jinja"))}
     if (folder / CHAT_TEMPLATE).is_file():
         templates["default"] = read_template(folder / CHAT_TEMPLATE)
     for name, template in templates.items():
-        if not isinstance(template, str) or not re.fullmatch(r"\w[\w.-]*", str(name)):
+        if not isinstance(template, str) or not re.fullmatch(r"\w[\w.-]*", name):
             raise ArtifactError(f"chat_template {name!r:.60} in {folder / TOKENIZER_CONFIG} must be text, with a name")
     return templates
 

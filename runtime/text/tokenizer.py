@@ -360,6 +360,7 @@ def _is_usual_frame(processor: Any) -> bool:
         return isinstance(inner, list) and len(inner) <= _MOST_PARTS and all(map(_is_usual_frame, inner))
     if processor.get("type") == "TemplateProcessing":
         pieces = processor.get("single")
-        texts = [piece for piece in pieces if "Sequence" in piece] if isinstance(pieces, list) else []
-        return len(texts) == 1 and len(pieces) <= _MOST_PARTS
+        if not isinstance(pieces, list) or len(pieces) > _MOST_PARTS:
+            return False
+        return sum("Sequence" in piece for piece in pieces if isinstance(piece, dict)) == 1
     return processor.get("type") == "ByteLevel"
