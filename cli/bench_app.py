@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from .artifact_options import (
+    ArtifactArgument,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    chosen_graph,
+)
 from .choices import Device
 from .entry import EXIT_CODES, run
 from .progress import progress_display
 from .version import VersionOption
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.bench_report import BenchReport
+    from minimind_edge.runtime.bench import BenchReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command(epilog=EXIT_CODES)
 def bench(
-    artifact: Annotated[
-        Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
-    ],
+    artifact: ArtifactArgument,
     *,
     prompt_tokens: Annotated[
         str, typer.Option(metavar="N,N,...", help="Lengths of the prompts; a row of results each.")
     ] = "128,512",
-    new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens generated behind each prompt.")] = 128,
+    new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens generated after each prompt.")] = 128,
     batch: Annotated[int, typer.Option(metavar="N", help="Prompts at once.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", show_default=False)
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the graph runs.")] = Device.AUTO,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = Device.AUTO,
     runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each row.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: JsonOption = False,
     version: VersionOption = False,
 ) -> None:
     """Measure prefill, decode, the time to the first token, and what the Python loop adds to a step.
@@ -45,14 +49,15 @@ def bench(
     Examples:
       minimind-bench minimind-demo
       minimind-bench my-model --prompt-tokens 128,512,2048 --threads 2 --json
+      minimind-bench my-model --precision int4
       minimind-bench my-model/model.plan
     """
-    from minimind_edge.runtime.bench import BenchPlan
-    from minimind_edge.runtime.bench_report import measure_artifact
+    from minimind_edge.runtime.bench import BenchPlan, measure_artifact
 
     plan = BenchPlan(parse_lengths(prompt_tokens), new_tokens, batch, runs)
+    path = chosen_graph(artifact, precision)
     with progress_display(silent=as_json) as progress:
-        report = measure_artifact(artifact, plan, threads=threads, device=device.value, progress=progress)
+        report = measure_artifact(path, plan, threads=threads, device=device.value, progress=progress)
     if as_json:
         from .json_output import print_json
 
@@ -65,7 +70,7 @@ def parse_lengths(text: str) -> tuple[int, ...]:
     """Read `128,512`.
 
     Raises:
-        typer.BadParameter: something between the commas is no whole number.
+        typer.BadParameter: Something between the commas is not a whole number.
     """
     try:
         return tuple(int(part) for part in text.split(","))
@@ -101,7 +106,7 @@ def print_report(report: BenchReport) -> None:
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """One line of the table: medians, the speeds with their ranges."""
+    """One row of the table: medians, and for speeds the range too."""
     speeds = (
         f"{row[name]:.0f} ({row[f'{name}_range'][0]:.0f}-{row[f'{name}_range'][1]:.0f})"
         for name in ("prefill_tokens_per_s", "decode_tokens_per_s")

@@ -1,4 +1,4 @@
-"""How far a long command is, on stderr: a bar for a person at a terminal, a line a stage for a log."""
+"""The progress of a long command on stderr: a bar at a terminal, a line for each stage in a log."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of the whole that is done, 0 to 1."""
+"""A callable that takes the name of a stage and the share of the whole that is done, 0 to 1."""
 
 
 @contextmanager
 def progress_display(*, silent: bool) -> Iterator[Progress]:
-    """Yield the callable that a long job tells its progress; the bar is gone afterwards.
+    """Yield the callable that a long job reports its progress to; the bar is removed at the end.
 
     Args:
-        silent: show nothing, for commands whose output a program reads.
+        silent: Whether to show nothing, for commands whose output a program reads.
     """
     if silent:
         yield lambda stage, done: None

@@ -11,11 +11,11 @@ def read_prompt(argument: str | None) -> str:
     """Return the prompt that was given as an argument or is piped in.
 
     Args:
-        argument: the command's PROMPT; None, or `-`, to read stdin, whose last line break is dropped.
+        argument: The command's PROMPT; None or `-` reads stdin, without its last line break.
 
     Raises:
-        UsageError: there is no prompt, or an empty one.
-        PromptError: stdin is not UTF-8.
+        UsageError: There is no prompt, or an empty one.
+        PromptError: Stdin is not UTF-8.
     """
     if argument is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("no prompt: give one, pipe one in, or talk with --chat")
@@ -29,7 +29,7 @@ def read_stdin() -> str:
     """Return all of stdin as text, without its last line break.
 
     Raises:
-        PromptError: it is not UTF-8.
+        PromptError: It is not UTF-8.
     """
     return decode(sys.stdin.buffer.read()).removesuffix("\n").removesuffix("\r")
 
@@ -38,7 +38,7 @@ def decode(raw: bytes) -> str:
     """Read bytes of stdin as UTF-8.
 
     Raises:
-        PromptError: they are not.
+        PromptError: They are not UTF-8.
     """
     try:
         return raw.decode("utf-8")
@@ -52,7 +52,7 @@ def parse_token_ids(text: str) -> list[int]:
     """Read `1,2,3`, spaces allowed.
 
     Raises:
-        UsageError: something between the commas is no whole number.
+        UsageError: Something between the commas is not a whole number.
     """
     try:
         return [int(part) for part in text.split(",")]

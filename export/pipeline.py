@@ -55,7 +55,8 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     """
     tell = progress or (lambda stage, done: None)
     check_precision(request.target, request.precision)
-    _check_cache(request)
+    if request.kv_cache == "int8":
+        check_int8_cache(request.target)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
@@ -66,6 +67,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     tokenizer, notes = _tokenizer(request, source, loaded)
     special_ids = choose_special_ids(loaded.report, tokenizer)
     report = special_ids.apply(loaded.model.config, loaded.report)
+    notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
@@ -82,25 +84,14 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        notes=(*report.lines(), special_ids.line(), *notes),
+        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
+        notes=(*(line for line in report.lines() if not line.startswith("tokenizer ")), special_ids.line(), *notes),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         is_pretrained_only=is_pretrained_only(source),
         manifest=content,
         parity=parity,
     )
-
-
-def _check_cache(request: ExportRequest) -> None:
-    """See that the cache's form is one that the target has a choice of.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if request.cache != "static" and request.target != "tensorrt":
-        raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.target}")
-    if request.kv_cache == "int8":
-        check_int8_cache(request.target)
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -120,6 +111,15 @@ def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
     return asked
 
 
+def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: int) -> tuple[str, ...]:
+    """What to tell about the context length: that the default is less than what the model was made for."""
+    if request.max_length is not None or max_length == config.max_position_embeddings:
+        return ()
+    return (
+        f"context    {max_length} of the model's {config.max_position_embeddings} tokens; --max-length exports more",
+    )
+
+
 def _tokenizer(
     request: ExportRequest, source: Path, loaded: LoadedCheckpoint
 ) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
@@ -131,11 +131,11 @@ def _tokenizer(
     found = find_tokenizer(source, request.tokenizer)
     if found is None:
         return None, (
-            f"warning: no tokenizer beside {source}; the artifact runs by --ids alone (name one by --tokenizer)",
+            f"warning: no tokenizer next to {source}; the artifact runs by --ids alone (name one by --tokenizer)",
         )
     rows = loaded.model.config.vocab_size
     if found.size <= rows:
-        return found, () if found.path.parent == loaded.report.tokenizer else (f"tokenizer {found.path}",)
+        return found, (f"tokenizer  {found.path}",)
     mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
     if request.tokenizer is not None:
         raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")
@@ -170,7 +170,6 @@ def _write_graph(
         request.precision,
         max_length,
         progress=building if quantized is None and cached is None else None,
-        cache=request.cache,
         quantized=None if quantized is None else quantized.matrices,
         cache_scales=None if cached is None else cached.scales,
     )
@@ -188,7 +187,6 @@ def _write_graph(
         precision=request.precision,
         opset=opset,
         max_length=max_length,
-        cache=request.cache if request.target == "tensorrt" else None,
         kv_cache=request.kv_cache,
         parity=None if parity is None else parity.to_json(),
         quality=quality,

@@ -24,7 +24,6 @@ class ExportRequest:
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
-        cache: Of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
         kv_cache: `float`, as the activations are, or `int8`, of target `ort`.
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Turn YaRN on or off; None leaves it as the checkpoint's config has it.
@@ -39,7 +38,6 @@ class ExportRequest:
     moe: bool = False
     target: str = "ort"
     precision: str = "fp32"
-    cache: str = "static"
     kv_cache: str = "float"
     tokenizer: Path | None = None
     config: Path | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
+from .chat import Chat, ChatOptions
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import ArtifactError, UsageError
@@ -22,8 +23,6 @@ from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .chat import Chat, ChatOptions
 
 DEFAULT_MAX_NEW_TOKENS = 512
 
@@ -75,7 +74,7 @@ class Engine:
         *,
         speculate: bool = False,
     ) -> None:
-        if speculate and not session.can_verify:
+        if speculate and not session.gives_all_logits:
             raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
@@ -136,7 +135,7 @@ class Engine:
         if speculate is None:
             facts = session.facts
             is_exact = changes_no_token(facts.target, facts.precision, int8_cache=facts.has_int8_cache)
-            speculate = session.can_verify and session.device == "cpu" and is_exact
+            speculate = session.gives_all_logits and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
     def sampling_params(
@@ -229,8 +228,6 @@ class Engine:
 
     def chat(self, **options: Unpack[ChatOptions]) -> Chat:
         """Begin a conversation; takes the options of `Chat`."""
-        from .chat import Chat
-
         return Chat(self, **options)
 
     def _end_active(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArtifactError, UsageError
-from .session.session import Logits, TokenIds
+from .session.model import Logits, TokenIds
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)

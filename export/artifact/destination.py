@@ -62,8 +62,7 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     try:
         graphs = there["graphs"]
         same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
-        kind = request.target, request.cache
-        stays = same_model and all((graph["target"], graph.get("cache", "static")) == kind for graph in graphs)
+        stays = same_model and all(graph["target"] == request.target for graph in graphs)
         replaced = request.precision, request.kv_cache
         kept = tuple(graph for graph in graphs if stays and (graph["precision"], kv_cache_of(graph)) != replaced)
     except (KeyError, TypeError) as error:

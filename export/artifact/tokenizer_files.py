@@ -109,16 +109,26 @@ def find_tokenizer(checkpoint: Path, named: Path | None) -> TokenizerFiles | Non
         ArtifactError: The tokenizer is broken, or the named one is missing.
         MissingError: A package that an older form takes is not installed.
     """
-    home = checkpoint if checkpoint.is_dir() else checkpoint.parent
     if named is not None:
         path = _tokenizer_in(named) if named.is_dir() else named
         if path is None or not path.is_file():
             raise ArtifactError(f"no {TOKENIZER} at {named}; name the file or the folder that holds it")
-        return read_tokenizer(path, home)
+        return read_tokenizer(path, _home(checkpoint))
+    found = tokenizer_beside(checkpoint)
+    return None if found is None else read_tokenizer(found, _home(checkpoint))
+
+
+def tokenizer_beside(checkpoint: Path) -> Path | None:
+    """The tokenizer's file next to a checkpoint, or in upstream's `model` folder near it; None where there is none."""
+    home = _home(checkpoint)
     for folder in (home, *(place / name for place in (home, home.resolve().parent) for name in UPSTREAM_FOLDERS)):
         if path := _tokenizer_in(folder):
-            return read_tokenizer(path, home)
+            return path
     return None
+
+
+def _home(checkpoint: Path) -> Path:
+    return checkpoint if checkpoint.is_dir() else checkpoint.parent
 
 
 def _tokenizer_in(folder: Path) -> Path | None:

@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from minimind_edge.runtime.tensorrt import opening
-from minimind_edge.runtime.tensorrt.opening import PlanSession
+from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.tensorrt.plan import Plan
 
 from ..errors import ExportError
-from ..parity.case import PADDING, Case, Chunk, Integers
+from ..parity.case import Case
 from ..parity.compare import THOROUGH_GREEDY_STEPS, compare_runners, long_prompt
-from ..parity.runner import Presents, StepOutput
-from ..parity.session_runner import SessionRunner
+from ..parity.runner import GraphRunner
 from ..parity.suite import Suite
 from ..parity.tolerance import tolerance_of
 from ..verification import Verification, VerifiedGraph, find_checkpoint, load_exported
@@ -24,69 +20,7 @@ from ..verification import Verification, VerifiedGraph, find_checkpoint, load_ex
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig
 
-    from .monitor import Progress
-
-
-class PlanRunner(SessionRunner):
-    """A plan's session, with its cache and the experts that it chose to be seen.
-
-    Args:
-        session: Of the plan.
-    """
-
-    name = "plan"
-
-    def __init__(self, session: PlanSession) -> None:
-        super().__init__(session)
-        self._plan_session = session
-
-    def step(self, chunk: Chunk) -> StepOutput:
-        """Run a chunk; of a mixture of experts in parts that are a run each, as a session shows its last run only."""
-        plan = self._plan_session.facts
-        if not plan.experts:
-            return super().step(chunk)
-        parts = []
-        for start in range(0, chunk.input_ids.shape[1], plan.max_chunk):
-            part = _columns(chunk, slice(start, start + plan.max_chunk))
-            parts.append((part, super().step(part).logits.copy(), self._experts(part)))
-        logits = parts[0][1]
-        for part, later, _ in parts[1:]:
-            rows = (part.layout != PADDING).any(axis=1)
-            logits[rows] = later[rows]
-        layers = zip(*(experts for _, _, experts in parts), strict=True)
-        return StepOutput(logits, [np.concatenate(layer, axis=1) for layer in layers])
-
-    def presents(self) -> Presents:
-        """See `GraphRunner.presents`."""
-        tensors = self._plan_session.cache()
-        return list(zip(tensors[::2], tensors[1::2], strict=True))
-
-    def _experts(self, chunk: Chunk) -> list[Integers]:
-        """The experts of each layer, [B, S, k], where the chunk has its tokens; padding that was not run chose none."""
-        found = self._plan_session.experts()
-        if self._plan_session.facts.cache_form == "growing":
-            return found
-        order = np.argsort(chunk.layout == PADDING, axis=1, kind="stable")
-        return [_moved_back(one, order) for one in found]
-
-
-def _columns(chunk: Chunk, part: slice) -> Chunk:
-    """Some of a chunk's slots, as a chunk behind those before them."""
-    end = min(part.stop, chunk.input_ids.shape[1])
-    return Chunk(
-        start=chunk.start + part.start,
-        input_ids=chunk.input_ids[:, part],
-        attention_mask=chunk.attention_mask[:, : chunk.start + end],
-        position_ids=chunk.position_ids[:, part],
-        layout=chunk.layout[:, part],
-    )
-
-
-def _moved_back(chosen: Integers, order: Integers) -> Integers:
-    """Choices [B, W, k] of rows that were moved to the left, W at most S, where their tokens came from, [B, S, k]."""
-    result = np.full((*order.shape, chosen.shape[2]), PADDING)
-    np.put_along_axis(result, order[:, : chosen.shape[1], None], chosen, axis=1)
-    return result
+    from ..plan.builder import Progress
 
 
 class PlanSuite(Suite):
@@ -122,8 +56,8 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
         MiniMindError: The checkpoint is not what the description says.
     """
     tell = progress or (lambda stage, done: None)
-    session = opening.load_plan(path)
-    plan = session.facts
+    session = load_session(path)
+    plan = Plan.read(path)
     checkpoint = plan.content.child("checkpoint")
     if not checkpoint or not plan.content.child("config"):
         raise ExportError(
@@ -136,7 +70,7 @@ def verify_plan(path: Path, against: Path | None = None, progress: Progress | No
     loaded = load_exported(source, path.parent, plan.content)
     report = compare_runners(
         loaded.model,
-        [lambda: PlanRunner(session)],
+        [lambda: GraphRunner(lambda slots: session, "plan")],
         suite := PlanSuite(plan, loaded.model.config),
         tolerance_of(plan.precision, plan.cache.num_layers),
         target="tensorrt",

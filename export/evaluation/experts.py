@@ -11,15 +11,12 @@ import numpy as np
 
 from ..errors import ExportError
 from ..parity.case import Case, layout_of
-from ..parity.graph_file import expert_names, open_session, with_outputs
-from ..parity.ort_runner import GrowingLastRunner, GrowingRunner
-from ..parity.runner import GraphRunner
-from ..parity.static_runner import StaticRunner
+from ..parity.runner import SessionRunner, graph_runner
 from .row import ROWS, Row, batches
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.session.graph_facts import GraphFacts
-    from minimind_edge.runtime.session.session import TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def expert_load(
     Raises:
         ExportError: The graph does not show which experts it chooses.
     """
-    runner = _runner(graph, facts)
+    runner = graph_runner(graph, facts, shows_experts=True)
     counts = np.zeros((facts.num_layers, experts), np.int64)
     done, total = 0, sum(len(row.token_ids) for row in rows)
     for batch in batches(rows, ROWS):
@@ -69,16 +66,7 @@ def expert_load(
     return ExpertLoad(tuple(tuple((layer / layer.sum()).tolist()) for layer in counts))
 
 
-def _runner(graph: Path, facts: GraphFacts) -> GraphRunner:
-    names = expert_names(facts.num_layers)
-    session = open_session(with_outputs(graph, names), graph.parent)
-    if facts.target != "tensorrt":
-        return GrowingRunner(session, facts, names)
-    runner = GrowingLastRunner if facts.cache == "growing" else StaticRunner
-    return runner(session, facts, names)
-
-
-def _choices(runner: GraphRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:
+def _choices(runner: SessionRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:
     """The experts that the rows' real tokens are sent to, one array a layer."""
     layout = layout_of([([len(row) for row in rows], "right")])
     (chunk,) = Case("experts", tuple(rows), layout, (layout.shape[1],)).chunks()

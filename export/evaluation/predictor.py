@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session.session import Session, TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
+    from minimind_edge.runtime.session.session import Session
 
 
 class Predictor(Protocol):
@@ -57,8 +58,8 @@ class SessionPredictor:
 
     def extend(self, tokens: TokenIds) -> NDArray[np.float32]:
         """See `Predictor.extend`."""
-        if self._session.can_verify:
-            return self._session.verify(tokens)
+        if self._session.gives_all_logits:
+            return self._session.forward(tokens)
         return np.stack([self._session.decode(column).copy() for column in tokens.T], axis=1)
 
 

@@ -14,7 +14,7 @@ from minimind_edge.runtime.errors import PromptError
 from .held_out import Document
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.session.session import TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
     from minimind_edge.runtime.text.prompt import PromptBuilder
     from minimind_edge.runtime.text.tokenizer import Tokenizer
 

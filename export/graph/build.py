@@ -22,7 +22,6 @@ from .portable import PortableDialect
 from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
 from .quantize_qdq import QuantizingWriter
 from .tensorrt import TensorRTDialect
-from .tensorrt_growing import GrowingTensorRTDialect
 from .writer import GraphWriter
 
 if TYPE_CHECKING:
@@ -34,10 +33,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
-CACHES = ("static", "growing")
-CACHE_PROPERTY = "minimind_edge.cache"
 KV_CACHE_PROPERTY = "minimind_edge.kv_cache"
-IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
+IR_VERSIONS = {21: 10, 23: 11, 24: 12}
 """Version of the file format that came with an opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
@@ -51,7 +48,6 @@ def build_graph(
     max_length: int,
     progress: Progress | None = None,
     *,
-    cache: str = "static",
     quantized: Mapping[str, QuantizedMatrix] | None = None,
     cache_scales: Sequence[CacheScales] | None = None,
 ) -> ir.Model:
@@ -63,7 +59,6 @@ def build_graph(
         precision: See `precision.PRECISIONS`; logits are float32 always.
         max_length: Most positions, in tokens, that the graph is to hold.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
-        cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
         quantized: Of the precisions of integers, but for target `tensorrt`, which rounds by itself: the weights as
             integers, by the names of their parameters.
         cache_scales: Of target `ort`: one for each layer makes the cache int8; None leaves it as the activations are.
@@ -76,7 +71,7 @@ def build_graph(
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)
-    dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
+    dialect_type, dtype = DIALECTS[target], compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_activation(model.config.hidden_act)
@@ -99,30 +94,12 @@ def build_graph(
         producer_name="minimind-edge",
         producer_version=importlib.metadata.version("minimind-edge"),
         metadata_props=_metadata(model.config, target, precision, max_length)
-        | ({CACHE_PROPERTY: cache} if target == "tensorrt" else {})
         | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"}),
     )
     tell("finishing the graph", WRITTEN)
     finishing_passes(target)(result)
     tell("graph", 1.0)
     return result
-
-
-def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
-    """The target's dialect.
-
-    Raises:
-        ExportError: There is no such cache, or none in this precision.
-    """
-    if cache not in CACHES:
-        raise ExportError(f"cache {cache!r} cannot be exported; choose {' or '.join(CACHES)}")
-    if (target, cache) != ("tensorrt", "growing"):
-        return DIALECTS[target]
-    if precision == "int4":
-        raise ExportError(
-            "int4 needs blocks of scales, which came with opset 21, and the growing cache is older; take int8"
-        )
-    return GrowingTensorRTDialect
 
 
 def _writer(

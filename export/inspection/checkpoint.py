@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.architecture import describe_architecture, kv_values_per_token
+from ..artifact.tokenizer_files import tokenizer_beside
 from .table import Inspection, Section, architecture_section, byte_count
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class CheckpointInspection(Inspection):
         path: What was named: a file or a folder.
         report: How it became a model.
         config: The model's.
-        size: Of its weight files, in bytes.
+        size: Size of its weight files in bytes.
+        tokenizer: The `tokenizer.json` that an export would take, None where there is none.
     """
 
     path: Path
     report: CheckpointReport
     config: MiniMindConfig
     size: int
+    tokenizer: Path | None
 
     @classmethod
     def read(cls, path: Path) -> CheckpointInspection:
@@ -44,7 +47,7 @@ class CheckpointInspection(Inspection):
 
         loaded = read_checkpoint(path)
         size = sum(file.stat().st_size for file in loaded.report.files)
-        return cls(path, loaded.report, loaded.model.config, size)
+        return cls(path, loaded.report, loaded.model.config, size, tokenizer_beside(path))
 
     def to_json(self) -> dict[str, Any]:
         """See `Inspection.to_json`."""
@@ -62,7 +65,7 @@ class CheckpointInspection(Inspection):
             "given": report.given,
             "assumed": report.assumed,
             "lora": [{"file": str(adapter.file), "rank": adapter.rank} for adapter in report.lora],
-            "tokenizer": None if report.tokenizer is None else str(report.tokenizer),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer.parent),
         }
 
     def sections(self) -> tuple[Section, ...]:
@@ -73,7 +76,7 @@ class CheckpointInspection(Inspection):
             ("generation", report.generation),
             ("size", byte_count(self.size)),
             ("sha256", report.sha256),
-            ("tokenizer", str(report.tokenizer or "none beside the checkpoint")),
+            ("tokenizer", str(self.tokenizer or "none next to the checkpoint")),
             *((f"kv cache, {dtype}", f"{count:,} bytes per token") for dtype, count in self._kv_bytes().items()),
         ]
         origins = [("inferred from the tensors", report.inferred), ("given by a config", report.given)]

@@ -7,27 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ExportError
 from .bfloat16_graph import float32_copy
 from .case import Case
 from .comparison import measure
-from .graph_file import cache_scales, expert_names, open_session, read_facts, with_outputs
+from .graph_file import open_session, read_facts
 from .measurement import Flags, Measurement
 from .memory import return_freed_memory
-from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
 from .reference import RowReference, greedy_case, reference_of
 from .report import ParityReport
-from .runner import GraphRunner
-from .session_runner import RolledBackRunner, SessionRunner
-from .static_runner import StaticRunner
+from .runner import SessionRunner, runners_of
 from .suite import Suite
 from .tolerance import Tolerance, int8_cache_tolerance, tolerance_of
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-    from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 Progress = Callable[[str, float], None]
 
@@ -87,7 +83,7 @@ def compare(
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
         return compare_runners(
             model,
-            _runners(runnable, facts, model.config.use_moe),
+            runners_of(runnable, facts, has_experts=model.config.use_moe),
             suite,
             tolerance,
             target=target,
@@ -105,7 +101,7 @@ def long_prompt(config: MiniMindConfig) -> int | None:
 
 def compare_runners(
     model: MiniMindForCausalLM,
-    runners: Sequence[Callable[[], GraphRunner]],
+    runners: Sequence[Callable[[], SessionRunner]],
     suite: Suite,
     tolerance: Tolerance,
     *,
@@ -184,32 +180,6 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
         copy = Path(folder) / graph.name
         float32_copy(graph, copy)
         yield copy
-
-
-def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
-    """All ways to run the graph."""
-    scales: dict[str, Any] = {"scales": cache_scales(path, facts)} if facts.has_int8_cache else {}
-
-    def showing_experts(runner: type[GrowingRunner] | type[StaticRunner]) -> GraphRunner:
-        if not has_experts:
-            return runner(open_session(path), facts, **scales)
-        names = expert_names(facts.num_layers)
-        return runner(open_session(with_outputs(path, names), path.parent), facts, names, **scales)
-
-    def shared() -> GraphRunner:
-        return SharedBufferRunner(open_session(path), facts, **scales)
-
-    def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
-        from minimind_edge.runtime.load import load_graph
-
-        return runner(load_graph(path, device="cpu"))
-
-    if (facts.target, facts.cache) == ("tensorrt", "growing"):
-        return [lambda: showing_experts(GrowingLastRunner), session, lambda: session(RolledBackRunner)]
-    if facts.target == "tensorrt":
-        return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
-    growing = [lambda: showing_experts(GrowingRunner)]
-    return [*growing, shared, session] if facts.target == "ort" else [*growing, session]
 
 
 def _require_float32(model: MiniMindForCausalLM) -> None:

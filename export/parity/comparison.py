@@ -11,7 +11,7 @@ from .case import PADDING, Case, Chunk, Integers
 from .divergence import TokenErrors, joined, same_sets, token_errors
 from .measurement import Flags, LayerErrors, Measurement, TensorError
 from .reference import RowReference
-from .runner import GraphRunner, Presents, RunError, StepOutput
+from .runner import Presents, RunError, SessionRunner, StepOutput
 
 # Tokens of a case are numbered row after row: token i of row b is number `offsets[b] + i`.
 
@@ -19,7 +19,7 @@ from .runner import GraphRunner, Presents, RunError, StepOutput
 def measure(
     case: Case,
     reference: Sequence[RowReference],
-    runner: GraphRunner,
+    runner: SessionRunner,
     comparable: Flags | None = None,
     routes_may_differ: bool = False,
 ) -> Measurement:
@@ -74,7 +74,7 @@ def _offsets(case: Case) -> Integers:
 
 
 def _run(
-    case: Case, reference: Sequence[RowReference], runner: GraphRunner
+    case: Case, reference: Sequence[RowReference], runner: SessionRunner
 ) -> tuple[Integers, TokenErrors, tuple[Flags, ...]]:
     """All chunks: the compared tokens' numbers, ascending, their errors, and each layer's flags of equal experts."""
     numbers: list[Integers] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.ort.session_options import onnxruntime_errors, session_options, summary
+from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_options, summary
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from ..errors import ExportError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 
 from ..errors import ParityError
 from ..evaluation.likelihood import measure_likelihood
@@ -37,7 +37,7 @@ def measure_quality(
         quantized: What the graph was made from; None where its weights are the model's.
     """
     rows = [Row(tuple(row), 1) for row in held_out.tolist()]
-    session = load_graph(graph, device="cpu")
+    session = load_session(graph, device="cpu")
     found = measure_likelihood(rows, SessionPredictor(session), EagerPredictor(model))
     return {
         **({} if quantized is None else {"bits_per_weight": round(quantized.bits_per_weight, 3)}),

@@ -17,14 +17,14 @@ INPUTS = {
 }
 """What each target's graphs are given beside the cache."""
 
-GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
-"""The same of target `tensorrt` where the cache grows."""
+LOGITS_START = "logits_start"
+"""Optional input of a graph, int64 [1]: index in the chunk of the first token whose logits are wanted."""
 
 TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
 """Of these inputs."""
 
 CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""How each target's graphs keep their cache, where the graph does not tell."""
+"""How each target's graphs keep their cache."""
 
 METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {
@@ -66,6 +66,11 @@ class GraphFacts:
     cache: str
 
     @property
+    def gives_all_logits(self) -> bool:
+        """Whether a run gives the logits of every token of a chunk, not of one token a row alone."""
+        return self.target != "tensorrt"
+
+    @property
     def has_int8_cache(self) -> bool:
         """Whether the graph rounds what it caches to eight bits."""
         return self.kv_dtype == np.int8
@@ -91,9 +96,9 @@ class GraphFacts:
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
         pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
-        target = target_of(metadata)
-        cache = cache_of(metadata)
-        own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
+        target = _target_of(metadata)
+        cache = _cache_of(metadata, target)
+        own = INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
         _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
@@ -148,7 +153,7 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
     return dims[0], dims[1]
 
 
-def target_of(metadata: Mapping[str, str]) -> str:
+def _target_of(metadata: Mapping[str, str]) -> str:
     """The target; a graph that doesn't tell can only be run as `portable`.
 
     Raises:
@@ -160,13 +165,14 @@ def target_of(metadata: Mapping[str, str]) -> str:
     return target
 
 
-def cache_of(metadata: Mapping[str, str]) -> str:
-    """How the graph keeps its cache; see `GraphFacts.cache`.
-
-    Raises:
-        ArtifactError: It is for a target that this runtime does not run.
-    """
-    return metadata.get(f"{METADATA_PREFIX}cache", CACHES[target_of(metadata)])
+def _cache_of(metadata: Mapping[str, str], target: str) -> str:
+    """How the graph keeps its cache; see `GraphFacts.cache`."""
+    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+    if found != CACHES[target]:
+        raise ArtifactError(
+            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+        )
+    return found
 
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:

@@ -13,13 +13,15 @@ import numpy as np
 
 from ..artifact.json_object import JsonObject
 from ..errors import ArtifactError, UsageError
+from ..session.graph_facts import GraphFacts
 from .compute_capability import ComputeCapability
 
 FORMAT = 1
 """Newest format of the file that is understood."""
 
 BACKENDS = ("tensorrt", "rtx")
-CACHES = ("static", "growing")
+CACHE_FORM = "static"
+"""How a plan keeps its cache: written in place, each row at an index of its own."""
 
 MAGIC = {"tensorrt": b"ftrt", "rtx": b"vtrt"}
 """First bytes of a plan."""
@@ -89,7 +91,6 @@ class Plan:
         version: Of the backend that built it.
         compute_capabilities: Of the GPUs that it was built for.
         precision: Of the weights.
-        cache_form: `static` (written in place) or `growing`.
         cache: The cache's sizes.
         experts: Of a mixture of experts an output a layer that tells the chosen ones; empty for a dense model.
         vocab_size: V.
@@ -105,7 +106,6 @@ class Plan:
     version: str
     compute_capabilities: tuple[ComputeCapability, ...]
     precision: str
-    cache_form: str
     cache: CacheLayout
     experts: tuple[ExpertOutput, ...]
     vocab_size: int
@@ -145,13 +145,17 @@ class Plan:
                 f"{values.where} has format {version}, this version reads {FORMAT}: upgrade minimind-edge"
             )
         limits, kv = values.child("limits"), values.child("kv_cache")
+        if (form := kv.required("form", str)) != CACHE_FORM:
+            raise ArtifactError(
+                f"{values.where}: a plan with a {form} cache is of an older version: build it again with "
+                "`minimind-export engine`"
+            )
         return cls(
             path=path,
             backend=_one_of(values, "backend", BACKENDS),
             version=values.required("backend_version", str),
             compute_capabilities=_capabilities(values),
             precision=values.required("precision", str),
-            cache_form=_one_of(kv, "form", CACHES),
             cache=CacheLayout(
                 num_layers=_count(kv, "num_layers"),
                 num_key_value_heads=_count(kv, "num_key_value_heads"),
@@ -168,13 +172,23 @@ class Plan:
             content=values,
         )
 
-    has_int8_cache = False
-    """As `GraphFacts.has_int8_cache`: a plan's cache is float."""
-
     @property
-    def target(self) -> str:
-        """Of the graph that it was built from."""
-        return "tensorrt"
+    def facts(self) -> GraphFacts:
+        """The sizes and types of the plan's inputs and outputs, as those of the graph that it was built from."""
+        stored = {"bfloat16": "uint16"}.get(self.cache.dtype, self.cache.dtype)
+        return GraphFacts(
+            target="tensorrt",
+            num_layers=self.cache.num_layers,
+            num_key_value_heads=self.cache.num_key_value_heads,
+            head_dim=self.cache.head_dim,
+            kv_dtype=np.dtype(stored),
+            vocab_size=self.vocab_size,
+            max_length=self.cache.capacity,
+            precision=self.precision,
+            generation=None,
+            eos_token_ids=self.eos_token_ids,
+            cache=CACHE_FORM,
+        )
 
     @property
     def title(self) -> str:

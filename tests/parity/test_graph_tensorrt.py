@@ -13,13 +13,12 @@ import torch
 from graph_rows import make_model
 from onnx import numpy_helper
 
-from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
-from minimind_edge.export.parity.session_runner import SessionRunner
+from minimind_edge.export.parity.runner import SessionRunner
 from minimind_edge.minimind import MiniMindForCausalLM
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, UsageError
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.session.session import Session
 
 MAX_LENGTH = 96
@@ -34,9 +33,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32", cache: str = "static") -> Path:
+def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32") -> Path:
     path = folder / f"{precision}.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache), path)
+    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH), path)
     onnx.checker.check_model(str(path))
     return path
 
@@ -66,36 +65,13 @@ def test_reduced_precision_stays_within_its_bounds(variant: str, precision: str,
     assert report.max_abs > 1e-4, "nothing was rounded"
 
 
-@pytest.mark.parametrize("variant", ["gqa", "moe"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_the_growing_form(variant: str, precision: str, tmp_path: Path) -> None:
-    model = make_model(variant)
-    path = export(model, tmp_path, precision, cache="growing")
-    assert {(one.domain, one.version) for one in onnx.load(path).opset_import} == {("", 19)}
-    report = compared(model, path)
-    assert report, report.failures
-
-
-def test_the_growing_form_as_users_run_it(tmp_path: Path) -> None:
-    """By the session, chunked and rolled back, to the last slot and no further, in ONNX Runtime."""
-    model = make_model("gqa")
-    path = export(model, tmp_path, cache="growing")
-    report = compared(model, path)
-    assert report, report.failures
-    assert report.greedy == (24, 24)
-    assert {one.runner for one in report.measurements} == {"graph", "session", "session, rolled back"}
-    assert any(one.case == "far positions" for one in report.measurements)
-    limited_to_its_slots(model, load_graph(path, device="cpu", threads=1, max_length=20))
-
-
-@pytest.mark.parametrize("cache", ["static", "growing"])
-def test_positions_past_yarns_original_context(cache: str, tmp_path: Path) -> None:
+def test_positions_past_yarns_original_context(tmp_path: Path) -> None:
     """2,060 tokens, and some more behind them: frequencies are stretched from position 2,048 on."""
     model = make_model("yarn", max_position_embeddings=4096, num_hidden_layers=1)
     plain = make_model("gqa", max_position_embeddings=4096, num_hidden_layers=1)
     path = tmp_path / "fp32.onnx"
-    save_graph(build_graph(model, "tensorrt", "fp32", 4096, cache=cache), path)
-    session = load_graph(path, device="cpu", threads=1)
+    save_graph(build_graph(model, "tensorrt", "fp32", 4096), path)
+    session = load_session(path, device="cpu", threads=1)
     text = np.random.default_rng(0).integers(2, 131, 2064)
     found = [session.prefill(text[None, :2060])[0].copy()]
     found += [session.decode(text[end : end + 1])[0].copy() for end in range(2060, 2064)]
@@ -128,7 +104,7 @@ def test_a_graph_computes_what_its_integers_say(precision: str, tmp_path: Path) 
     tolerance = tolerance_of("fp16", 2)
 
     def session() -> SessionRunner:
-        return SessionRunner(load_graph(path, device="cpu", threads=1))
+        return SessionRunner(load_session(path, device="cpu", threads=1))
 
     suite = Suite(model.config.vocab_size, MAX_LENGTH)
     report = compare_runners(rounded, [session], suite, tolerance, target="tensorrt", precision=precision, steps=24)
@@ -228,14 +204,14 @@ def test_integers_are_small(tmp_path: Path) -> None:
 
 def test_a_session_at_its_limit(tmp_path: Path) -> None:
     model = make_model("gqa")
-    limited_to_its_slots(model, load_graph(export(model, tmp_path), device="cpu", threads=1, max_length=20))
+    limited_to_its_slots(model, load_session(export(model, tmp_path), device="cpu", threads=1, max_length=20))
 
 
 def limited_to_its_slots(model: MiniMindForCausalLM, session: Session) -> None:
     """Fill 20 slots, and try one more."""
     ids = np.arange(2, 22)[None]
     session.prefill(ids[:, :18])
-    with pytest.raises(ContextLengthError, match="3 more tokens behind 18"):
+    with pytest.raises(ContextLengthError, match="3 more tokens after 18"):
         session.prefill(ids[:, :3])
     assert session.length == 18
     session.decode(ids[:, 18])
@@ -249,16 +225,10 @@ def limited_to_its_slots(model: MiniMindForCausalLM, session: Session) -> None:
 
 def test_bfloat16_has_no_arithmetic_on_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"build a plan with `minimind-export engine`"):
-        load_graph(export(make_model("gqa"), tmp_path, "bf16"), device="cpu")
+        load_session(export(make_model("gqa"), tmp_path, "bf16"), device="cpu")
 
 
 def test_what_does_not_go_together() -> None:
     model = make_model("gqa")
     with pytest.raises(UsageError, match=r"target ort comes in .*, not in bf16; choose --target tensorrt"):
         build_graph(model, "ort", "bf16", 8)
-    with pytest.raises(ExportError, match="choose static or growing"):
-        build_graph(model, "tensorrt", "fp16", 8, cache="paged")
-    with pytest.raises(ExportError, match="take int8"):
-        build_graph(model, "tensorrt", "int4", 8, cache="growing")
-    with pytest.raises(ExportError, match="'gelu' needs opset 20"):
-        build_graph(make_model("gqa", hidden_act="gelu"), "tensorrt", "fp16", 8, cache="growing")

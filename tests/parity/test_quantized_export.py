@@ -15,7 +15,7 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.quantization.quantize import quantize_model
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-from minimind_edge.runtime.ort.session_options import session_options
+from minimind_edge.runtime.ort.loading import session_options
 
 SETTINGS = QuantizationSettings(rows=4, length=24, measured_rows=2, held_out_rows=2)
 

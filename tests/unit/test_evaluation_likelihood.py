@@ -159,7 +159,7 @@ class Steps:
     vocab_size = 3
 
     def __init__(self, can_verify):
-        self.can_verify = can_verify
+        self.gives_all_logits = can_verify
         self.calls = []
 
     def reset(self, batch_size):
@@ -170,7 +170,7 @@ class Steps:
         self.logits[:] = np.eye(self.vocab_size)[tokens]
         return self.logits
 
-    def verify(self, tokens):
+    def forward(self, tokens):
         self.calls.append("verify")
         return np.eye(self.vocab_size, dtype=np.float32)[tokens]
 

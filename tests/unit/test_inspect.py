@@ -183,7 +183,17 @@ def test_checkpoint_for_people(tiny_checkpoint):
     assert f"{total:,}" in text
     assert "256 bytes per token" in text
     assert "assumed" in text
-    assert "none beside the checkpoint" in text
+    assert "none next to the checkpoint" in text
+
+
+def test_the_tokenizer_of_upstreams_layout_is_the_one_that_an_export_takes(tiny_checkpoint, tmp_path):
+    """Upstream keeps weights in `out/` and the tokenizer in `model/`."""
+    path, _ = tiny_checkpoint
+    (tmp_path / "out").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    found = inspect_path(path.rename(tmp_path / "out" / path.name)).to_json()
+    assert found["tokenizer"] == str(tmp_path / "model")
 
 
 def test_hugging_face_folder_is_a_checkpoint(random_model, tmp_path):
