@@ -22,7 +22,7 @@ from .version import VersionOption
 if TYPE_CHECKING:
     from minimind_edge.runtime.bench import BenchReport
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer()
 
 
 @app.command(epilog=EXIT_CODES)
@@ -81,28 +81,23 @@ def parse_lengths(text: str) -> tuple[int, ...]:
         ) from None
 
 
+COLUMNS = ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "of it loop")
+
+
 def print_report(report: BenchReport) -> None:
     """Print the measurement as a table for a person."""
-    from rich.console import Console
-    from rich.table import Table
-
     machine, row = report.machine, report.rows[0]
-    console = Console(markup=False, highlight=False)
-    console.print(
-        f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})", soft_wrap=True
-    )
+    print(f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})")
     threads = f", {report.threads} threads" if report.threads else ""
     gpu = f", {report.artifact['gpu']}" if report.artifact["gpu"] else ""
-    console.print(f"{machine['cpu']}{threads}{gpu}, {report.artifact['runs_by']}", soft_wrap=True)
-    console.print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)", soft_wrap=True)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "of it loop"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(*cells(row.to_json()))
-    console.print(table)
+    print(f"{machine['cpu']}{threads}{gpu}, {report.artifact['runs_by']}")
+    print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)")
+    lines = [COLUMNS, *(cells(row.to_json()) for row in report.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
     memory = "unknown" if report.peak_rss_bytes is None else f"{report.peak_rss_bytes / 1e6:.0f} MB"
-    console.print(f"load {report.load_s:.3f} s, peak memory {memory}, disk {report.disk_bytes / 1e6:.1f} MB")
+    print(f"load {report.load_s:.3f} s, peak memory {memory}, disk {report.disk_bytes / 1e6:.1f} MB")
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:

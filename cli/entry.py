@@ -14,6 +14,7 @@ With `MINIMIND_EDGE_DEBUG=1` the traceback is printed too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -38,20 +39,33 @@ ADVICE = {
 }
 """Advice for some errors of the operating system, by errno."""
 
-EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir"})
+EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "rich"})
 """Top-level modules that the extra `export` brings; an error names the extra where one is missing."""
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
+def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     """Run a typer app on the process's arguments and exit with the contract's code.
 
     Args:
         app: The commands.
         name: The program's name in the help.
+        at_once: End the process without taking the interpreter down, which takes as long as a few tokens; for programs
+            that leave nothing to be removed at their end.
     """
     prepare_streams()
     command = typer.main.get_command(app)
-    sys.exit(guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
+    code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
+    if at_once:
+        end_at_once(code)
+    sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Write out what the streams still hold, and end the process without running what waits for its end."""
+    abandon_stdout()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def prepare_streams() -> None:

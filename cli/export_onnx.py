@@ -40,7 +40,9 @@ def onnx(
         ),
     ] = None,
     moe: MoeOption = False,
-    target: Annotated[Target, typer.Option(help="What the graph is made for.")] = Target.ORT,
+    target: Annotated[
+        Target | None, typer.Option(help="What the graph is made for.  (default: ort)", show_default=False)
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
     kv_cache: Annotated[
         KVCacheType, typer.Option(help="Target ort: int8 takes a quarter of the memory, and more time for prompts.")
@@ -56,7 +58,7 @@ def onnx(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="For int4 on a CPU: share of the weights that keep 8 bits, where that helps most.  (default: 0.05)",
+            help="For int4: share of the weights that keep 8 bits, where that helps most.  (default: 0.05)",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
@@ -82,7 +84,7 @@ def onnx(
     request = ExportRequest(
         checkpoint=checkpoint,
         output=output,
-        target=target.value,
+        target="auto" if target is None else target.value,
         precision=precision.value,
         kv_cache=kv_cache.value,
         max_length=max_length,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, float], None]
 """A callable that takes the name of a stage and the share of the whole that is done, 0 to 1."""
+
+
+BAR_WIDTH = 30
+"""Characters of the bar."""
+
+CLEAR_TO_END = "\x1b[K"
+"""What makes a terminal forget the rest of the line."""
 
 
 @contextmanager
@@ -28,14 +37,23 @@ def progress_display(*, silent: bool) -> Iterator[Progress]:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    began = time.monotonic()
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+    def progress(stage: str, done: float) -> None:
+        filled = round(BAR_WIDTH * min(done, 1.0))
+        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+        _rewrite(f"{bar} {done:4.0%} {time.monotonic() - began:4.0f} s  {stage}")
+
+    try:
+        yield progress
+    finally:
+        _rewrite("")
+
+
+def _rewrite(line: str) -> None:
+    """Put a line in place of the terminal's current one."""
+    line = line[: shutil.get_terminal_size().columns - 1]
+    print(f"\r{line}{CLEAR_TO_END}", end="", file=sys.stderr, flush=True)
 
 
 def _lines() -> Progress:

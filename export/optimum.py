@@ -12,6 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
 from minimind_edge.minimind.config import MiniMindConfig
+from minimind_edge.runtime.ort.environment import disable_telemetry
+
+disable_telemetry()  # optimum checks what it exported by ONNX Runtime
 
 
 class ExportedMiniMind(MiniMindForCausalLM):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
+from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from .artifact.destination import Destination, choose_folder, plan_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE, graph_file
-from .artifact.hf_config import generation_config, model_config
+from .artifact.hf_config import generation_config, generation_notes, model_config
 from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
-from .artifact.manifest import MANIFEST, graph_entry, manifest
+from .artifact.manifest import graph_entry, manifest
 from .artifact.model_card import write_model_card
 from .artifact.special_ids import choose_special_ids
 from .artifact.staging import staged_folder
@@ -27,10 +29,12 @@ from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
+    from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
     from .parity import ParityReport
-    from .quantization.cache_scales import CalibratedCache
+    from .parity.tolerance import Tolerance
+    from .quantization.kv_cache_scales import CalibratedCache
     from .quantization.quantize import QuantizedModel
 
 Progress = Callable[[str, float], None]
@@ -54,25 +58,26 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         OSError: The disk is full or cannot be written.
     """
     tell = progress or (lambda stage, done: None)
-    check_precision(request.target, request.precision)
+    check_precision(request.first_target, request.precision)
     if request.kv_cache == "int8":
-        check_int8_cache(request.target)
+        check_int8_cache(request.first_target)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
-    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora)
-    if request.yarn is not None:
-        loaded.model.set_rope_scaling(request.yarn)
+    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
     special_ids = choose_special_ids(loaded.report, tokenizer)
     report = special_ids.apply(loaded.model.config, loaded.report)
+    request, target_notes = _with_target(request, loaded.model.config)
     notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         quantized = _quantize(request, loaded.model, tokenizer, tell)
         cached = _calibrate(request, loaded.model if quantized is None else quantized.model, tokenizer, tell)
-        entry, parity = _write_graph(request, loaded.model, quantized, cached, stage, max_length=max_length, tell=tell)
+        entry, parity, bits = _write_graph(
+            request, loaded.model, quantized, cached, stage, max_length=max_length, tell=tell
+        )
         content = manifest(report, loaded.model.config, _ordered(entry, destination))
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
@@ -84,14 +89,41 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     return ExportResult(
         folder=folder,
         graph=folder / entry["file"],
-        # The tokenizer that goes into the artifact is told by `notes`: it may lie elsewhere than next to the weights.
-        notes=(*(line for line in report.lines() if not line.startswith("tokenizer ")), special_ids.line(), *notes),
+        notes=(
+            *_report_lines(report),
+            special_ids.line(),
+            *notes,
+            *generation_notes(source if source.is_dir() else source.parent),
+            *target_notes,
+            *(() if quantized is None else quantized.notes),
+            f"{bits:.2f} bits per weight",
+        ),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
         is_pretrained_only=is_pretrained_only(source),
         manifest=content,
         parity=parity,
     )
+
+
+def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[ExportRequest, tuple[str, ...]]:
+    """The request with a target that can hold the model, and what to tell about it.
+
+    Raises:
+        ExportError: The target that was asked for cannot.
+        UsageError: The target that can has no int8 KV cache.
+    """
+    from .graph.build import check_model, default_target
+
+    if request.target != "auto":
+        check_model(config, request.target)
+        return request, ()
+    target = default_target(config)
+    if request.kv_cache == "int8":
+        check_int8_cache(target)
+    check_model(config, target)
+    notes = () if target == "ort" else (f"target {target}: ort takes no heads of width {config.head_dim}",)
+    return replace(request, target=target), notes
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
@@ -153,13 +185,17 @@ def _write_graph(
     *,
     max_length: int,
     tell: Progress,
-) -> tuple[dict[str, Any], ParityReport | None]:
-    """Build, write and verify the graph, of the model or of its rounded weights; its entry for the manifest, the proof.
+) -> tuple[dict[str, Any], ParityReport | None, float]:
+    """Build, write and verify the graph, of the model or of its rounded weights.
+
+    Returns:
+        Its entry for the manifest, the parity report, and its bits per weight.
 
     Raises:
         ParityError: The graph does not compute what the model computes, or rounding cost the model too much.
     """
     from .graph import build_graph, save_graph
+    from .graph.onnx_file import weight_bytes
 
     def building(name: str, share: float) -> None:
         tell(name, LOADED + share * (BUILT - LOADED))
@@ -177,8 +213,11 @@ def _write_graph(
     file = graph_file(request.target, request.precision, request.kv_cache)
     save_graph(graph, stage / file)
     opset = graph.opset_imports[""]
+    bits = 8 * weight_bytes(graph) / sum(weight.numel() for weight in model.parameters())
     del graph
     quality = _quality(request, model, quantized, cached, stage / file)
+    if quality is not None and quantized is not None:
+        quality = {"bits_per_weight": round(bits, 3), **quality, "calibration": quantized.calibration}
     parity = _verify(request, model, quantized, stage / file, tell) if request.verify else None
     entry = graph_entry(
         stage,
@@ -191,23 +230,23 @@ def _write_graph(
         parity=None if parity is None else parity.to_json(),
         quality=quality,
     )
-    return entry, parity
+    return entry, parity, bits
 
 
 def _quantize(
     request: ExportRequest, model: MiniMindForCausalLM, tokenizer: TokenizerFiles | None, tell: Progress
 ) -> QuantizedModel | None:
-    """The model with its weights rounded; None where the precision rounds none, or the target does it by itself."""
-    if request.precision not in INTEGERS or request.target == "tensorrt":
+    """The model with its weights rounded; None where the precision rounds none."""
+    if request.precision not in INTEGERS:
         return None
-    from .quantization.prompts import calibration_prompts
+    from .quantization.calibration import calibration_prompts
     from .quantization.quantize import quantize_model
 
     def rounding(name: str, share: float) -> None:
         tell(name, LOADED + share * (BUILT - LOADED))
 
     prompts = calibration_prompts(tokenizer, model.config.bos_token_id)
-    return quantize_model(model, request.precision, prompts, request.quantization, rounding)
+    return quantize_model(model, request.precision, prompts, request.quantization, rounding, target=request.target)
 
 
 def _calibrate(
@@ -216,8 +255,8 @@ def _calibrate(
     """The scales of an int8 cache, for the model that the graph is to compute; None where the cache is float."""
     if request.kv_cache == "float":
         return None
-    from .quantization.cache_scales import calibrate_cache
-    from .quantization.prompts import calibration_prompts
+    from .quantization.calibration import calibration_prompts
+    from .quantization.kv_cache_scales import calibrate_cache
 
     def calibrating(name: str, share: float) -> None:
         tell(f"keys and values: {name}", BUILT)
@@ -243,7 +282,7 @@ def _quality(
     rounded = quantized or cached
     if rounded is None:
         return None
-    quality = measure_quality(model, graph, rounded.held_out, quantized)
+    quality = measure_quality(model, graph, rounded.held_out)
     if request.verify:
         require_quality(quality, request.precision)
     return quality
@@ -256,9 +295,8 @@ def _verify(
     graph: Path,
     tell: Progress,
 ) -> ParityReport:
-    """Compare the graph with the model, or with what rounding made of it: that has narrow bounds too."""
+    """Compare the graph with the model, or with the model of the rounded weights, which allows narrow bounds."""
     from .parity import compare
-    from .parity.tolerance import rounded_weights_tolerance
 
     def verifying(name: str, share: float) -> None:
         tell(f"verifying: {name}", WRITTEN + share * (1 - WRITTEN))
@@ -268,13 +306,20 @@ def _verify(
         graph,
         target=request.target,
         precision=request.precision,
-        tolerance=None if quantized is None else rounded_weights_tolerance(model.config.num_hidden_layers),
+        tolerance=None if quantized is None else _rounded_tolerance(request.target, model.config.num_hidden_layers),
         release=True,
         progress=verifying,
     )
     if not report:
         raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
     return report
+
+
+def _rounded_tolerance(target: str, layers: int) -> Tolerance:
+    """The bounds of a graph of integers against the model of the rounded weights: what is left is its activations'."""
+    from .parity.tolerance import rounded_weights_tolerance, tolerance_of
+
+    return tolerance_of("fp16", layers) if target == "tensorrt" else rounded_weights_tolerance(layers)
 
 
 def _ordered(entry: dict[str, Any], destination: Destination) -> list[dict[str, Any]]:
@@ -300,3 +345,8 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
             ),
         )
     write_json(stage / MANIFEST, content)
+
+
+def _report_lines(report: CheckpointReport) -> list[str]:
+    """What is told of a checkpoint, except for its tokenizer: the one of the artifact may lie elsewhere."""
+    return [line for line in report.lines() if not line.startswith("tokenizer ")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .quantization.settings import QuantizationSettings
+from .quantization.formats import QuantizationSettings
 
 if TYPE_CHECKING:
     from .parity import ParityReport
@@ -20,7 +20,7 @@ class ExportRequest:
         checkpoint: Weight file or folder; None for the bundled demo.
         output: The artifact folder; None for one in the current folder named after the checkpoint.
         moe: Demand a mixture of experts; of the bundled demos, take that one.
-        target: `portable`, `ort` or `tensorrt`.
+        target: `portable`, `ort` or `tensorrt`; `auto` is `ort`, or `portable` for a model that `ort` cannot hold.
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
@@ -28,7 +28,7 @@ class ExportRequest:
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Turn YaRN on or off; None leaves it as the checkpoint's config has it.
         lora: Adapter files to merge, in order.
-        quantization: How weights are rounded, for precisions of integers; target `tensorrt` has its own way.
+        quantization: How weights are rounded, for precisions of integers.
         verify: Compare the artifact with eager PyTorch before it is put in place.
         force: Replace an artifact that is there.
     """
@@ -36,7 +36,7 @@ class ExportRequest:
     checkpoint: Path | None = None
     output: Path | None = None
     moe: bool = False
-    target: str = "ort"
+    target: str = "auto"
     precision: str = "fp32"
     kv_cache: str = "float"
     tokenizer: Path | None = None
@@ -47,6 +47,11 @@ class ExportRequest:
     quantization: QuantizationSettings = field(default_factory=QuantizationSettings)
     verify: bool = True
     force: bool = False
+
+    @property
+    def first_target(self) -> str:
+        """The target that is tried: of `auto`, `ort`."""
+        return "ort" if self.target == "auto" else self.target
 
 
 @dataclass(frozen=True)

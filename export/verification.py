@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.manifest import MANIFEST, CheckpointEntry
 from minimind_edge.runtime.errors import ArtifactError
 
-from .artifact.json_file import read_json
-from .artifact.manifest import MANIFEST, file_sha256, is_artifact
+from .artifact.manifest import file_sha256, graph_path, is_artifact, origin, read_manifest
 from .bundled import bundled_checkpoints
 from .errors import ExportError
 
@@ -79,62 +79,31 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
 
         return verify_plan(path, against, progress)
     folder, wanted = locate(path)
-    content = read_manifest(folder)
+    manifest = read_manifest(folder)
+    checkpoint, config = origin(manifest, folder)
     tell = progress or (lambda stage, done: None)
     tell("reading the checkpoint", 0.0)
-    source = against or find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
-    loaded = load_exported(source, folder, content)
-    entries = [entry for entry in content["graphs"] if wanted is None or entry["file"] == wanted]
+    source = against or find_checkpoint(folder, checkpoint.file, checkpoint.sha256)
+    loaded = load_exported(source, folder, checkpoint, config)
+    entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
+    graphs = [graph_path(folder, entry) for entry in entries]
     verified = []
-    for index, entry in enumerate(entries):
+    for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
 
-        def telling(stage: str, done: float, index: int = index, file: str = entry["file"]) -> None:
+        def telling(stage: str, done: float, index: int = index, file: str = entry.file) -> None:
             tell(f"{file}: {stage}", (index + done) / len(entries))
 
-        graph = folder / entry["file"]
         report = compare(
             loaded.model,
             graph,
-            target=entry["target"],
-            precision=entry["precision"],
+            target=entry.target,
+            precision=entry.precision,
             thorough=True,
             progress=telling,
         )
-        verified.append(VerifiedGraph(entry["file"], file_sha256(graph) != entry["sha256"], report))
+        verified.append(VerifiedGraph(entry.file, file_sha256(graph) != entry.sha256, report))
     tell("done", 1.0)
-    return Verification(folder, source, tuple(_notes(source, loaded, content, verified)), tuple(verified))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read an artifact's manifest and see that verification can rely on it.
-
-    Raises:
-        ArtifactError: It is missing, of another format, or names files outside the folder.
-    """
-    content = read_json(folder / MANIFEST)
-    try:
-        if content["format"] != 1:
-            raise ArtifactError(f"{folder / MANIFEST} has format {content['format']}; this version reads format 1")
-        checkpoint = content["checkpoint"]
-        needed: list[tuple[Any, type]] = [(checkpoint["file"], str), (checkpoint["sha256"], str)]
-        needed += [(content["config"], dict), (content["graphs"], list)]
-        for entry in content["graphs"]:
-            needed += [(entry[key], str) for key in ("file", "target", "precision", "sha256")]
-            _require_inside(folder, entry["file"])
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} lacks {error}; export the checkpoint again") from error
-    wrong = [value for value, kind in needed if not isinstance(value, kind)]
-    if wrong or not content["graphs"]:
-        raise ArtifactError(f"{folder / MANIFEST} is not a manifest of this tool; export the checkpoint again")
-    return content
-
-
-def _require_inside(folder: Path, file: str) -> None:
-    path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ArtifactError(f"{folder / MANIFEST} names {file!r}, which lies outside the artifact")
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing; export the checkpoint again")
+    return Verification(folder, source, tuple(_notes(source, loaded, checkpoint, verified)), tuple(verified))
 
 
 def locate(path: Path) -> tuple[Path, str | None]:
@@ -178,13 +147,14 @@ def find_checkpoint(folder: Path, name: str, sha256: str) -> Path:
     )
 
 
-def load_exported(source: Path, folder: Path, content: Mapping[str, Any]) -> LoadedCheckpoint:
+def load_exported(source: Path, folder: Path, checkpoint: CheckpointEntry, config: dict[str, Any]) -> LoadedCheckpoint:
     """The model as it was exported: the manifest's config, its adapters merged.
 
     Args:
         source: The checkpoint.
         folder: The artifact; adapters may lie beside it.
-        content: Of the manifest: `config` and `checkpoint` are read.
+        checkpoint: What the manifest says of the checkpoint.
+        config: The model's fields, as the manifest has them.
 
     Raises:
         ExportError: An adapter is not to be found.
@@ -192,15 +162,15 @@ def load_exported(source: Path, folder: Path, content: Mapping[str, Any]) -> Loa
     """
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
-    adapters = [
-        find_checkpoint(folder, adapter["file"], adapter["sha256"]) for adapter in content["checkpoint"].get("lora", [])
-    ]
-    return read_checkpoint(source, content["config"], lora=adapters or None)
+    adapters = [find_checkpoint(folder, adapter.file, adapter.sha256) for adapter in checkpoint.lora]
+    return read_checkpoint(source, config, lora=adapters or None)
 
 
-def _notes(source: Path, loaded: LoadedCheckpoint, content: dict[str, Any], verified: list[VerifiedGraph]) -> list[str]:
-    notes = []
-    if loaded.report.sha256 != content["checkpoint"]["sha256"]:
+def _notes(
+    source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry, verified: list[VerifiedGraph]
+) -> list[str]:
+    notes = list(loaded.report.notes)
+    if loaded.report.sha256 != checkpoint.sha256:
         notes.append(
             f"{source} is not the file that the artifact was exported from; its weights are compared all the same"
         )

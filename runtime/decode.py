@@ -77,7 +77,7 @@ class Generation(Iterator[Step]):
         self._session = session
         self._prompts = prompts
         self._prompt_length = max(map(len, prompts))
-        self._sampler = Sampler(params)
+        self._sampler = Sampler(params, max_new_tokens)
         self._max_new_tokens = max_new_tokens
         self._stop_token_ids = frozenset(stop_token_ids)
         self._cached_length = cached_length

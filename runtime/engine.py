@@ -13,7 +13,7 @@ from .artifact.generation_config import GenerationConfig
 from .chat import Chat, ChatOptions
 from .completion import Completion, CompletionResult
 from .decode import generate
-from .errors import ArtifactError, UsageError
+from .errors import UsageError
 from .sampling import SamplingParams
 from .session.session import Session
 from .speculation import changes_no_token
@@ -57,6 +57,7 @@ class Engine:
         default_params: How the model's author would sample.
         max_new_tokens: Length of an answer in tokens, unless another one is asked for.
         stop_token_ids: Tokens that end a text.
+        stop_strings: Texts that end an answer, whatever else does; none without a tokenizer.
         speculates: As asked for.
 
     Raises:
@@ -81,9 +82,10 @@ class Engine:
         self.session = session
         self.tokenizer = tokenizer
         self.prompts = PromptBuilder(tokenizer, template)
-        self.default_params = _default_params(config)
         self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
+        self.stop_strings = () if tokenizer is None else config.stop_strings
+        self.default_params = SamplingParams.of_artifact(config, self.stop_token_ids)
         self.load_s = load_s
         self.speculates = speculate
         self._active: Completion | None = None
@@ -218,7 +220,13 @@ class Engine:
             speculate=self.speculates,
         )
         self._active = Completion(
-            generation, ready, self.tokenizer, stop, load_s=self.load_s, asked_at=asked_at, on_end=on_end
+            generation,
+            ready,
+            self.tokenizer,
+            (*self.stop_strings, *stop),
+            load_s=self.load_s,
+            asked_at=asked_at,
+            on_end=on_end,
         )
         return self._active
 
@@ -238,15 +246,6 @@ class Engine:
                 tokens = (*self._active.prompt.token_ids, *self._active.token_ids)
                 self._held = tokens[: self.session.length]
             self._active = None
-
-
-def _default_params(config: GenerationConfig) -> SamplingParams:
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    given = {name: value for name in names if (value := getattr(config, name)) is not None}
-    try:
-        return SamplingParams(greedy=config.do_sample is False, **given)
-    except UsageError as error:
-        raise ArtifactError(f"generation_config.json: {error}") from error
 
 
 def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:

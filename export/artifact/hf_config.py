@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from minimind_edge.runtime.artifact.generation_config import (
+    GENERATION_CONFIG,
+    GenerationConfig,
+    ignored_settings,
+    normalized,
+)
+from minimind_edge.runtime.artifact.paths import member
 
 from .json_file import read_json
 
@@ -17,8 +26,16 @@ ARCHITECTURES = {
     "minimind": "MiniMindForCausalLM",
 }
 
-# What MiniMind's own evaluation script samples with.
 SAMPLING_DEFAULTS: dict[str, Any] = {"do_sample": True, "temperature": 0.85, "top_p": 0.85, "top_k": 50}
+"""What MiniMind2's own evaluation script samples with."""
+
+TOP_P_OF_MINIMIND3 = 0.95
+"""The only one of these that MiniMind-3's script has otherwise."""
+
+
+OWN_YARN = ("yarn", "yarn-2025-10")
+SAME_ANGLE = 1e-7
+"""Radians per token that two formulas' frequencies may differ by: float32's rounding of the largest, 1."""
 
 
 def stock_model_type(config: MiniMindConfig) -> str:
@@ -27,6 +44,8 @@ def stock_model_type(config: MiniMindConfig) -> str:
     MiniMind2 dense is Llama; MiniMind-3 is Qwen3, with experts Qwen3-MoE. No stock type has MiniMind2's shared
     experts beside routed ones.
     """
+    if not _has_stock_rope(config):
+        return "minimind"
     if config.qk_norm:
         if not config.use_moe:
             return "qwen3"
@@ -71,12 +90,32 @@ def model_config(config: MiniMindConfig) -> dict[str, Any]:
     }
 
 
+def _has_stock_rope(config: MiniMindConfig) -> bool:
+    """Whether transformers computes the same angles from what `_rope_scaling` writes."""
+    from minimind_edge.minimind.rope import rope_frequencies
+
+    scaling = config.rope_scaling
+    if scaling is None or scaling["type"] not in OWN_YARN or not _acts(config, scaling):
+        return True
+    if scaling["type"] != "yarn":
+        return False
+    size = (config.head_dim, config.max_position_embeddings, config.rope_theta)
+    theirs = rope_frequencies(*size, scaling | {"type": "yarn-transformers"})
+    return bool((rope_frequencies(*size, scaling) - theirs).abs().max() < SAME_ANGLE)
+
+
+def _acts(config: MiniMindConfig, scaling: Mapping[str, Any]) -> bool:
+    """MiniMind's own YaRN scales only a context that is longer than the original one."""
+    return bool(config.max_position_embeddings > scaling["original_max_position_embeddings"])
+
+
 def _rope_scaling(config: MiniMindConfig) -> dict[str, Any] | None:
-    """YaRN in Hugging Face's words, where it acts at all."""
-    yarn = config.rope_scaling
-    if yarn is None or config.max_position_embeddings <= yarn["original_max_position_embeddings"]:
+    """The scaling in Hugging Face's words, where it acts at all."""
+    scaling = config.rope_scaling
+    if scaling is None or (scaling["type"] in OWN_YARN and not _acts(config, scaling)):
         return None
-    return {"rope_type": "yarn"} | {key: value for key, value in yarn.items() if key != "type"}
+    kind = "yarn" if scaling["type"] == "yarn-transformers" else scaling["type"]
+    return {"rope_type": kind} | {key: value for key, value in scaling.items() if key != "type"}
 
 
 def _family_fields(config: MiniMindConfig, model_type: str) -> dict[str, Any]:
@@ -110,15 +149,39 @@ def generation_config(config: MiniMindConfig, beside: Path | None, max_length: i
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    return ids | (_given_generation(beside) or SAMPLING_DEFAULTS) | {"max_length": max_length}
+    return ids | (_given_generation(beside) or _sampling_defaults(config)) | {"max_length": max_length}
+
+
+def generation_notes(beside: Path) -> tuple[str, ...]:
+    """What to tell about the checkpoint's `generation_config.json`: settings that no runtime here has.
+
+    Args:
+        beside: The checkpoint's folder.
+
+    Raises:
+        ArtifactError: See `generation_config`.
+    """
+    ignored = ignored_settings(_given_generation(beside) or {})
+    if not ignored:
+        return ()
+    return (f"warning: {beside / GENERATION_CONFIG} has {', '.join(ignored)}, which minimind-run does not do",)
+
+
+def _sampling_defaults(config: MiniMindConfig) -> dict[str, Any]:
+    return SAMPLING_DEFAULTS | ({"top_p": TOP_P_OF_MINIMIND3} if config.generation == "minimind3" else {})
 
 
 def _given_generation(beside: Path | None) -> dict[str, Any] | None:
-    """What the checkpoint's author chose, or None where transformers merely derived the file from the model."""
-    file = None if beside is None else beside / "generation_config.json"
-    if file is None or not file.is_file():
+    """What the checkpoint's author chose, or None where transformers merely derived the file from the model.
+
+    Raises:
+        ArtifactError: It is a file that the runtime would refuse, or a link that leads out of the folder.
+    """
+    file = None if beside is None else member(beside, GENERATION_CONFIG)
+    if file is None:
         return None
-    given = read_json(file)
+    given = normalized(read_json(file))
+    GenerationConfig.parse(given, where=str(file))
     if given.get("_from_model_config"):
         return None
     return {key: value for key, value in given.items() if value is not None and key != "transformers_version"}

@@ -8,27 +8,90 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.json_file import check_json, read_object
+from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, CheckpointEntry, GraphEntry, Manifest
+from minimind_edge.runtime.artifact.paths import require_member
 from minimind_edge.runtime.errors import ArtifactError
 
 from .architecture import describe_architecture
-from .json_file import read_json
+from .json_file import write_json
 from .loading_tools import loads_in
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
-MANIFEST = "manifest.json"
-FORMAT = 1
+TOOL = "minimind-edge"
+"""What a manifest of this tool calls the tool."""
+
 TOOLS = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "numpy")
 
 
 def is_artifact(folder: Path) -> bool:
     """Whether the folder holds a manifest of this tool."""
     try:
-        return bool(read_json(folder / MANIFEST).get("tool", {}).get("name") == "minimind-edge")
-    except (OSError, ArtifactError, AttributeError):
+        tool = read_object(folder / MANIFEST).get("tool")
+    except ArtifactError:
         return False
+    return isinstance(tool, dict) and tool.get("name") == TOOL
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        ArtifactError: It is missing, broken or of a newer format.
+    """
+    return Manifest.read(folder / MANIFEST)
+
+
+def graph_path(folder: Path, entry: GraphEntry) -> Path:
+    """The file of a graph that the folder's manifest lists.
+
+    Raises:
+        ArtifactError: It is missing, or its name leads out of the folder.
+    """
+    return require_member(folder, entry.file, "its manifest")
+
+
+def origin(manifest: Manifest, where: Path) -> tuple[CheckpointEntry, dict[str, Any]]:
+    """The checkpoint that an artifact was exported from, and the fields of the model's configuration.
+
+    Args:
+        manifest: Of the artifact.
+        where: Its folder, for the message.
+
+    Raises:
+        ArtifactError: The manifest does not tell.
+    """
+    if manifest.checkpoint is None or manifest.config is None:
+        raise ArtifactError(f"{where / MANIFEST} lacks checkpoint or config; export the checkpoint again")
+    return manifest.checkpoint, manifest.config
+
+
+def keep_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
+    """Write what was measured of a graph into its entry of the manifest, as `evaluation`; the rest stays as it is.
+
+    Args:
+        folder: The artifact.
+        file: The graph, relative to it.
+        figures: Values that JSON holds.
+
+    Raises:
+        ArtifactError: The manifest is broken, or names no such graph.
+        OSError: The disk is full or cannot be written; the manifest is then as it was.
+    """
+    content = read_object(folder / MANIFEST)
+    if Manifest.parse(content, str(folder / MANIFEST)).entry_of(file) is None:
+        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: only the figures of its graphs are kept there")
+    entry = next(each for each in content["graphs"] if each["file"] == file)
+    entry["evaluation"] = dict(figures)
+    half_done = folder / f".{MANIFEST}.partial"
+    try:
+        write_json(half_done, content)
+        half_done.replace(folder / MANIFEST)
+    finally:
+        half_done.unlink(missing_ok=True)
 
 
 def graph_entry(
@@ -57,7 +120,7 @@ def graph_entry(
         quality: What rounding weights or cache cost, None where neither was.
     """
     weights = [folder / file, folder / f"{file}_data"]
-    return {
+    entry = {
         "file": file,
         "target": target,
         "precision": precision,
@@ -69,6 +132,8 @@ def graph_entry(
         "parity": parity,
         **({} if quality is None else {"quality": quality}),
     }
+    check_json(entry, GraphEntry, f"the entry of {file}")
+    return entry
 
 
 def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -80,14 +145,15 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
             unless it is told otherwise.
     """
-    return {
+    content = {
         "format": FORMAT,
-        "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
+        "tool": {"name": TOOL, "version": version(TOOL)},
         "checkpoint": {
             "file": _checkpoint_name(report),
             "sha256": report.sha256,
             "generation": report.generation,
             "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
+            **({"notes": list(report.notes)} if report.notes else {}),
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),
@@ -98,6 +164,8 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }
+    Manifest.parse(content, MANIFEST)
+    return content
 
 
 def kv_cache_of(graph: Mapping[str, Any]) -> str:

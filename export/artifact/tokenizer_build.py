@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.paths import member
 from minimind_edge.runtime.errors import ArtifactError, MissingError
-from minimind_edge.runtime.text.tokenizer import read_text
+from minimind_edge.runtime.text.tokenizer import read_description
 
 SENTENCEPIECE = "tokenizer.model"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
@@ -18,9 +19,8 @@ CLASSES = {SENTENCEPIECE: "LlamaTokenizer", VOCABULARY: "GPT2Tokenizer"}
 
 def older_form(folder: Path) -> Path | None:
     """The file of a tokenizer in an older form; None where there is none."""
-    if (folder / SENTENCEPIECE).is_file():
-        return folder / SENTENCEPIECE
-    return folder / VOCABULARY if all((folder / name).is_file() for name in (VOCABULARY, MERGES)) else None
+    vocabulary, merges = (member(folder, name) for name in (VOCABULARY, MERGES))
+    return member(folder, SENTENCEPIECE) or (vocabulary if merges is not None else None)
 
 
 def build_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
@@ -41,7 +41,7 @@ def build_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[st
     if path.name == SENTENCEPIECE:
         _require_sentencepiece(path)
     else:
-        read_text(path)  # a pointer of Git LFS is named
+        read_description(path)  # a pointer of Git LFS is named
     named = str(config.get("tokenizer_class") or "")
     wanted = named if named.endswith(("Tokenizer", "TokenizerFast")) else ""
     reader = getattr(transformers, wanted, None)

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import NAMED_TEMPLATES, TOKENIZER_CONFIG, named_templates
 from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.paths import member
 from minimind_edge.runtime.artifact.tokenizer_config import BEGINS_WITH_BOS, complete_config
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.text.chat_template import read_template
-from minimind_edge.runtime.text.tokenizer import Tokenizer, read_text
+from minimind_edge.runtime.text.tokenizer import Tokenizer, read_description
 
 from .json_file import read_json, write_json
 from .tokenizer_build import build_tokenizer, older_form
 
 TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-NAMED_TEMPLATES = "additional_chat_templates"
-"""The folder of the chat templates that have a name, as transformers writes it."""
-
 OLDER_CONFIGS = ("special_tokens_map.json", "added_tokens.json")
 UPSTREAM_FOLDERS = ("model", "model/minimind_tokenizer", "minimind_tokenizer")
 """Where upstream's repository has its tokenizer, next to the checkpoint's folder `out`; the older one last."""
@@ -132,8 +130,7 @@ def _home(checkpoint: Path) -> Path:
 
 
 def _tokenizer_in(folder: Path) -> Path | None:
-    path = folder / TOKENIZER
-    return path if path.is_file() else older_form(folder)
+    return member(folder, TOKENIZER) or older_form(folder)
 
 
 def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
@@ -144,12 +141,12 @@ def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
         home: The checkpoint's folder; None for a tokenizer by itself.
 
     Raises:
-        ArtifactError: It is no tokenizer.
+        ArtifactError: It is no tokenizer, or a file next to it is broken or a link that leads out of their folder.
         MissingError: A package that an older form takes is not installed.
     """
     config = _config(path.parent)
     if path.suffix == ".json" and path.name != "vocab.json":
-        description = read_text(path)
+        description = read_description(path)
     else:
         description, special_tokens = build_tokenizer(path, config)
         config = special_tokens | config
@@ -161,8 +158,8 @@ def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
 
 def _config(folder: Path) -> dict[str, Any]:
     """What `tokenizer_config.json` and the older files say together."""
-    files = [folder / name for name in (TOKENIZER_CONFIG, *OLDER_CONFIGS)]
-    read = [JsonObject(read_json(file) if file.is_file() else {}, str(file)) for file in files]
+    files = {name: member(folder, name) for name in (TOKENIZER_CONFIG, *OLDER_CONFIGS)}
+    read = [JsonObject(read_json(file) if file else {}, str(folder / name)) for name, file in files.items()]
     return dict(complete_config(read[0], read[1], read[2]))
 
 
@@ -179,8 +176,8 @@ def _is_minimind(home: Path | None, size: int, bos_token_id: int | None) -> bool
     """
     if home is None:
         return False
-    config = home / "config.json"
-    model_type = read_json(config).get("model_type") if config.is_file() else None
+    config = member(home, "config.json")
+    model_type = None if config is None else read_json(config).get("model_type")
     return model_type in (None, "minimind") or (size, bos_token_id) == (MINIMIND_VOCABULARY, MINIMIND_BOS)
 
 
@@ -198,9 +195,9 @@ def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     given = config.get("chat_template")
     listed = [{"name": "default", "template": given}] if given is not None and not isinstance(given, list) else given
     templates: dict[str, Any] = {str(entry.get("name")): entry.get("template") for entry in _objects(listed or [])}
-    templates |= {path.stem: read_template(path) for path in sorted((folder / NAMED_TEMPLATES).glob("*.jinja"))}
-    if (folder / CHAT_TEMPLATE).is_file():
-        templates["default"] = read_template(folder / CHAT_TEMPLATE)
+    templates |= {path.stem: read_template(path) for path in named_templates(folder)}
+    if own := member(folder, CHAT_TEMPLATE):
+        templates["default"] = read_template(own)
     for name, template in templates.items():
         if not isinstance(template, str) or not re.fullmatch(r"\w[\w.-]*", name):
             raise ArtifactError(f"chat_template {name!r:.60} in {folder / TOKENIZER_CONFIG} must be text, with a name")

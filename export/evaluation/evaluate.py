@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from minimind_edge.runtime.artifact.text_file import decode_text
 from minimind_edge.runtime.errors import InputError, UsageError
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 
@@ -130,15 +131,13 @@ def _rows(subject: Subject, held_out: HeldOut, text: Path | None, limit: int | N
 
 
 def read_text(path: Path) -> str:
-    """Read a text file.
+    """Read a text file; see `decode_text` for its encoding.
 
     Raises:
-        InputError: It is missing, or not UTF-8.
+        InputError: It is missing, or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}): expected a text file in UTF-8") from error
+        return decode_text(path.read_bytes(), str(path), InputError)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from minimind_edge.runtime.errors import ArtifactError
 
-from ..artifact.json_file import write_json
-from ..artifact.manifest import MANIFEST
-from ..verification import locate, read_manifest
+from ..artifact.manifest import keep_figures
+from ..verification import locate
 from .report import EvaluationReport
 
 PRIVATE = ("graph", "target", "precision", "bytes", "reference", "wrong", "notes", "seconds")
@@ -35,14 +34,9 @@ def keep_evaluation(report: EvaluationReport) -> None:
         ArtifactError: The graph is in no artifact, or its manifest does not name it.
     """
     folder, file = locate(report.graph)
-    content = read_manifest(folder)
-    entries = [entry for entry in content["graphs"] if entry["file"] == file]
-    if not entries:
-        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: only the figures of its graphs are kept there")
-    entries[0]["evaluation"] = _figures(report)
-    half_done = folder / f".{MANIFEST}.partial"
-    write_json(half_done, content)
-    half_done.replace(folder / MANIFEST)
+    if file is None:
+        raise ArtifactError(f"{report.graph} is a folder: figures are kept of one graph in it")
+    keep_figures(folder, file, _figures(report))
 
 
 def _figures(report: EvaluationReport) -> dict[str, Any]:

@@ -76,14 +76,12 @@ def _beside(subject: Subject, threads: int | None) -> Reference:
             return _of_graph(Artifact.open(folder, FLOAT32).graph, threads)
         except ArtifactError:
             pass  # the folder has none
-    checkpoint = subject.content.child("checkpoint")
-    if folder is None or not checkpoint or not subject.content.child("config"):
+    told = subject.told
+    if folder is None or told is None or told.checkpoint is None or told.config is None:
         raise ExportError(
             f"nothing tells what {subject.artifact.path} was made from; name a float32 model by --against"
         )
-    return _of_checkpoint(
-        subject, find_checkpoint(folder, checkpoint.required("file", str), checkpoint.required("sha256", str))
-    )
+    return _of_checkpoint(subject, find_checkpoint(folder, told.checkpoint.file, told.checkpoint.sha256))
 
 
 def _of_graph(path: Path, threads: int | None) -> Reference:
@@ -93,8 +91,9 @@ def _of_graph(path: Path, threads: int | None) -> Reference:
 def _of_checkpoint(subject: Subject, path: Path) -> Reference:
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
-    if subject.artifact.folder is not None and subject.content.child("config"):
-        model = load_exported(path, subject.artifact.folder, subject.content).model
+    folder, told = subject.artifact.folder, subject.told
+    if folder is not None and told is not None and told.checkpoint is not None and told.config is not None:
+        model = load_exported(path, folder, told.checkpoint, told.config).model
     else:
         model = read_checkpoint(path).model
     return Reference(f"{path} (PyTorch)", EagerPredictor(model))

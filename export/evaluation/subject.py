@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_file import read_json
+from minimind_edge.runtime.artifact.manifest import Architecture, Manifest
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.plan_description import PlanDescription
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
-from ..artifact.manifest import MANIFEST
 from ..bundled import DEMO_FOLDER
 from ..inspection.graph import GraphInspection
 from .row import ROWS
@@ -31,7 +34,7 @@ class Subject:
         precision: Of the weights, None where nobody knows.
         size: Bytes of the graph with its weights, or of the plan.
         most_rows: Rows that may be run together.
-        content: What its manifest, or what stands beside a plan, says; empty without one.
+        told: Its manifest, or what stands next to a plan; None without one.
     """
 
     artifact: Artifact
@@ -41,7 +44,7 @@ class Subject:
     precision: str | None
     size: int
     most_rows: int
-    content: JsonObject
+    told: Manifest | PlanDescription | None
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int | None) -> Subject:
@@ -64,10 +67,11 @@ class Subject:
         if artifact.graph.suffix == PLAN_SUFFIX:
             plan = Plan.read(artifact.graph)
             rows, size = min(ROWS, plan.max_batch), artifact.graph.stat().st_size
-            return cls(artifact, engine, engine.tokenizer, "tensorrt", plan.precision, size, rows, plan.content)
+            precision, told = plan.precision, plan.description
+            return cls(artifact, engine, engine.tokenizer, "tensorrt", precision, size, rows, told)
         graph = GraphInspection.read(artifact.graph)
-        target, content = graph.metadata.get("minimind_edge.target"), _manifest(artifact)
-        return cls(artifact, engine, engine.tokenizer, target, graph.precision, graph.size, ROWS, content)
+        target = graph.metadata.get("minimind_edge.target")
+        return cls(artifact, engine, engine.tokenizer, target, graph.precision, graph.size, ROWS, artifact.manifest)
 
     @property
     def is_plan(self) -> bool:
@@ -84,20 +88,31 @@ class Subject:
     @property
     def experts(self) -> int | None:
         """Routed experts of a layer, None for a dense model and where nobody knows."""
-        return self.content.child("architecture").child("moe").positive("n_routed_experts")
+        moe = self._architecture.moe
+        return None if moe is None else moe.n_routed_experts
 
     @property
     def bits_per_weight(self) -> float | None:
         """See `bits_per_weight`; None for a plan, and where the number of parameters is not known."""
-        parameters = self.content.child("architecture").child("parameters").positive("total")
-        return None if parameters is None or self.is_plan else bits_per_weight(self.artifact.graph, parameters)
+        counts = self._architecture.parameters
+        if counts is None or counts.total is None:
+            return None
+        return bits_per_weight(self.artifact.graph, counts.total)
+
+    @property
+    def _architecture(self) -> Architecture:
+        return self.told.architecture if isinstance(self.told, Manifest) else Architecture()
 
 
-def _manifest(artifact: Artifact) -> JsonObject:
-    if artifact.folder is None or artifact.manifest is None:
-        return JsonObject({}, MANIFEST)
-    return JsonObject.read(artifact.folder / MANIFEST)
+def _vocabulary(tokenizer: Path) -> dict[str, int]:
+    return read_json(tokenizer, _TokenizerFile).model.vocab
 
 
-def _vocabulary(tokenizer: Path) -> JsonObject:
-    return JsonObject.read(tokenizer).child("model").child("vocab")
+class _TokenizerModel(msgspec.Struct):
+    vocab: dict[str, int] = {}
+
+
+class _TokenizerFile(msgspec.Struct):
+    """What is read of `tokenizer.json` here."""
+
+    model: _TokenizerModel = msgspec.field(default_factory=_TokenizerModel)

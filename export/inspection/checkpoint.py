@@ -66,6 +66,7 @@ class CheckpointInspection(Inspection):
             "assumed": report.assumed,
             "lora": [{"file": str(adapter.file), "rank": adapter.rank} for adapter in report.lora],
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.parent),
+            "notes": list(report.notes),
         }
 
     def sections(self) -> tuple[Section, ...]:
@@ -89,6 +90,7 @@ class CheckpointInspection(Inspection):
                 for title, fields in origins
                 if fields
             ),
+            *([Section("notes", tuple(("", note) for note in report.notes))] if report.notes else []),
         )
 
     def _kv_bytes(self) -> dict[str, int]:

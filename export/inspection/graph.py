@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.paths import external_data
 from minimind_edge.runtime.errors import ArtifactError
 
 from .table import Inspection, Section, byte_count
@@ -180,15 +181,13 @@ def _weight_files(path: Path, initializers: Iterable[onnx.TensorProto]) -> tuple
     """The files beside a graph that its weights lie in, and the names of those that are not there.
 
     Raises:
-        ArtifactError: A name leads out of the graph's folder.
+        ArtifactError: A name leads out of the graph's folder, or is none of a file.
     """
     locations = (entry.value for tensor in initializers for entry in tensor.external_data if entry.key == "location")
     found, missing = [], []
     for name in dict.fromkeys(locations):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
-            raise ArtifactError(f"{path}: the weight file name {name!r} leads out of its folder; it is not safe to use")
-        file = path.parent / name
-        if file.is_file():
+        file = external_data(path, name)
+        if file is not None:
             found.append(file)
         else:
             missing.append(name)

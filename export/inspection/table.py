@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
+
 
 @dataclass(frozen=True)
 class Section:
@@ -49,6 +51,15 @@ def architecture_section(architecture: Mapping[str, Any]) -> Section:
     return Section("architecture", tuple(rows))
 
 
+def checkpoint_rows(checkpoint: CheckpointEntry | None) -> tuple[tuple[str, str], ...]:
+    """The rows that tell where weights came from; none where nobody knows."""
+    if checkpoint is None:
+        return ()
+    rows = [("file", checkpoint.file), ("sha256", checkpoint.sha256), ("generation", checkpoint.generation)]
+    rows += [("lora", f"{adapter.file} (sha256 {adapter.sha256})") for adapter in checkpoint.lora]
+    return tuple((f"checkpoint {name}", value) for name, value in rows if value)
+
+
 def byte_count(count: int) -> str:
     """A number of bytes for people, in decimal units."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -70,4 +81,6 @@ def _shown(value: Any) -> str:
 def _shown_yarn(yarn: Mapping[str, Any] | None) -> str:
     if not yarn:
         return "no scaling"
-    return f"YaRN factor {yarn.get('factor')} from {yarn.get('original_max_position_embeddings')} tokens"
+    kind = {"yarn": "YaRN", "yarn-transformers": "YaRN"}.get(str(yarn.get("type", "yarn")), yarn.get("type"))
+    original = yarn.get("original_max_position_embeddings")
+    return f"{kind} factor {yarn.get('factor')}" + (f" from {original} tokens" if original else "")

@@ -95,8 +95,10 @@ def compare(
 
 
 def long_prompt(config: MiniMindConfig) -> int | None:
-    """Tokens behind which YaRN stretches positions past its original context; None for a model without it."""
-    return config.yarn_parameters["original_max_position_embeddings"] if config.inference_rope_scaling else None
+    """Tokens after which positions lie past the original context of a scaled RoPE; None for a model without one."""
+    scaling = config.rope_scaling
+    original = None if scaling is None else scaling.get("original_max_position_embeddings")
+    return None if original is None else int(original)
 
 
 def compare_runners(

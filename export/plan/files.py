@@ -11,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
+from minimind_edge.runtime.artifact.paths import copy_member, member
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.plan import FORMAT, sidecar_path
+from minimind_edge.runtime.tensorrt.plan import sidecar_path
+from minimind_edge.runtime.tensorrt.plan_description import FORMAT
 
 from ..artifact.json_file import write_json
 from ..artifact.manifest import file_sha256
-from ..artifact.tokenizer_files import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
-from ..errors import ExportError
 from .builder import TensorInfo
 from .graph import PlanGraph
 from .profiles import Limits, Profile
@@ -43,7 +44,7 @@ def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact
         The path of the description.
 
     Raises:
-        ExportError: A file to copy is a link that leads out of the artifact.
+        ArtifactError: A file to copy is a link that leads out of the artifact.
         OSError: The disk is full or cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,10 +53,11 @@ def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact
     try:
         _write_synced(stage / path.name, data)
         write_json(stage / sidecar.name, description)
-        copied = {} if artifact is None else _missing(artifact, path.parent)
-        for name, source in copied.items():
-            shutil.copyfile(source, stage / name)
-        for name in (*copied, path.name, sidecar.name):
+        names = [] if artifact is None else _missing(artifact, path.parent)
+        for name in names:
+            assert artifact is not None  # or there were no names
+            copy_member(artifact, name, stage / name)
+        for name in (*names, path.name, sidecar.name):
             (stage / name).replace(path.parent / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
@@ -126,16 +128,12 @@ def describe_plan(
     }
 
 
-def _missing(artifact: Path, folder: Path) -> dict[str, Path]:
-    """Files to copy next to the plan, by name. A folder with a tokenizer keeps it whole: parts of two would not fit."""
+def _missing(artifact: Path, folder: Path) -> list[str]:
+    """Files to copy next to the plan. A folder with a tokenizer keeps it whole: parts of two would not fit."""
     names = list(COMPANIONS)
     if (folder / TOKENIZER).exists():
         names = [name for name in names if name not in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)]
-    found = {name: artifact / name for name in names if (artifact / name).is_file() and not (folder / name).exists()}
-    for source in found.values():
-        if not source.resolve().is_relative_to(artifact.resolve()):
-            raise ExportError(f"{source} is a link that leads out of the artifact; copy the file there instead")
-    return found
+    return [name for name in names if member(artifact, name) is not None and not (folder / name).exists()]
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from minimind_edge.runtime.session.graph_facts import INPUTS, METADATA_PREFIX, cache_names
+from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, cache_names
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
 
 from ..errors import ExportError

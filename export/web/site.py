@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
+from minimind_edge.runtime.artifact.manifest import MANIFEST
+from minimind_edge.runtime.artifact.paths import copy_member, require_member
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from ..artifact.json_file import read_json, write_json
-from ..artifact.manifest import MANIFEST, is_artifact
+from ..artifact.manifest import is_artifact, read_manifest
 from ..artifact.staging import staged_folder
-from ..artifact.tokenizer_files import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
 from ..checkpoint_options import CheckpointOptions
 from ..pipeline import export_onnx
 from ..request import ExportRequest
@@ -113,27 +115,25 @@ def _copy_artifact(source: Path, precision: str | None, folder: Path) -> None:
     """Copy an artifact's files that the page reads, with one graph: the default one, or that of the precision.
 
     Raises:
-        ArtifactError: There is no such graph of target `portable`, or a file is a link that leads out of the artifact.
+        ArtifactError: There is no such graph of target `portable`, a file is missing, or one is a link that leads out
+            of the artifact.
     """
-    manifest = read_json(source / MANIFEST)
-    named = [graph for graph in manifest["graphs"] if precision in (None, graph["precision"])]
-    default = [graph for graph in named if graph["file"] == manifest["default_graph"]]
-    chosen = next((graph for graph in (*default, *named) if graph["target"] == TARGET), None)
+    manifest = read_manifest(source)
+    named = [graph for graph in manifest.graphs if precision in (None, graph.precision)]
+    default = [graph for graph in named if graph.file == manifest.default_graph]
+    chosen = next((graph for graph in (*default, *named) if graph.target == TARGET), None)
     if chosen is None:
-        found = ", ".join(f"{graph['target']} {graph['precision']}" for graph in manifest["graphs"])
+        found = ", ".join(f"{graph.target} {graph.precision}" for graph in manifest.graphs)
         wanted = TARGET if precision is None else f"{TARGET} in {precision}"
         raise ArtifactError(
             f"{source} has no graph of target {wanted}, which the page runs (found {found}); name the checkpoint"
         )
-    for name in (chosen["file"], f"{chosen['file']}_data", *PAGE_FILES):
-        path = source / name
-        if not path.is_file():
-            continue
-        if not path.resolve().is_relative_to(source.resolve()):
-            raise ArtifactError(f"{path} is a link that leads out of the artifact; it would be published")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / name)
-    write_json(folder / MANIFEST, {**manifest, "graphs": [chosen], "default_graph": chosen["file"]})
+    require_member(source, chosen.file, MANIFEST)
+    for name in (chosen.file, f"{chosen.file}_data", *PAGE_FILES):
+        copy_member(source, name, folder / name)
+    content = read_json(source / MANIFEST)
+    kept = [graph for graph in content["graphs"] if graph["file"] == chosen.file]
+    write_json(folder / MANIFEST, {**content, "graphs": kept, "default_graph": chosen.file})
 
 
 def _check_runs_in_page(folder: Path, source: Path | None) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingError
-from ..session.graph_facts import GraphFacts, cache_names
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
 from ..session.model import grown_capacity
 
 

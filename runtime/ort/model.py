@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
-from ..session.graph_facts import LOGITS_START, GraphFacts
+from ..session.contract import LOGITS_START
+from ..session.graph_facts import GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA

@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ArtifactError, MissingError, UsageError
-from ..session.graph_facts import GraphFacts, cache_names
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH
 from ..tensorrt.cuda import CudaLibrary, find_device
 from .environment import CPU, execution_providers

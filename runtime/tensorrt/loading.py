@@ -106,7 +106,7 @@ class LoadedEngine:
         self.engine: Engine = engine
         self.replays_by_itself = hasattr(backend.module, "CudaGraphStrategy")
         _check_interface(engine, plan)
-        digest = plan.content.child("plan").optional("sha256", str)
+        digest = None if plan.description.plan is None else plan.description.plan.sha256
         kernels = kernel_file(digest, str(device.capability)) if device is not None and digest else None
         self._kernels = KernelCache(kernels)
         # Kernels for new shapes are compiled while the plan runs: they are kept when it is let go, or at the end.
@@ -167,7 +167,7 @@ def _check_validity(backend: Backend, runtime: Any, plan: Plan, data: bytes) -> 
 
 def _check_interface(engine: Engine, plan: Plan) -> None:
     found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-    expected = {each.required("name", str) for each in plan.content.children("tensors")}
+    expected = {each.name for each in plan.description.tensors}
     if found != expected or engine.num_optimization_profiles != 2:
         raise ArtifactError(
             f"{plan.path} has other inputs, outputs or profiles than its description; build it again with "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError, ContextLengthError, UsageError
-from ..session.graph_facts import cache_names
+from ..session.contract import cache_names
 from ..session.model import RunArrays
 from .cuda import Address, CudaError, Driver, GraphHandle
 from .plan import Plan

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..artifact.json_object import JsonObject
+from ..artifact.text_file import read_text
 from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
@@ -161,15 +162,7 @@ def read_template(file: Path) -> str:
     Raises:
         ArtifactError: It cannot be read, is too large, or is no UTF-8.
     """
-    try:
-        content = file.read_bytes()[: MAX_BYTES + 1]
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise ArtifactError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{file} is not UTF-8 text: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise ArtifactError(f"{file} has more than {MAX_BYTES} bytes: no chat template has")
+    text = read_text(file, MAX_BYTES)
     # Read as transformers reads it, with line ends of any kind as line feeds.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifact.json_object import MAX_BYTES, JsonObject
+from ..artifact.json_file import MAX_BYTES
+from ..artifact.json_object import JsonObject
+from ..artifact.text_file import read_text
 from ..artifact.tokenizer_config import BEGINS_WITH_BOS, extra_tokens, special_tokens
 from ..errors import ArtifactError, EdgeError, PromptError
 
@@ -73,7 +75,7 @@ class Tokenizer:
             ArtifactError: A file is broken or of another kind.
             MissingError: The system cannot start the process that an unusual tokenizer runs in.
         """
-        return cls.parse(read_text(path), str(path), config or JsonObject({}, "tokenizer_config.json"))
+        return cls.parse(read_description(path), str(path), config or JsonObject({}, "tokenizer_config.json"))
 
     @classmethod
     def parse(cls, text: str, where: str, config: JsonObject) -> Tokenizer:
@@ -165,20 +167,13 @@ class Tokenizer:
         return None if text is None else self._backend.token_to_id(text)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that people bring, without a byte order mark.
+def read_description(path: Path) -> str:
+    """The content of a tokenizer.json, without a byte order mark.
 
     Raises:
-        ArtifactError: It cannot be read, is too large, is no UTF-8, or is a pointer of Git LFS.
+        ArtifactError: It cannot be read, is too large, is no text, or is a pointer of Git LFS.
     """
-    try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise ArtifactError(f"{path} has {size} bytes: expected at most {MAX_BYTES}")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{path} is not a tokenizer that can be read: it is not UTF-8 text ({error})") from error
+    text = read_text(path, MAX_BYTES)
     if text.startswith(LFS_POINTER):
         raise ArtifactError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
     return text

@@ -7,7 +7,6 @@ import pytest
 from described_plan import PLAN_BYTES, describe
 from static_decoder import VOCAB
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.session.session import Session
 from minimind_edge.runtime.tensorrt.model import TensorRTModel
 from minimind_edge.runtime.tensorrt.plan import Plan
@@ -23,7 +22,7 @@ def session(driver, decoder, tmp_path):
     content = describe(decoder, tmp_path, length=64, chunk=8)
     path = tmp_path / "model.plan"
     path.write_bytes(PLAN_BYTES)
-    plan = Plan.parse(path, JsonObject(content, str(path)))
+    plan = Plan.parse(path, content)
     return Session(TensorRTModel(plan, driver, (TorchContext(decoder), TorchContext(decoder))))
 
 

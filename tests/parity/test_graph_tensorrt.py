@@ -12,6 +12,7 @@ import pytest
 import torch
 from graph_rows import make_model
 from onnx import numpy_helper
+from rounded_weights import tensorrt_weights
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
@@ -35,7 +36,8 @@ def one_thread() -> Iterator[None]:
 
 def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32") -> Path:
     path = folder / f"{precision}.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH), path)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, quantized=weights), path)
     onnx.checker.check_model(str(path))
     return path
 
@@ -85,7 +87,7 @@ def test_positions_past_yarns_original_context(tmp_path: Path) -> None:
 
 def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
     scaling = {"original_max_position_embeddings": 30}
-    model = make_model("yarn", yarn_parameters=scaling, num_hidden_layers=1)
+    model = make_model("yarn", rope_scaling_parameters=scaling, num_hidden_layers=1)
     report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
     assert report, report.failures
     assert any(one.case == "behind 30 tokens" for one in report.measurements)
@@ -123,7 +125,7 @@ def dequantized(path: Path, limit: int) -> dict[str, torch.Tensor]:
             assert np.abs(integers).max() in {limit, limit + 1}
             if scales.ndim == 2:
                 scales = np.repeat(scales, len(integers) // len(scales), axis=0)
-            found[name.removesuffix(".integers")] = torch.from_numpy((integers * scales).T.copy())
+            found[name.removesuffix(".T.integers")] = torch.from_numpy((integers * scales).T.copy())
     assert len(found) == 2 * 7
     return found
 

@@ -13,7 +13,7 @@ from rounded_cache import integers, with_rounded_cache
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
-from minimind_edge.export.quantization.cache_scales import CacheScales, cache_scales
+from minimind_edge.export.quantization.kv_cache_scales import CacheScales, cache_scales
 from minimind_edge.runtime.errors import UsageError
 from minimind_edge.runtime.load import load_session
 

@@ -131,7 +131,7 @@ class StandInEngine:
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.inputs = {each.name: each for each in self.session.get_inputs()}
         self.outputs = {each.name: each for each in self.session.get_outputs()}
-        self.profiles = [each.child("shapes") for each in self.plan.content.children("profiles")]
+        self.profiles = [each.shapes for each in self.plan.description.profiles]
 
     def context(self, profile: int) -> StandInContext:
         context = StandInContext(self)

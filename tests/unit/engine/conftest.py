@@ -11,7 +11,6 @@ from described_plan import PLAN_BYTES, describe
 from static_decoder import StaticDecoder
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.session.session import Session
 from minimind_edge.runtime.tensorrt.model import TensorRTModel
 from minimind_edge.runtime.tensorrt.plan import Plan
@@ -35,7 +34,7 @@ def plan(description: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable
     def make(*arguments: Any, **changes: Any) -> Plan:
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
-        return Plan.parse(path, JsonObject(description(*arguments, **changes), f"{path}.json"))
+        return Plan.parse(path, description(*arguments, **changes))
 
     return make
 

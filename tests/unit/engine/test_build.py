@@ -90,6 +90,7 @@ def test_an_artifact_gives_its_tokenizer_and_proof(source, tmp_path):
     parity = {"passed": True}
     entry = {"file": "model.onnx", "target": "tensorrt", "precision": "fp16", "parity": parity}
     manifest = {
+        "format": 1,
         "tool": {"name": "minimind-edge"},
         "checkpoint": {"file": "tiny.pth", "sha256": "ab" * 32, "generation": "minimind2"},
         "graphs": [entry],

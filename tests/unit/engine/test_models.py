@@ -10,6 +10,7 @@ import pytest
 import torch
 from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
+from rounded_weights import tensorrt_weights
 from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.errors import ExportError
@@ -60,7 +61,8 @@ def test_a_plan_of_every_kind_of_model_in_every_precision(kind_of_model, tmp_pat
 def check_plan(model, folder, precision):
     """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY), graph)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, quantized=weights), graph)
     result = build_plan(PlanRequest(graph, folder / "model.plan", backend="rtx"))
     data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")
