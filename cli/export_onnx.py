@@ -33,7 +33,10 @@ def onnx(
     moe: Annotated[
         bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
     ] = False,
-    target: Annotated[Target, typer.Option(help="What the graph is made for.")] = Target.ORT,
+    target: Annotated[
+        Target | None,
+        typer.Option(help="What the graph is made for.  (default: ort; portable with --model)", show_default=False),
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
     cache: Annotated[
         CacheForm, typer.Option(help="Of target tensorrt: written in place, or growing for a TensorRT before opset 24.")
@@ -49,6 +52,14 @@ def onnx(
     config: Annotated[
         Path | None,
         typer.Option(help="JSON that overrides what the checkpoint's tensors tell.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:CLASS",
+            help="The code of a model that you changed: it is run, traced, and compared with.",
+            show_default=False,
+        ),
     ] = None,
     yarn: Annotated[
         bool | None, typer.Option("--yarn/--no-yarn", help="Stretch RoPE for long texts.", show_default=False)
@@ -80,11 +91,14 @@ def onnx(
       minimind-export onnx MiniMind2/ --precision int4 --kv-cache int8
       minimind-export onnx MiniMind2/ --target portable --precision fp16
       minimind-export onnx MiniMind2/ --target tensorrt --precision int8
+      minimind-export onnx out/my_model.pth --model my_model.py:MyMiniMind
     """
     from minimind_edge.export.pipeline import export_onnx
     from minimind_edge.export.quantization import QuantizationSettings
     from minimind_edge.export.request import ExportRequest
 
+    if target is None:
+        target = Target.ORT if model is None else Target.PORTABLE
     request = ExportRequest(
         checkpoint=checkpoint,
         output=output,
@@ -95,6 +109,7 @@ def onnx(
         kv_cache=kv_cache.value,
         tokenizer=tokenizer,
         config=config,
+        model=model,
         max_length=max_length,
         yarn=yarn,
         lora=tuple(lora or ()),

@@ -23,6 +23,14 @@ def verify(
         Path | None,
         typer.Option(help="The checkpoint.  (default: the one the manifest names, or the bundled demo)"),
     ] = None,
+    against_code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:CLASS",
+            help="A changed model's own code, which is run: compare with that.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Compare an artifact with eager PyTorch; exit code 5 where they differ by more than the precision allows.
@@ -31,11 +39,17 @@ def verify(
     Examples:
       minimind-export verify minimind-demo
       minimind-export verify my-model --against out/full_sft_512.pth
+      minimind-export verify my-model --against-code my_model.py:MyMiniMind
     """
     from minimind_edge.export.verification import verify_artifact
 
     with progress_display(silent=as_json) as progress:
-        verification = verify_artifact(artifact, against, progress)
+        if against_code is None:
+            verification = verify_artifact(artifact, against, progress)
+        else:
+            from minimind_edge.export.traced.verification import verify_against_code
+
+            verification = verify_against_code(artifact, against_code, against, progress=progress)
     if as_json:
         from .json_output import print_json
 

@@ -52,6 +52,10 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
+    if request.model is not None:
+        from .traced.pipeline import export_traced
+
+        return export_traced(request, request.model, progress)
     tell = progress or (lambda stage, done: None)
     check_precision(request.target, request.precision)
     _check_cache(request)

@@ -24,6 +24,7 @@ class ExportRequest:
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
+        model: `FILE.py:CLASS`, the code of a changed model, which is run; None for stock MiniMind.
         cache: Of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
         kv_cache: `float`, as the activations are, or `int8`, of target `ort`.
         max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
@@ -43,6 +44,7 @@ class ExportRequest:
     kv_cache: str = "float"
     tokenizer: Path | None = None
     config: Path | None = None
+    model: str | None = None
     max_length: int | None = None
     yarn: bool | None = None
     lora: tuple[Path, ...] = ()

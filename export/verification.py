@@ -80,6 +80,11 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
         return verify_plan(path, against, progress)
     folder, wanted = locate(path)
     content = read_manifest(folder)
+    if traced := content.get("traced"):
+        raise ExportError(
+            f"{folder} was traced from a model's own code, {traced.get('file')}:{traced.get('class')}; "
+            "compare it with that by --against-code FILE.py:CLASS"
+        )
     tell = progress or (lambda stage, done: None)
     tell("reading the checkpoint", 0.0)
     source = against or find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
