@@ -25,6 +25,8 @@ from .graph.precision import INTEGERS, check_int8_cache, check_precision
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
     from minimind_edge.minimind.config import MiniMindConfig
 
@@ -40,18 +42,24 @@ DEFAULT_MAX_LENGTH = 8192
 LOADED, BUILT, WRITTEN = 0.1, 0.6, 0.7
 
 
-def export_onnx(request: ExportRequest, progress: Progress | None = None) -> ExportResult:
+def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = None, **options: Any) -> ExportResult:
     """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is left behind.
 
     Args:
-        request: What to export.
+        request: What to export: a request, or a model of your own that is traced, see `traced.pipeline.export_module`.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+        options: With a model, the fields of its `ExportRequest`: `output` is needed, `target` is `portable` unless
+            said otherwise.
 
     Raises:
         EdgeError: Bad input or options, or parity that failed.
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
+    if not isinstance(request, ExportRequest):
+        from .traced.pipeline import export_module
+
+        return export_module(request, ExportRequest(**{"target": "portable"} | options), progress)
     if request.model is not None:
         from .traced.pipeline import export_traced
 

@@ -93,7 +93,7 @@ def _built(code: OwnCode, given: Mapping[str, Any], tensors: Mapping[str, torch.
     config_class = _config_class(code)
     if config_class is None:
         return code.factory()
-    fields = _seen(tensors) | given
+    fields = _seen(tensors) | dict(given)
     config = _config(config_class, fields)
     return code.factory(_config(config_class, fields | _heads(config, fields, tensors)))
 

@@ -29,10 +29,10 @@ class StaticExperts(nn.Module):
         normalizes: Whether their weights are rescaled to sum to 1.
     """
 
-    def __init__(self, original: nn.Module, top_k: int, normalizes: bool) -> None:
+    def __init__(self, original: Any, top_k: int, normalizes: bool) -> None:
         super().__init__()
-        self.gate = original.gate
-        self.experts = original.experts
+        self.gate: Any = original.gate
+        self.experts: Any = original.experts
         self.shared_experts = getattr(original, "shared_experts", ())
         self.top_k = top_k
         self.normalizes = normalizes
@@ -40,13 +40,14 @@ class StaticExperts(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [B, S, H] to [B, S, H]."""
-        scores = softmax(linear(x, self.gate.weight), dim=-1)  # type: ignore[arg-type]
+        scores = softmax(linear(x, self.gate.weight), dim=-1)
         weights, chosen = torch.topk(scores, self.top_k, dim=-1)
         if self.normalizes:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + DIVISION_GUARD)
         shares = torch.zeros_like(scores).scatter(-1, chosen, weights)
-        parts = [expert(x) * shares[..., index, None] for index, expert in enumerate(self.experts)]  # type: ignore[arg-type]
-        return functools.reduce(torch.add, [*parts, *(expert(x) for expert in self.shared_experts)])
+        parts = [expert(x) * shares[..., index, None] for index, expert in enumerate(self.experts)]
+        total: torch.Tensor = functools.reduce(torch.add, [*parts, *(expert(x) for expert in self.shared_experts)])
+        return total
 
 
 def exchange_experts(model: nn.Module) -> list[str]:
@@ -73,13 +74,13 @@ def _has_experts(module: nn.Module) -> bool:
     return isinstance(experts, nn.ModuleList) and isinstance(getattr(gate, "weight", None), torch.Tensor)
 
 
-def _equal_experts(module: nn.Module) -> StaticExperts | None:
+def _equal_experts(module: Any) -> StaticExperts | None:
     """Static experts that give what the module gives for random tokens; None where they do not."""
-    config: Any = getattr(module, "config", None)
+    config = getattr(module, "config", None)
     top_k = getattr(config, "num_experts_per_tok", None) or getattr(module.gate, "top_k", None)
     if not isinstance(top_k, int):
         return None
-    width: int = module.gate.weight.shape[1]  # type: ignore[assignment,union-attr]
+    width = module.gate.weight.shape[1]
     tokens = torch.randn((1, SAMPLES, width), generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():

@@ -157,7 +157,7 @@ def read_output(output: Any) -> tuple[torch.Tensor, list[KeyValue]]:
     pairs = [tuple(pair) for pair in presents] if isinstance(presents, (list, tuple)) else []
     if not isinstance(logits, torch.Tensor) or not pairs or any(len(pair) != 2 for pair in pairs):
         raise ExportError(f"the model gives no logits with a (key, value) per layer; expected {PROTOCOL}")
-    return logits, pairs  # type: ignore[return-value]
+    return logits, pairs
 
 
 def _called(

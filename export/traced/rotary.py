@@ -40,7 +40,8 @@ class Angles:
         keys = key if isinstance(key, tuple) else (key,)
         if keys[0] is Ellipsis:
             return Angles(self._values[keys])
-        found = self._values[(slice(None), slice(None), *keys[1:])]
+        index = (slice(None), slice(None), *keys[1:])
+        found = self._values[index]
         return found if found.dim() > self._values.dim() else Angles(found)
 
 

@@ -83,7 +83,7 @@ class StaticStep(GrowingStep):
     what it appends is then written where it belongs.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input_ids: torch.Tensor, write_indices: torch.Tensor, last_index: torch.Tensor, past: list[torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
         """Logits [B, 1, V] of one token a row, then the cache [B, H_kv, C, D] with the new tokens in it."""
@@ -123,7 +123,7 @@ def traceable_copy(own: OwnModel, max_length: int) -> tuple[nn.Module, list[str]
             owner.register_buffer(name, owner.get_buffer(name)[:max_length], persistent=False)
         for module in model.modules():
             if hasattr(module, "flash"):
-                module.flash = False
+                setattr(module, "flash", False)  # noqa: B010 (its type is not known)
     return model, exchange_experts(model)
 
 
