@@ -118,12 +118,11 @@ def _axes(name: str, facts: ModelFacts, target: str) -> tuple[int | str, ...]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """The exporter talks of packages that are missing and of its own future."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)

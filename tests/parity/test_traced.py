@@ -1,4 +1,4 @@
-"""Graphs traced from a model's own code: changed models against their own eager code, our own against the written one."""
+"""Graphs traced from a model's own code, against that code; and of our own model, against the written graph."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from minimind_edge.export.traced.storage import WeightStorage
 from minimind_edge.export.traced.trace import trace
 from minimind_edge.export.traced.verification import verify_against_code
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-from minimind_edge.runtime import OrtSession
 from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.load import load_graph
 
 CODE = Path(__file__).parent.parent / "data" / "changed_models.py"
 CHANGED = [
@@ -98,7 +98,7 @@ def greedy(model: torch.nn.Module, steps: int) -> list[int]:
 
 
 def session_greedy(graph: Path, steps: int) -> list[int]:
-    session = OrtSession(graph)
+    session = load_graph(graph, device="cpu")
     session.reset(1)
     logits = session.prefill(np.array([PROMPT]))
     found = []
