@@ -30,17 +30,15 @@ import numpy as np
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
-from minimind_edge.runtime.bench import BenchPlan, measure
+from minimind_edge.runtime.bench import BenchPlan, describe_machine, measure
 from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError, UsageError
-from minimind_edge.runtime.machine import describe_machine
-from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
-from minimind_edge.runtime.tensorrt.device import find_device
+from minimind_edge.runtime.tensorrt.cuda import CudaLibrary, find_device
 
 if TYPE_CHECKING:
     import torch
 
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session.session import Logits, Session, TokenIds
+    from minimind_edge.runtime.session.model import Logits, Session, TokenIds
 
 ATTENTION_LENGTHS = (512, 1024, 2048)
 MAX_LENGTH = 2560
@@ -121,16 +119,16 @@ def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Cal
 
 def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
     """The `ort` graph, on the CUDA provider."""
-    from minimind_edge.runtime.ort.ort_session import OrtSession
+    from minimind_edge.runtime.load import load_session
 
     request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
-    return OrtSession.load(export_onnx(replace(request, verify=False)).graph, device="cuda")
+    return load_session(export_onnx(replace(request, verify=False)).graph, device="cuda")
 
 
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str, cache: str) -> Session:
     """A plan, built here."""
     from minimind_edge.export.engine import EngineRequest, build_engine
-    from minimind_edge.runtime.tensorrt.opening import load_plan
+    from minimind_edge.runtime.tensorrt.loading import load_plan
 
     plan = folder / f"{backend}-{precision}-{cache}" / "model.plan"
     request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH, cache=cache)

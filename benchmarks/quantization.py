@@ -21,8 +21,9 @@ import torch
 from minimind_edge.export.artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph.onnx_file import weight_bytes
 from minimind_edge.export.quantization import QuantizationSettings
-from minimind_edge.export.quantization.prompts import calibration_prompts
+from minimind_edge.export.quantization.calibration import calibration_prompts
 from minimind_edge.export.quantization.quality import measure_quality
 from minimind_edge.export.quantization.quantize import QuantizedModel, calibration_text, quantize_model
 from minimind_edge.minimind import MiniMindForCausalLM, load_checkpoint
@@ -84,10 +85,12 @@ def measured(
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         precision = "int4" if "int8_share" in quantized.calibration else "int8"
-        save_graph(build_graph(quantized.model, "ort", precision, MAX_LENGTH, quantized=quantized.matrices), graph)
+        built = build_graph(quantized.model, "ort", precision, MAX_LENGTH, quantized=quantized.matrices)
+        bits = 8 * weight_bytes(built) / sum(weight.numel() for weight in model.parameters())
+        save_graph(built, graph)
         for name, tokens in (texts or {"held out": quantized.held_out}).items():
-            quality = measure_quality(model, graph, tokens, quantized)
-            yield {"text": name, "bytes": graph.stat().st_size, **quality}
+            quality = measure_quality(model, graph, tokens)
+            yield {"text": name, "bytes": graph.stat().st_size, "bits_per_weight": round(bits, 3), **quality}
 
 
 def shortened(value: object) -> object:

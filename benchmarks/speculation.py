@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from minimind_edge.runtime import Engine, SamplingParams, generate
-from minimind_edge.runtime.machine import describe_machine
+from minimind_edge.runtime.bench import describe_machine
 
 GREEDY = SamplingParams(greedy=True)
 SAMPLED = SamplingParams(temperature=0.8, top_p=0.9, seed=1)

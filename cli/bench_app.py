@@ -13,7 +13,7 @@ from .progress import progress_display
 from .version import VersionOption
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.bench_report import BenchReport
+    from minimind_edge.runtime.bench import BenchReport
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -47,8 +47,7 @@ def bench(
       minimind-bench my-model --prompt-tokens 128,512,2048 --threads 2 --json
       minimind-bench my-model/model.plan
     """
-    from minimind_edge.runtime.bench import BenchPlan
-    from minimind_edge.runtime.bench_report import measure_artifact
+    from minimind_edge.runtime.bench import BenchPlan, measure_artifact
 
     plan = BenchPlan(parse_lengths(prompt_tokens), new_tokens, batch, runs)
     with progress_display(silent=as_json) as progress:

@@ -62,7 +62,7 @@ def evaluate(
       minimind-export eval my-model/onnx/model_fp16.onnx --text my.txt
       minimind-export eval my-model --against full_sft_512.pth --text my.txt
     """
-    from minimind_edge.export.evaluation import evaluate, keep_evaluation, require_artifact
+    from minimind_edge.export.evaluation import evaluate, require_artifact, save_evaluation
 
     if save:
         require_artifact(artifact)
@@ -79,7 +79,7 @@ def evaluate(
             progress=progress,
         )
     if save:
-        keep_evaluation(report)
+        save_evaluation(report)
     if as_json:
         from .json_output import print_json
 

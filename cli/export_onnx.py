@@ -73,7 +73,7 @@ def onnx(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="Of int4 on a CPU: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
+            help="Of int4: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
@@ -97,13 +97,11 @@ def onnx(
     from minimind_edge.export.quantization import QuantizationSettings
     from minimind_edge.export.request import ExportRequest
 
-    if target is None:
-        target = Target.ORT if model is None else Target.PORTABLE
     request = ExportRequest(
         checkpoint=checkpoint,
         output=output,
         moe=moe,
-        target=target.value,
+        target="auto" if target is None else target.value,
         precision=precision.value,
         cache=cache.value,
         kv_cache=kv_cache.value,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of the whole that is done, 0 to 1."""
+from minimind_edge.export.progress import Progress
+from minimind_edge.export.progress import silent as no_progress
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def progress_display(*, silent: bool) -> Iterator[Progress]:
         silent: show nothing, for commands whose output a program reads.
     """
     if silent:
-        yield lambda stage, done: None
+        yield no_progress
     elif sys.stderr.isatty():
         with _bar() as progress:
             yield progress

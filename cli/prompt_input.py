@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from minimind_edge.runtime.artifact.text_file import decode_text
 from minimind_edge.runtime.errors import PromptError, UsageError
 
 
@@ -26,26 +27,12 @@ def read_prompt(argument: str | None) -> str:
 
 
 def read_stdin() -> str:
-    """Return all of stdin as text, without its last line break.
+    """Return all of stdin as text, without its byte order mark and its last line break.
 
     Raises:
         PromptError: it is not UTF-8.
     """
-    return decode(sys.stdin.buffer.read()).removesuffix("\n").removesuffix("\r")
-
-
-def decode(raw: bytes) -> str:
-    """Read bytes of stdin as UTF-8.
-
-    Raises:
-        PromptError: they are not.
-    """
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"stdin is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}; convert it to UTF-8 first"
-        ) from error
+    return decode_text(sys.stdin.buffer.read(), "stdin", PromptError).removesuffix("\n").removesuffix("\r")
 
 
 def parse_token_ids(text: str) -> list[int]:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.errors import InputError
+from minimind_edge.runtime.artifact.text_file import decode_text, has_wide_characters
+from minimind_edge.runtime.errors import InputError, PromptError
 
 from .entry import INTERRUPTED
-from .prompt_input import decode
 from .run_complete import show
 
 if TYPE_CHECKING:
@@ -122,13 +122,21 @@ def typed_lines() -> Iterator[str]:
 
 
 def piped_lines() -> Iterator[str]:
-    """Lines from a pipe or a file.
+    """Lines from a pipe or a file, whose first bytes may be a byte order mark.
 
     Raises:
         PromptError: a line is not UTF-8.
     """
-    while sys.stdin is not None and (raw := sys.stdin.buffer.readline()):
-        yield decode(raw).rstrip("\r\n")
+    if sys.stdin is None:
+        return
+    first = sys.stdin.buffer.readline()
+    if has_wide_characters(first):  # its line breaks are not single bytes: there are no lines before all is read
+        yield from decode_text(first + sys.stdin.buffer.read(), "stdin", PromptError).splitlines()
+        return
+    raw = first
+    while raw:
+        yield decode_text(raw, "stdin", PromptError).rstrip("\r\n")
+        raw = sys.stdin.buffer.readline()
 
 
 def tell(text: str) -> None:

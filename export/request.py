@@ -1,4 +1,4 @@
-"""What an export is asked for, and what it answers."""
+"""The request of an export, and its result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .quantization.settings import QuantizationSettings
+from .quantization.formats import QuantizationSettings
 
 if TYPE_CHECKING:
     from .parity import ParityReport
@@ -17,28 +17,28 @@ class ExportRequest:
     """What to export, and how.
 
     Attributes:
-        checkpoint: Weight file or folder; None for the bundled demo.
+        checkpoint: The weight file or folder; None for the bundled demo.
         output: The artifact folder; None for one in the current folder named after the checkpoint.
-        moe: Demand a mixture of experts; of the bundled demos, take that one.
-        target: `portable`, `ort` or `tensorrt`.
+        moe: Whether the checkpoint must be a mixture of experts; without a checkpoint, the bundled one that is.
+        target: `portable`, `ort` or `tensorrt`; `auto` is `ort`, or `portable` for a model that `ort` cannot hold.
         precision: One that the target comes in, see `precision.PRECISIONS`.
-        tokenizer: A `tokenizer.json` or its folder; None looks beside the checkpoint.
+        tokenizer: A `tokenizer.json` or its folder; None looks next to the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
         model: `FILE.py:CLASS`, the code of a changed model, which is run; None for stock MiniMind.
-        cache: Of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
-        kv_cache: `float`, as the activations are, or `int8`, of target `ort`.
-        max_length: Context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
-        yarn: Turn YaRN on or off; None leaves it as the checkpoint's config has it.
-        lora: Adapter files to merge, in order.
-        quantization: How weights are rounded, for precisions of integers; target `tensorrt` has its own way.
-        verify: Compare the artifact with eager PyTorch before it is put in place.
-        force: Replace an artifact that is there.
+        cache: The form of the KV cache of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
+        kv_cache: What the KV cache holds: `float`, as the activations are, or, for target `ort`, `int8`.
+        max_length: The context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
+        yarn: Whether YaRN is on; None leaves it as the checkpoint's config has it.
+        lora: The adapter files to merge, in order.
+        quantization: How weights are rounded, for precisions of integers.
+        verify: Whether to compare the graph with eager PyTorch before the artifact is put in place.
+        force: Whether to replace an artifact that is there.
     """
 
     checkpoint: Path | None = None
     output: Path | None = None
     moe: bool = False
-    target: str = "ort"
+    target: str = "auto"
     precision: str = "fp32"
     cache: str = "static"
     kv_cache: str = "float"
@@ -52,19 +52,24 @@ class ExportRequest:
     verify: bool = True
     force: bool = False
 
+    @property
+    def first_target(self) -> str:
+        """The target that is tried: of `auto`, `ort`."""
+        return "ort" if self.target == "auto" else self.target
+
 
 @dataclass(frozen=True)
 class ExportResult:
     """What was written.
 
     Attributes:
-        folder: The artifact.
+        folder: The artifact folder.
         graph: The graph that this export wrote.
-        notes: Lines for people: what was inferred, assumed, left out.
-        has_tokenizer: Whether the artifact takes text, or token ids alone.
+        notes: Lines for people about what was inferred, assumed and left out.
+        has_tokenizer: Whether the artifact takes text; otherwise it takes token ids only.
         has_chat_template: Whether prompts are wrapped as a chat.
         manifest: The content of `manifest.json`.
-        parity: The proof, None without verification.
+        parity: The parity report; None where the graph was not verified.
     """
 
     folder: Path

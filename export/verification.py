@@ -1,30 +1,35 @@
-"""An artifact held against its checkpoint again, on any machine."""
+"""Verify: compare an artifact, or a plan on its GPU, with its checkpoint in eager PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
+from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.tensorrt.plan import Plan
 
-from .artifact.json_file import read_json
-from .artifact.manifest import MANIFEST, file_sha256, is_artifact
-from .bundled import bundled_checkpoints
+from .artifact.manifest import file_sha256, graph_path, origin, read_manifest
+from .artifact.origin import find_checkpoint, load_exported, locate
 from .errors import ExportError
+from .progress import Progress, part, silent
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import LoadedCheckpoint
 
     from .parity import ParityReport
 
-Progress = Callable[[str, float], None]
-
 
 @dataclass(frozen=True)
 class VerifiedGraph:
-    """One graph and its proof; `changed` tells that the file is not the one that the export wrote."""
+    """The parity report of one graph or plan.
+
+    Args:
+        file: Its name, relative to the artifact.
+        changed: Whether the file is another one than the export wrote.
+        report: What the comparison found.
+    """
 
     file: str
     changed: bool
@@ -33,7 +38,14 @@ class VerifiedGraph:
 
 @dataclass(frozen=True)
 class Verification:
-    """All graphs of an artifact; truthy where every one is the checkpoint's model."""
+    """The parity reports of an artifact; truthy where there is one and all passed.
+
+    Args:
+        artifact: The folder.
+        checkpoint: What the graphs were compared with.
+        notes: What a reader has to know, one line each.
+        graphs: The graphs that were compared, or the plan.
+    """
 
     artifact: Path
     checkpoint: Path
@@ -62,152 +74,82 @@ def verify_artifact(path: Path, against: Path | None = None, progress: Progress 
 
     Args:
         path: The artifact folder, a graph in one, or a TensorRT plan, which takes the GPU that it was built for.
-        against: The checkpoint; None looks for the one that the manifest names: among the bundled ones, beside the
-            artifact and in the current folder.
+        against: The checkpoint; None looks for the one that the manifest names: where it lay at the export, next to the
+            artifact, in the current folder and among the bundled ones.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
-        ArtifactError: No artifact, or a graph is missing.
-        ExportError: The checkpoint is not to be found.
+        ArtifactError: There is no artifact, or a file of it is missing or broken.
+        ExportError: The checkpoint is not to be found, or a plan does not say which one it was built from.
         MissingError: A plan cannot run here.
         MiniMindError: The checkpoint is not what the manifest says.
     """
-    from .parity import compare
+    tell = progress or silent
+    verification = _verify_plan(path, against, tell) if path.suffix == ".plan" else _verify_graphs(path, against, tell)
+    tell("done", 1.0)
+    return verification
 
-    if path.suffix == ".plan":
-        from .engine.verification import verify_plan
 
-        return verify_plan(path, against, progress)
+def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Verification:
     folder, wanted = locate(path)
-    content = read_manifest(folder)
-    if traced := content.get("traced"):
+    manifest = read_manifest(folder)
+    checkpoint, config = origin(manifest, folder)
+    if "model" in config:
         raise ExportError(
-            f"{folder} was traced from a model's own code, {traced.get('file')}:{traced.get('class')}; "
+            f"{folder} was traced from a model's own code, {config['model']}; "
             "compare it with that by --against-code FILE.py:CLASS"
         )
-    tell = progress or (lambda stage, done: None)
-    tell("reading the checkpoint", 0.0)
-    source = against or find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
-    loaded = load_exported(source, folder, content)
-    entries = [entry for entry in content["graphs"] if wanted is None or entry["file"] == wanted]
+    entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
+    graphs = [graph_path(folder, entry) for entry in entries]
+    progress("reading the checkpoint", 0.0)
+    source = against or find_checkpoint(folder, checkpoint)
+    loaded = load_exported(source, folder, checkpoint, config)
+    from .parity import compare
+
     verified = []
-    for index, entry in enumerate(entries):
-
-        def telling(stage: str, done: float, index: int = index, file: str = entry["file"]) -> None:
-            tell(f"{file}: {stage}", (index + done) / len(entries))
-
-        graph = folder / entry["file"]
+    for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
         report = compare(
             loaded.model,
             graph,
-            target=entry["target"],
-            precision=entry["precision"],
+            target=entry.target,
+            precision=entry.precision,
             thorough=True,
-            progress=telling,
+            progress=part(progress, index / len(entries), (index + 1) / len(entries), f"{entry.file}: "),
         )
-        verified.append(VerifiedGraph(entry["file"], file_sha256(graph) != entry["sha256"], report))
-    tell("done", 1.0)
-    return Verification(folder, source, tuple(_notes(source, loaded, content, verified)), tuple(verified))
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read an artifact's manifest and see that verification can rely on it.
-
-    Raises:
-        ArtifactError: It is missing, of another format, or names files outside the folder.
-    """
-    content = read_json(folder / MANIFEST)
-    try:
-        if content["format"] != 1:
-            raise ArtifactError(f"{folder / MANIFEST} has format {content['format']}; this version reads format 1")
-        checkpoint = content["checkpoint"]
-        needed: list[tuple[Any, type]] = [(checkpoint["file"], str), (checkpoint["sha256"], str)]
-        needed += [(content["config"], dict), (content["graphs"], list)]
-        for entry in content["graphs"]:
-            needed += [(entry[key], str) for key in ("file", "target", "precision", "sha256")]
-            _require_inside(folder, entry["file"])
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} lacks {error}; export the checkpoint again") from error
-    wrong = [value for value, kind in needed if not isinstance(value, kind)]
-    if wrong or not content["graphs"]:
-        raise ArtifactError(f"{folder / MANIFEST} is not a manifest of this tool; export the checkpoint again")
-    return content
-
-
-def _require_inside(folder: Path, file: str) -> None:
-    path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ArtifactError(f"{folder / MANIFEST} names {file!r}, which lies outside the artifact")
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing; export the checkpoint again")
-
-
-def locate(path: Path) -> tuple[Path, str | None]:
-    """The artifact folder of a path, and the graph in it that the path names, if it names one.
-
-    Raises:
-        ArtifactError: There is nothing, or it is in no artifact.
-    """
-    if not path.exists():
-        raise ArtifactError(f"no artifact at {path}")
-    if path.is_dir():
-        if not is_artifact(path):
-            raise ArtifactError(f"{path} holds no {MANIFEST} of this tool; verify takes a folder that `onnx` wrote")
-        return path, None
-    for folder in path.resolve().parents[:2]:
-        if is_artifact(folder):
-            return folder, path.resolve().relative_to(folder).as_posix()
-    raise ArtifactError(f"{path} is not part of an artifact: no {MANIFEST} in its folder or the one above")
-
-
-def find_checkpoint(folder: Path, name: str, sha256: str) -> Path:
-    """The checkpoint by its name and digest; a file of that name with another digest is not taken.
-
-    Args:
-        folder: The artifact; the checkpoint may lie beside it, in the current folder or among the bundled ones.
-        name: Its file's name.
-        sha256: Its digest.
-
-    Raises:
-        ExportError: It is in none of these places.
-    """
-    from minimind_edge.minimind.checkpoint.source import find_source
-
-    candidates = [*bundled_checkpoints(), folder.resolve().parent / name, Path(name)]
-    for path in candidates:
-        if path.name == name and path.exists() and find_source(path).sha256() == sha256:
-            return path
-    raise ExportError(
-        f"the checkpoint {name} (sha256 {sha256[:12]}) is not beside {folder} or in the current folder; "
-        "name it by --against"
-    )
-
-
-def load_exported(source: Path, folder: Path, content: Mapping[str, Any]) -> LoadedCheckpoint:
-    """The model as it was exported: the manifest's config, its adapters merged.
-
-    Args:
-        source: The checkpoint.
-        folder: The artifact; adapters may lie beside it.
-        content: Of the manifest: `config` and `checkpoint` are read.
-
-    Raises:
-        ExportError: An adapter is not to be found.
-        MiniMindError: The checkpoint is not what the manifest says.
-    """
-    from minimind_edge.minimind.checkpoint import read_checkpoint
-
-    adapters = [
-        find_checkpoint(folder, adapter["file"], adapter["sha256"]) for adapter in content["checkpoint"].get("lora", [])
+        verified.append(VerifiedGraph(entry.file, file_sha256(graph) != entry.sha256, report))
+    notes = [
+        *_source_notes(source, loaded, checkpoint),
+        *(f"{one.file} was changed after the export" for one in verified if one.changed),
     ]
-    return read_checkpoint(source, content["config"], lora=adapters or None)
+    return Verification(folder, source, tuple(notes), tuple(verified))
 
 
-def _notes(source: Path, loaded: LoadedCheckpoint, content: dict[str, Any], verified: list[VerifiedGraph]) -> list[str]:
-    notes = []
-    if loaded.report.sha256 != content["checkpoint"]["sha256"]:
-        notes.append(
-            f"{source} is not the file that the artifact was exported from; its weights are compared all the same"
+def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verification:
+    session = load_session(path)  # first of all, since most machines cannot: it reads no more than the plan
+    plan = Plan.read(path)
+    checkpoint, config = plan.description.checkpoint, plan.description.config
+    if checkpoint is None or config is None:
+        raise ExportError(
+            f"{path} was built from a graph alone: build it from an artifact or a checkpoint to verify it"
         )
-    notes += [f"{graph.file} was changed after the export" for graph in verified if graph.changed]
+    progress("reading the checkpoint", 0.0)
+    source = against or find_checkpoint(path.parent, checkpoint)
+    loaded = load_exported(source, path.parent, checkpoint, config)
+    from .parity import compare_plan
+
+    report = compare_plan(loaded.model, session, plan, progress=progress)
+    notes = [*_source_notes(source, loaded, checkpoint), *_plan_notes(plan, use_moe=loaded.model.config.use_moe)]
+    return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
+
+
+def _source_notes(source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry) -> list[str]:
+    if loaded.report.sha256 == checkpoint.sha256:
+        return []
+    return [f"{source} is not the file that was exported; its weights are compared all the same"]
+
+
+def _plan_notes(plan: Plan, *, use_moe: bool) -> list[str]:
+    notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
+    if use_moe and not plan.experts:
+        notes.append("the experts chosen are not compared: the plan does not tell them; build it again")
     return notes

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         PromptError,
         UsageError,
     )
-    from .ort.ort_session import OrtSession
+    from .load import load_session
     from .sampling import Sampler, SamplingParams
     from .session.session import Session
     from .text.chat_template import ChatTemplate
@@ -53,7 +53,7 @@ _MODULES = {
         "PromptError",
         "UsageError",
     ),
-    "ort.ort_session": ("OrtSession",),
+    "load": ("load_session",),
     "text.prompt": ("Prompt",),
     "sampling": ("Sampler", "SamplingParams"),
     "session.session": ("Session",),
@@ -76,7 +76,6 @@ __all__ = [
     "Generation",
     "InputError",
     "MissingError",
-    "OrtSession",
     "Prompt",
     "PromptError",
     "Sampler",
@@ -88,6 +87,7 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "generate",
+    "load_session",
 ]
 
 

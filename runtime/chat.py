@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from .completion import Completion, CompletionResult
 from .sampling import SamplingParams
+from .session.session import Session
 from .text.chat_template import Message
-from .text.prompt import Prompt
+from .text.prompt import Prompt, PromptBuilder
 from .text.think import CLOSE_TAG, OPEN_TAG
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 ANSWER_SHARE = 4
 """At most one part in so many of the context is kept free for an answer."""
@@ -29,6 +27,27 @@ class ChatOptions(TypedDict, total=False):
     max_new_tokens: int | None
     stop: Sequence[str]
     on_drop: Callable[[Sequence[Message]], None] | None
+
+
+class Completer(Protocol):
+    """What a conversation asks of an `Engine`."""
+
+    session: Session
+    prompts: PromptBuilder
+    max_new_tokens: int
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        params: SamplingParams | None = None,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        reuse_cache: bool = False,
+        on_end: Callable[[CompletionResult], None] | None = None,
+    ) -> Completion:
+        """Begin a completion."""
+        ...
 
 
 class Chat:
@@ -53,7 +72,7 @@ class Chat:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Completer,
         *,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,

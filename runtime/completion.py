@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .decode import FinishReason, Generation
 from .text.prompt import Prompt
 from .text.stop import StopStrings
-from .text.text_stream import open_text_stream
+from .text.text_stream import TextStream, open_text_stream
 from .text.tokenizer import Tokenizer
 
 
@@ -143,37 +143,37 @@ class Completion(Iterator[str]):
 
     def _run(self) -> Generator[str, None, None]:
         self._has_begun = True
+        stream = None if self._tokenizer is None else open_text_stream(self._tokenizer)
         try:
-            for piece in self._stopped_pieces():
-                if piece:
+            for step in self._generation:
+                token_id, self._finish_reason = step.token_ids[0], step.finish_reasons[0]
+                assert token_id is not None  # the generation ends with its only row
+                if not self.token_ids:
+                    self._first_token_at = perf_counter()
+                self.token_ids.append(token_id)
+                if stream is None or self._finish_reason == "stop":
+                    continue
+                if piece := self._stops.push(stream.push(token_id)):
                     self._text.append(piece)
                     yield piece
+                if self._stops.hit is not None:
+                    self._finish_reason = "stop"
+                    return
+            yield from self._rest(stream)
         finally:
             self._generation.close()
             if self._on_end is not None:
                 self._on_end(self.result)
 
-    def _stopped_pieces(self) -> Iterator[str]:
-        """Pieces, possibly empty, up to a stop string."""
-        for piece in self._decoded_pieces():
-            certain = self._stops.push(piece)
-            if self._stops.hit is not None:
-                self._finish_reason = "stop"
-                yield certain
-                return
-            yield certain
-        yield self._stops.finish()
-
-    def _decoded_pieces(self) -> Iterator[str]:
-        """The text of each token, possibly empty, and what is left over in the end."""
-        stream = None if self._tokenizer is None else open_text_stream(self._tokenizer)
-        for step in self._generation:
-            token_id, self._finish_reason = step.token_ids[0], step.finish_reasons[0]
-            assert token_id is not None  # the generation ends with its only row
-            if not self.token_ids:
-                self._first_token_at = perf_counter()
-            self.token_ids.append(token_id)
-            if stream is not None and self._finish_reason != "stop":
-                yield stream.push(token_id)
-        if stream is not None:
-            yield stream.finish()
+    def _rest(self, stream: TextStream | None) -> Iterator[str]:
+        """The text that was held back until the end."""
+        if stream is None:
+            return
+        pieces = [self._stops.push(stream.finish())]
+        if self._stops.hit is not None:
+            self._finish_reason = "stop"
+        else:
+            pieces.append(self._stops.finish())
+        for piece in filter(None, pieces):
+            self._text.append(piece)
+            yield piece

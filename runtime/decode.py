@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, NamedTuple, TypeAlias
@@ -11,7 +11,8 @@ import numpy as np
 
 from .errors import ContextLengthError, PromptError, UsageError
 from .sampling import Sampler, SamplingParams, TokenHistory
-from .session.session import Logits, Session, TokenIds
+from .session.model import Logits, TokenIds
+from .session.session import Session
 from .speculation import Speculation
 
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -37,7 +38,6 @@ class DecodeTimings:
     Attributes:
         prefill_s: Running the prompt.
         decode_s: Everything behind the first token.
-        session_s: The part of `decode_s` spent inside the session; the rest is this loop's own cost.
         time_to_first_token_s: From the first call of `next` to the first token.
         decode_steps: Tokens a row behind the first one.
         drafted: Tokens that speculation ran ahead of themselves.
@@ -46,7 +46,6 @@ class DecodeTimings:
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    session_s: float = 0.0
     time_to_first_token_s: float = 0.0
     decode_steps: int = 0
     drafted: int = 0
@@ -78,7 +77,7 @@ class Generation(Iterator[Step]):
         self._session = session
         self._prompts = prompts
         self._prompt_length = max(map(len, prompts))
-        self._sampler = Sampler(params)
+        self._sampler = Sampler(params, max_new_tokens)
         self._max_new_tokens = max_new_tokens
         self._stop_token_ids = frozenset(stop_token_ids)
         self._cached_length = cached_length
@@ -106,46 +105,30 @@ class Generation(Iterator[Step]):
         yield step
         if None not in reasons:
             return
-        if not self._speculates:
-            yield from self._decode(session.decode, tokens, histories, reasons)
-            return
         started = perf_counter()
-        speculation = Speculation(session, self._prompts[0].tolist(), self._prompt_length + self._max_new_tokens - 1)
+        speculation = self._speculation()
+        decode = session.decode if speculation is None else speculation.decode
         timings.decode_s += perf_counter() - started
         try:
-            yield from self._decode(speculation.decode, tokens, histories, reasons)
+            while None in reasons:
+                started = perf_counter()
+                for history, token in zip(histories, tokens.tolist(), strict=False):
+                    history.add(token)
+                tokens = sampler(decode(tokens), histories)
+                timings.decode_steps += 1
+                step = self._judge(tokens.tolist(), reasons, timings.decode_steps + 1)
+                timings.decode_s += perf_counter() - started
+                yield step
         finally:
-            timings.drafted, timings.accepted = speculation.drafted, speculation.accepted
-            speculation.settle()
+            if speculation is not None:
+                timings.drafted, timings.accepted = speculation.drafted, speculation.accepted
+                speculation.settle()
 
-    def _decode(
-        self,
-        decode: Callable[[TokenIds], Logits],
-        tokens: TokenIds,
-        histories: Sequence[TokenHistory],
-        reasons: list[FinishReason | None],
-    ) -> Generator[Step, None, None]:
-        """The steps behind the first one.
-
-        Args:
-            decode: The session's, or what stands in for it.
-            tokens: The first ones, `[B]`.
-            histories: Of each row, where the sampler needs them.
-            reasons: Of each row; filled in as they end.
-        """
-        sampler, timings = self._sampler, self.timings
-        while None in reasons:
-            started = perf_counter()
-            for history, token in zip(histories, tokens.tolist(), strict=False):
-                history.add(token)
-            before_session = perf_counter()
-            logits = decode(tokens)
-            timings.session_s += perf_counter() - before_session
-            tokens = sampler(logits, histories)
-            timings.decode_steps += 1
-            step = self._judge(tokens.tolist(), reasons, timings.decode_steps + 1)
-            timings.decode_s += perf_counter() - started
-            yield step
+    def _speculation(self) -> Speculation | None:
+        """What stands in for the session's decode steps, where that was asked for."""
+        if not self._speculates:
+            return None
+        return Speculation(self._session, self._prompts[0].tolist(), self._prompt_length + self._max_new_tokens - 1)
 
     def _judge(self, tokens: list[int], reasons: list[FinishReason | None], count: int) -> Step:
         """Write down in `reasons` which rows end with these tokens, the `count`-th of the generation."""
@@ -212,7 +195,7 @@ def generate(
     prompts = [_check_prompt(row, session) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run of one single prompt")
-    if speculate and not (len(prompts) == 1 and session.can_verify):
+    if speculate and not (len(prompts) == 1 and session.gives_all_logits):
         raise UsageError("speculation takes a single prompt, and a graph that gives the logits of every token")
     return Generation(
         session,

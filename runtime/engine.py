@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
+from .chat import Chat, ChatOptions
 from .completion import Completion, CompletionResult
 from .decode import generate
-from .errors import ArtifactError, UsageError
+from .errors import UsageError
 from .sampling import SamplingParams
 from .session.session import Session
 from .speculation import changes_no_token
@@ -22,8 +23,6 @@ from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .chat import Chat, ChatOptions
 
 DEFAULT_MAX_NEW_TOKENS = 512
 
@@ -58,6 +57,7 @@ class Engine:
         default_params: How the model's author would sample.
         max_new_tokens: Length of an answer in tokens, unless another one is asked for.
         stop_token_ids: Tokens that end a text.
+        stop_strings: Texts that end an answer, whatever else does; none without a tokenizer.
         speculates: As asked for.
 
     Raises:
@@ -75,7 +75,7 @@ class Engine:
         *,
         speculate: bool = False,
     ) -> None:
-        if speculate and not session.can_verify:
+        if speculate and not session.gives_all_logits:
             raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
@@ -83,9 +83,10 @@ class Engine:
         self.session = session
         self.tokenizer = tokenizer
         self.prompts = PromptBuilder(tokenizer, template, config.bos_token_id if bos is None else bos)
-        self.default_params = _default_params(config)
         self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
+        self.stop_strings = () if tokenizer is None else config.stop_strings
+        self.default_params = SamplingParams.of_artifact(config, self.stop_token_ids)
         self.load_s = load_s
         self.speculates = speculate
         self._active: Completion | None = None
@@ -135,7 +136,7 @@ class Engine:
         if speculate is None:
             facts = session.facts
             is_exact = changes_no_token(facts.target, facts.precision, int8_cache=facts.has_int8_cache)
-            speculate = session.can_verify and session.device == "cpu" and is_exact
+            speculate = session.gives_all_logits and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
     def sampling_params(
@@ -218,7 +219,13 @@ class Engine:
             speculate=self.speculates,
         )
         self._active = Completion(
-            generation, ready, self.tokenizer, stop, load_s=self.load_s, asked_at=asked_at, on_end=on_end
+            generation,
+            ready,
+            self.tokenizer,
+            (*self.stop_strings, *stop),
+            load_s=self.load_s,
+            asked_at=asked_at,
+            on_end=on_end,
         )
         return self._active
 
@@ -228,8 +235,6 @@ class Engine:
 
     def chat(self, **options: Unpack[ChatOptions]) -> Chat:
         """Begin a conversation; takes the options of `Chat`."""
-        from .chat import Chat
-
         return Chat(self, **options)
 
     def _end_active(self) -> None:
@@ -240,15 +245,6 @@ class Engine:
                 tokens = (*self._active.prompt.token_ids, *self._active.token_ids)
                 self._held = tokens[: self.session.length]
             self._active = None
-
-
-def _default_params(config: GenerationConfig) -> SamplingParams:
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    given = {name: value for name in names if (value := getattr(config, name)) is not None}
-    try:
-        return SamplingParams(greedy=config.do_sample is False, **given)
-    except UsageError as error:
-        raise ArtifactError(f"generation_config.json: {error}") from error
 
 
 def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:

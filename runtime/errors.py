@@ -13,19 +13,26 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MAX_LENGTH = 800
+"""Longest message, in characters."""
+
+_HEAD, _TAIL = 500, 250
+
 
 class EdgeError(Exception):
     """Root of the errors a user can act on; the message is one line: what, expected and found, what to do.
 
     Args:
-        message: the text; runs of whitespace, line breaks among them, are folded to one space, so that the text of
-            another library's error can be quoted as it comes.
+        message: the text, which may quote a file or another library's error as it comes: runs of whitespace, line
+            breaks among them, are folded to one space, characters that a terminal would obey are left out, and the
+            middle of a long text is.
     """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        text = "".join(each for each in " ".join(message.split()) if each.isprintable())
+        super().__init__(text if len(text) <= MAX_LENGTH else f"{text[:_HEAD]} ... {text[-_TAIL:]}")
 
 
 class UsageError(EdgeError):

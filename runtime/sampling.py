@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArtifactError, UsageError
-from .session.session import Logits, TokenIds
+from .logits_processors import (
+    BadWords,
+    ForcedEos,
+    LogitsProcessor,
+    MinNewTokens,
+    NoRepeatNGram,
+    OccurrencePenalty,
+    SuppressTokens,
+)
+from .session.model import Logits, TokenIds
+
+if TYPE_CHECKING:
+    from .artifact.generation_config import GenerationConfig
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
@@ -27,7 +40,15 @@ class SamplingParams:
         min_p: Keep tokens at least this fraction as likely as the likeliest; 0 to 1.
         repetition_penalty: Over 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
         seed: Of the random generator, at least 0; None draws a fresh one.
-        greedy: Always take the likeliest token; only the repetition penalty is applied before.
+        greedy: Always take the likeliest token; temperature, top_k, top_p and min_p have no say then.
+        presence_penalty: Subtracted from the logits of tokens of the answer so far; -100 to 100.
+        frequency_penalty: Subtracted as often as such a token occurs in it; -100 to 100.
+        no_repeat_ngram_size: Length in tokens of what must not occur twice in prompt and answer, 0 for no such rule.
+        min_new_tokens: Tokens that an answer has before one of `eos_token_ids` is chosen; at least 0.
+        eos_token_ids: Tokens that end a text, for the rules that know of them.
+        forced_eos_token_ids: Tokens of which one is the last of an answer that reaches its greatest length.
+        suppress_tokens: Tokens that are never chosen.
+        bad_words_ids: Sequences of tokens of which none is ever completed.
 
     Raises:
         UsageError: a value is out of its range.
@@ -45,6 +66,14 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     seed: int | None = None
     greedy: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int = 0
+    min_new_tokens: int = 0
+    eos_token_ids: tuple[int, ...] = ()
+    forced_eos_token_ids: tuple[int, ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         _require_number("temperature", self.temperature, "a number from 0 up", 0.0, math.inf)
@@ -56,6 +85,56 @@ class SamplingParams:
             _require_integer("seed", self.seed)
         if not isinstance(self.greedy, bool):
             raise UsageError(f"greedy is {self.greedy!r}: it must be true or false")
+        for name in ("presence_penalty", "frequency_penalty"):
+            _require_number(name, getattr(self, name), "a number from -100 to 100", -100.0, 100.0)
+        for name in ("no_repeat_ngram_size", "min_new_tokens"):
+            _require_integer(name, getattr(self, name))
+        for token in (*self.eos_token_ids, *self.forced_eos_token_ids, *self.suppress_tokens):
+            _require_integer("a token id", token)
+        for token in (token for word in self.bad_words_ids for token in word):
+            _require_integer("a token id of bad_words_ids", token)
+
+    @classmethod
+    def of_artifact(cls, config: GenerationConfig, eos_token_ids: Sequence[int]) -> SamplingParams:
+        """How a model's author would sample.
+
+        Args:
+            config: The artifact's `generation_config.json`.
+            eos_token_ids: Tokens that end a text, wherever they are known from.
+
+        Raises:
+            ArtifactError: A value is out of its range.
+        """
+        names = (field.name for field in fields(cls) if field.name not in ("greedy", "seed", "eos_token_ids"))
+        given = {name: value for name in names if (value := getattr(config, name)) is not None}
+        needs_eos = config.min_new_tokens or config.bad_words_ids
+        try:
+            return cls(
+                greedy=config.do_sample is False, eos_token_ids=tuple(eos_token_ids) if needs_eos else (), **given
+            )
+        except UsageError as error:
+            raise ArtifactError(f"generation_config.json: {error}") from error
+
+    def processors(self, max_new_tokens: int | None) -> tuple[LogitsProcessor, ...]:
+        """The rules besides the repetition penalty, in the order in which transformers applies them.
+
+        Args:
+            max_new_tokens: Most tokens of the answer, None for no limit.
+        """
+        rules: list[LogitsProcessor] = []
+        if self.presence_penalty or self.frequency_penalty:
+            rules.append(OccurrencePenalty(self.presence_penalty, self.frequency_penalty))
+        if self.no_repeat_ngram_size:
+            rules.append(NoRepeatNGram(self.no_repeat_ngram_size))
+        if self.bad_words_ids:
+            rules.append(BadWords(self.bad_words_ids, self.eos_token_ids))
+        if self.min_new_tokens and self.eos_token_ids:
+            rules.append(MinNewTokens(self.min_new_tokens, self.eos_token_ids))
+        if self.forced_eos_token_ids and max_new_tokens is not None:
+            rules.append(ForcedEos(self.forced_eos_token_ids, max_new_tokens))
+        if self.suppress_tokens:
+            rules.append(SuppressTokens(self.suppress_tokens))
+        return tuple(rules)
 
     @property
     def is_greedy(self) -> bool:
@@ -64,7 +143,10 @@ class SamplingParams:
 
 
 class TokenHistory:
-    """The distinct token ids that one row of a batch has seen, for the repetition penalty.
+    """The token ids that one row of a batch has seen, for the rules that look back.
+
+    Attributes:
+        tokens: Those of prompt and answer, in order.
 
     Args:
         vocab_size: Ids are 0 to `vocab_size - 1`.
@@ -78,14 +160,22 @@ class TokenHistory:
         self._ids = np.empty(vocab_size, dtype=np.int64)
         self._ids[: distinct.size] = distinct
         self._count = distinct.size
+        self.tokens: list[int] = np.asarray(token_ids, dtype=np.int64).tolist()
+        self._prompt_length = len(self.tokens)
+
+    @property
+    def answer_length(self) -> int:
+        """Number of tokens of the answer, the last ones of `tokens`."""
+        return len(self.tokens) - self._prompt_length
 
     @property
     def ids(self) -> TokenIds:
-        """`[N]` int64, in no particular order."""
+        """`[N]` int64, each id once, in no particular order."""
         return self._ids[: self._count]
 
     def add(self, token_id: int) -> None:
         """Take note of one more token."""
+        self.tokens.append(token_id)
         if not self._seen[token_id]:
             self._seen[token_id] = True
             self._ids[self._count] = token_id
@@ -95,12 +185,18 @@ class TokenHistory:
 class Sampler:
     """Chooses a token for every row; owns the random generator, so one sampler belongs to one generation.
 
-    The order is that of Hugging Face's `generate()`: repetition penalty, temperature, top-k, top-p, min-p. A step draws
-    one random number a row, first row first, so that a seed gives the same tokens again for the same batch.
+    The order is that of Hugging Face's `generate()`: repetition penalty, the other rules (see
+    `SamplingParams.processors`), temperature, top-k, top-p, min-p. A step draws one random number a row, first row
+    first, so that a seed gives the same tokens again for the same batch.
+
+    Args:
+        params: How tokens are chosen.
+        max_new_tokens: Most tokens of an answer, for what is done at its end; None for no limit.
     """
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, max_new_tokens: int | None = None) -> None:
         self._params = params
+        self._processors = params.processors(max_new_tokens)
         # Greedy decoding starts faster without numpy's generators.
         self._random = None if params.is_greedy else np.random.default_rng(params.seed)
         self._penalizes = params.repetition_penalty != 1.0
@@ -109,7 +205,7 @@ class Sampler:
     @property
     def needs_history(self) -> bool:
         """Whether a call must be given the histories."""
-        return self._penalizes
+        return self._penalizes or bool(self._processors)
 
     def __call__(self, logits: Logits, histories: Sequence[TokenHistory] = ()) -> TokenIds:
         """Choose the next token of every row; `logits` is left as it is.
@@ -125,11 +221,11 @@ class Sampler:
             ArtifactError: a row has a NaN or no finite logit at all.
         """
         if self._random is None:
-            return self._argmax(self._penalized(logits, histories))
+            return self._argmax(self._processed_rows(logits, histories) if self.needs_history else logits)
         tokens = np.empty(len(logits), dtype=np.int64)
         # All rows draw, finished ones too: what a row gets doesn't depend on when another one ended.
         for row, threshold in enumerate(self._random.random(len(logits)).tolist()):
-            ids, probabilities = self.distribution(logits[row], histories[row] if self._penalizes else None)
+            ids, probabilities = self.distribution(logits[row], histories[row] if self.needs_history else None)
             cumulative = np.cumsum(probabilities.astype(np.float64))
             position = int(np.searchsorted(cumulative, threshold * cumulative[-1], side="right"))
             tokens[row] = ids[min(position, len(ids) - 1)]
@@ -153,7 +249,7 @@ class Sampler:
         # Logits near float32's limits may leave its range on the way: to minus infinity, so to probability 0.
         with np.errstate(over="ignore"):
             if history is not None:
-                logits = _penalize(logits, history.ids, self._params.repetition_penalty)
+                logits = self._processed(logits, history)
             return self._filtered(_divide(logits, self._params.temperature))
 
     def _filtered(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -173,13 +269,18 @@ class Sampler:
             ids, probabilities = ids[kept], _softmax(scores[kept])
         return ids, probabilities
 
-    def _penalized(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:
-        if not self._penalizes:
-            return logits
-        penalty = self._params.repetition_penalty
+    def _processed_rows(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:
         with np.errstate(over="ignore"):
-            rows = [_penalize(row, history.ids, penalty) for row, history in zip(logits, histories, strict=True)]
-        return np.stack(rows)
+            return np.stack([self._processed(row, history) for row, history in zip(logits, histories, strict=True)])
+
+    def _processed(self, logits: NDArray[np.float32], history: TokenHistory) -> NDArray[np.float32]:
+        """A copy of one row's logits, with every rule applied that looks at its history."""
+        scores: NDArray[np.float32] = logits.copy()
+        if self._penalizes:
+            _penalize(scores, history.ids, self._params.repetition_penalty)
+        for process in self._processors:
+            process(scores, history)
+        return scores
 
     @staticmethod
     def _argmax(logits: Logits) -> TokenIds:
@@ -191,11 +292,9 @@ class Sampler:
         return tokens
 
 
-def _penalize(logits: NDArray[np.float32], ids: TokenIds, penalty: float) -> NDArray[np.float32]:
-    seen = logits[ids]
-    penalized: NDArray[np.float32] = logits.copy()
-    penalized[ids] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
-    return penalized
+def _penalize(scores: NDArray[np.float32], ids: TokenIds, penalty: float) -> None:
+    seen = scores[ids]
+    scores[ids] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
 
 
 def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

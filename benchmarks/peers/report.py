@@ -39,7 +39,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        from minimind_edge.runtime.machine import describe_machine
+        from minimind_edge.runtime.bench import describe_machine
 
         return {
             "date": datetime.date.today().isoformat(),
@@ -67,7 +67,7 @@ class Report:
         return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
     def _preface(self) -> str:
-        from minimind_edge.runtime.machine import describe_machine
+        from minimind_edge.runtime.bench import describe_machine
 
         machine, plan = describe_machine(), self.plan
         return (

@@ -15,7 +15,7 @@ from examples.train_demo.batches import END, PADDING, Encoder, pad
 from examples.train_demo.corpus import Document, Turn
 from minimind_edge.export import evaluation
 from minimind_edge.export.evaluation import Question
-from minimind_edge.export.evaluation.answers import FREE_ANSWER_TOKENS
+from minimind_edge.export.evaluation.questions import FREE_ANSWER_TOKENS
 from minimind_edge.minimind import MiniMindForCausalLM, MoEGate
 
 BATCH = 128

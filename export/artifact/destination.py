@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import MANIFEST
+from minimind_edge.runtime.artifact.paths import member
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
 from ..request import ExportRequest
 from .json_file import read_json
-from .manifest import MANIFEST, is_artifact, kv_cache_of
+from .manifest import is_artifact, read_manifest
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,18 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     """
     if not (folder / MANIFEST).is_file():
         return Destination(folder)
-    there = read_json(folder / MANIFEST)
     try:
-        graphs = there["graphs"]
-        same_model = there["checkpoint"]["sha256"] == sha256 and there["config"] == config
-        kind = request.target, request.cache
-        stays = same_model and all((graph["target"], graph.get("cache", "static")) == kind for graph in graphs)
-        replaced = request.precision, request.kv_cache
-        kept = tuple(graph for graph in graphs if stays and (graph["precision"], kv_cache_of(graph)) != replaced)
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{folder / MANIFEST} is broken; remove {folder}, or name another folder with -o"
-        ) from error
-    if len(kept) < len(graphs) and not request.force:
+        there = read_manifest(folder)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}; remove {folder}, or name another folder with -o") from error
+    same_model = there.checkpoint is not None and there.checkpoint.sha256 == sha256 and there.config == config
+    kind, replaced = (request.target, request.cache), (request.precision, request.kv_cache)
+    stays = same_model and all((graph.target, graph.cache) == kind for graph in there.graphs)
+    entries = zip(there.graphs, read_json(folder / MANIFEST)["graphs"], strict=True)
+    kept = tuple(whole for graph, whole in entries if stays and (graph.precision, graph.kv_cache) != replaced)
+    for graph in kept:
+        member(folder, graph["file"])  # what stays must not lead elsewhere
+    if len(kept) < len(there.graphs) and not request.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
     return Destination(folder, kept)
 
@@ -80,4 +81,4 @@ def _named_after_checkpoint(request: ExportRequest) -> Path:
         return Path("minimind-demo-moe" if request.moe else "minimind-demo")
     path = request.checkpoint.resolve()
     folder = Path(path.name if path.is_dir() else path.name.split(".")[0])
-    return folder if folder.resolve() != path else Path(f"{folder}-{request.target}")
+    return folder if folder.resolve() != path else Path(f"{folder}-{request.first_target}")

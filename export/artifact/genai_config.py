@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minimind_edge.minimind.config import MiniMindConfig
-from minimind_edge.runtime.ort.session_options import WIDEN_INTEGERS
+from minimind_edge.runtime.ort.loading import WIDEN_INTEGERS
 
 
 def genai_config(

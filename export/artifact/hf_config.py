@@ -5,6 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.generation_config import (
+    GENERATION_CONFIG,
+    GenerationConfig,
+    ignored_settings,
+    normalized,
+)
+from minimind_edge.runtime.artifact.paths import member
+
 from .json_file import read_json
 
 if TYPE_CHECKING:
@@ -17,8 +25,11 @@ ARCHITECTURES = {
     "minimind": "MiniMindForCausalLM",
 }
 
-# What MiniMind's own evaluation script samples with.
 SAMPLING_DEFAULTS: dict[str, Any] = {"do_sample": True, "temperature": 0.85, "top_p": 0.85, "top_k": 50}
+"""What MiniMind2's own evaluation script samples with."""
+
+TOP_P_OF_MINIMIND3 = 0.95
+"""The only one of these that MiniMind-3's script has otherwise."""
 
 
 def stock_model_type(config: MiniMindConfig) -> str:
@@ -110,15 +121,39 @@ def generation_config(config: MiniMindConfig, beside: Path | None, max_length: i
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    return ids | (_given_generation(beside) or SAMPLING_DEFAULTS) | {"max_length": max_length}
+    return ids | (_given_generation(beside) or _sampling_defaults(config)) | {"max_length": max_length}
+
+
+def generation_notes(beside: Path) -> tuple[str, ...]:
+    """What to tell about the checkpoint's `generation_config.json`: settings that no runtime here has.
+
+    Args:
+        beside: The checkpoint's folder.
+
+    Raises:
+        ArtifactError: See `generation_config`.
+    """
+    ignored = ignored_settings(_given_generation(beside) or {})
+    if not ignored:
+        return ()
+    return (f"warning: {beside / GENERATION_CONFIG} has {', '.join(ignored)}, which minimind-run does not do",)
+
+
+def _sampling_defaults(config: MiniMindConfig) -> dict[str, Any]:
+    return SAMPLING_DEFAULTS | ({"top_p": TOP_P_OF_MINIMIND3} if config.generation == "minimind3" else {})
 
 
 def _given_generation(beside: Path | None) -> dict[str, Any] | None:
-    """What the checkpoint's author chose, or None where transformers merely derived the file from the model."""
-    file = None if beside is None else beside / "generation_config.json"
-    if file is None or not file.is_file():
+    """What the checkpoint's author chose, or None where transformers merely derived the file from the model.
+
+    Raises:
+        ArtifactError: It is a file that the runtime would refuse, or a link that leads out of the folder.
+    """
+    file = None if beside is None else member(beside, GENERATION_CONFIG)
+    if file is None:
         return None
-    given = read_json(file)
+    given = normalized(read_json(file))
+    GenerationConfig.parse(given, where=str(file))
     if given.get("_from_model_config"):
         return None
     return {key: value for key, value in given.items() if value is not None and key != "transformers_version"}

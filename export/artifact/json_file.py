@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.json_file import read_object
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -21,6 +21,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ArtifactError: It cannot be read as one; see `JsonObject.read`.
+        ArtifactError: It cannot be read as one.
     """
-    return dict(JsonObject.read(path))
+    return read_object(path)

@@ -3,32 +3,97 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.json_file import check_json, read_object
+from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, CheckpointEntry, GraphEntry, Manifest
+from minimind_edge.runtime.artifact.paths import require_member
 from minimind_edge.runtime.errors import ArtifactError
 
+from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
-from .json_file import read_json
+from .json_file import write_json
 from .loading_tools import loads_in
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
-MANIFEST = "manifest.json"
-FORMAT = 1
+TOOL = "minimind-edge"
+"""What a manifest of this tool calls the tool."""
+
 TOOLS = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "numpy")
 
 
 def is_artifact(folder: Path) -> bool:
     """Whether the folder holds a manifest of this tool."""
     try:
-        return bool(read_json(folder / MANIFEST).get("tool", {}).get("name") == "minimind-edge")
-    except (OSError, ArtifactError, AttributeError):
+        tool = read_object(folder / MANIFEST).get("tool")
+    except ArtifactError:
         return False
+    return isinstance(tool, dict) and tool.get("name") == TOOL
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        ArtifactError: It is missing, broken or of a newer format.
+    """
+    return Manifest.read(folder / MANIFEST)
+
+
+def graph_path(folder: Path, entry: GraphEntry) -> Path:
+    """The file of a graph that the folder's manifest lists.
+
+    Raises:
+        ArtifactError: It is missing, or its name leads out of the folder.
+    """
+    return require_member(folder, entry.file, "its manifest")
+
+
+def origin(manifest: Manifest, where: Path) -> tuple[CheckpointEntry, dict[str, Any]]:
+    """The checkpoint that an artifact was exported from, and the fields of the model's configuration.
+
+    Args:
+        manifest: Of the artifact.
+        where: Its folder, for the message.
+
+    Raises:
+        ArtifactError: The manifest does not tell.
+    """
+    if manifest.checkpoint is None or manifest.config is None:
+        raise ArtifactError(f"{where / MANIFEST} lacks checkpoint or config; export the checkpoint again")
+    return manifest.checkpoint, manifest.config
+
+
+def save_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
+    """Write what was measured of a graph into its entry of the manifest, as `evaluation`; the rest stays as it is.
+
+    Args:
+        folder: The artifact.
+        file: The graph, relative to it.
+        figures: Values that JSON holds.
+
+    Raises:
+        ArtifactError: The manifest is broken, or names no such graph.
+        OSError: The disk is full or cannot be written; the manifest is then as it was.
+    """
+    content = read_object(folder / MANIFEST)
+    if Manifest.parse(content, str(folder / MANIFEST)).entry_of(file) is None:
+        raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: it has figures of its own graphs only")
+    entry = next(each for each in content["graphs"] if each["file"] == file)
+    entry["evaluation"] = dict(figures)
+    half_done = folder / f".{MANIFEST}.partial"
+    try:
+        write_json(half_done, content)
+        half_done.replace(folder / MANIFEST)
+    finally:
+        half_done.unlink(missing_ok=True)
 
 
 def graph_entry(
@@ -59,7 +124,7 @@ def graph_entry(
         quality: What rounding weights or cache cost, None where neither was.
     """
     weights = [folder / file, folder / f"{file}_data"]
-    return {
+    entry = {
         "file": file,
         "target": target,
         "precision": precision,
@@ -72,9 +137,13 @@ def graph_entry(
         "parity": parity,
         **({} if quality is None else {"quality": quality}),
     }
+    check_json(entry, GraphEntry, f"the entry of {file}")
+    return entry
 
 
-def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]]) -> dict[str, Any]:
+def manifest(
+    report: CheckpointReport, config: MiniMindConfig, graphs: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
     """The content of `manifest.json`.
 
     Args:
@@ -82,15 +151,21 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         config: The model as it was exported, overrides included.
         graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
             unless it is told otherwise.
+        folder: The artifact folder, in its final place.
     """
-    return {
+    checkpoint = _checkpoint_path(report)
+    content = {
         "format": FORMAT,
-        "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
+        "tool": {"name": TOOL, "version": version(TOOL)},
         "checkpoint": {
-            "file": _checkpoint_name(report),
+            "file": checkpoint.name,
             "sha256": report.sha256,
             "generation": report.generation,
-            "lora": [{"file": adapter.file.name, "sha256": adapter.sha256} for adapter in report.lora],
+            **checkpoint_hint(checkpoint, folder),
+            "lora": [
+                {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
+                for adapter in report.lora
+            ],
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),
@@ -101,11 +176,36 @@ def manifest(report: CheckpointReport, config: MiniMindConfig, graphs: list[dict
         "default_graph": graphs[0]["file"],
         "versions": {name: found for name in TOOLS if (found := _installed(name))},
     }
+    Manifest.parse(content, MANIFEST)
+    return content
 
 
 def kv_cache_of(graph: Mapping[str, Any]) -> str:
     """The cache of a manifest's graph: `float`, which it does not say, or `int8`."""
     return str(graph.get("kv_cache", "float"))
+
+
+def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
+    """Where a checkpoint is, as a manifest may tell it: by its path relative to the artifact folder.
+
+    An artifact may be published, and its manifest must not tell what its author's disk looks like. So there is a hint
+    only where checkpoint and artifact both lie in the current folder, if that is not the root of the file system: then
+    it has the names of that project alone.
+
+    Args:
+        checkpoint: The checkpoint's file or folder.
+        folder: The artifact folder, in its final place.
+
+    Returns:
+        `path`, with slashes, such as `../out/full_sft_512.pth`; nothing where there is no hint. The bundled checkpoints
+        need none.
+    """
+    here, source, artifact = Path.cwd().resolve(), checkpoint.parent.resolve() / checkpoint.name, folder.resolve()
+    if checkpoint in bundled_checkpoints() or here == Path(here.anchor):
+        return {}
+    if not (source.is_relative_to(here) and artifact.is_relative_to(here)):
+        return {}
+    return {"path": Path(os.path.relpath(source, artifact)).as_posix()}
 
 
 def file_sha256(path: Path) -> str:
@@ -117,10 +217,10 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _checkpoint_name(report: CheckpointReport) -> str:
-    """The file's name, or of a sharded checkpoint its folder's; no path: it is nobody else's business."""
+def _checkpoint_path(report: CheckpointReport) -> Path:
+    """The weight file, or the folder of a sharded checkpoint."""
     first = report.files[0]
-    return first.name if len(report.files) == 1 else first.resolve().parent.name
+    return first if len(report.files) == 1 else first.resolve().parent
 
 
 def _installed(name: str) -> str | None:

@@ -19,7 +19,8 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
 
     Args:
         final: Where the folder is to end up; its parents are made.
-        keep_existing: Start from the files that are at `final` (hard links where possible).
+        keep_existing: Start from the files that are at `final` (hard links where possible); symbolic links stay links,
+            so that what they lead to does not become a part of the folder.
 
     Raises:
         OSError: The disk is full, read-only or gone.
@@ -29,7 +30,7 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
     try:
         stage.chmod(0o777 & ~_umask())
         if keep_existing and final.is_dir():
-            shutil.copytree(final, stage, copy_function=_link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(final, stage, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
         yield stage
         _sync(stage)
         _replace(stage, final)

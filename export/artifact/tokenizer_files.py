@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import TOKENIZER_CONFIG
+from minimind_edge.runtime.artifact.paths import member
+from minimind_edge.runtime.artifact.text_file import read_text
 from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.text.chat_template import MAX_BYTES
 
 from .json_file import read_json, write_json
 
 TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 
 
@@ -70,8 +73,8 @@ def find_tokenizer(checkpoint: Path, named: Path | None) -> TokenizerFiles | Non
         return read_tokenizer(path)
     home = checkpoint if checkpoint.is_dir() else checkpoint.parent
     for folder in (home, home / "model", home.resolve().parent / "model"):
-        if (folder / TOKENIZER).is_file():
-            return read_tokenizer(folder / TOKENIZER)
+        if (found := member(folder, TOKENIZER)) is not None:
+            return read_tokenizer(found)
     return None
 
 
@@ -79,7 +82,7 @@ def read_tokenizer(path: Path) -> TokenizerFiles:
     """Read a `tokenizer.json` with its neighbours, and see that it works.
 
     Raises:
-        ArtifactError: It is no tokenizer.
+        ArtifactError: It is no tokenizer, or a file next to it is broken or a link that leads out of their folder.
     """
     from tokenizers import Tokenizer
 
@@ -88,17 +91,17 @@ def read_tokenizer(path: Path) -> TokenizerFiles:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for every malformed file
         raise ArtifactError(f"{path} is not a tokenizer that the tokenizers library reads: {error}") from error
-    beside = path.parent / TOKENIZER_CONFIG
-    config = read_json(beside) if beside.is_file() else {}
+    beside = member(path.parent, TOKENIZER_CONFIG)
+    config = {} if beside is None else read_json(beside)
     ids = tokenizer.get_vocab(with_added_tokens=True).values()
     return TokenizerFiles(path, config, _chat_template(path.parent, config), max(ids, default=-1) + 1)
 
 
 def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
     """From `chat_template.jinja`, else from the config: a string, or a list of named ones with a default."""
-    own = folder / CHAT_TEMPLATE
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
+    own = member(folder, CHAT_TEMPLATE)
+    if own is not None:
+        return read_text(own, MAX_BYTES)
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

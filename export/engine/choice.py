@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from minimind_edge.runtime.errors import MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import INSTALL, Backend, has_backend, load_backend
 from minimind_edge.runtime.tensorrt.compute_capability import rtx_refusal
-from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
-from minimind_edge.runtime.tensorrt.device import CudaDevice, find_device
+from minimind_edge.runtime.tensorrt.cuda import CudaDevice, CudaLibrary, find_device
 
 from .request import EngineRequest
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.plan import FORMAT
+from minimind_edge.runtime.tensorrt.plan_description import FORMAT
 
 from ..artifact.manifest import file_sha256
 from .builder import TensorInfo

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from minimind_edge.runtime.session.graph_facts import GROWING_INPUTS, INPUTS, METADATA_PREFIX, cache_names
+from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, cache_names
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
 
 from ..errors import ExportError
@@ -25,6 +25,7 @@ CACHE_TYPES = {
     onnx.TensorProto.BFLOAT16: "bfloat16",
 }
 
+GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
 OWN_INPUTS = {"static": INPUTS["tensorrt"], "growing": GROWING_INPUTS}
 """What each form of the graph is given beside the cache."""
 

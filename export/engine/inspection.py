@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.plan_description import ProfileEntry, TensorEntry
 
-from ..inspection.table import Inspection, Section, byte_count
+from ..inspection.table import Inspection, Section, byte_count, checkpoint_rows
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,33 @@ class PlanInspection(Inspection):
             ("positions", f"{cache.capacity:,} a row, in chunks of up to {plan.max_chunk}"),
             (
                 "kv cache",
-                f"{cache.dtype}, {plan.cache_form}, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
+                f"{cache.dtype}, static, {byte_count(2 * cache.num_layers * cache.tensor_bytes(1))} a row",
             ),
         )
         return (
             Section("plan", summary),
-            *(_profile(each) for each in plan.content.children("profiles")),
-            Section("tensors", tuple(_tensor(each) for each in plan.content.children("tensors"))),
+            *(_profile(each) for each in plan.description.profiles),
+            Section("tensors", tuple(_tensor(each) for each in plan.description.tensors)),
             Section("built from", tuple(_origin(plan))),
         )
 
 
-def _profile(profile: Mapping[str, Any]) -> Section:
-    shapes = profile.get("shapes") or {}
-    rows = [(name, " to ".join(map(str, shapes[name][::2]))) for name in shapes if not name.startswith("past")]
-    return Section(f"profile {profile.get('name')}", tuple(rows))
+def _profile(profile: ProfileEntry) -> Section:
+    shapes = {name: shapes[::2] for name, shapes in profile.shapes.items() if not name.startswith("past")}
+    rows = [(name, " to ".join(str(list(shape)) for shape in ends)) for name, ends in shapes.items()]
+    return Section(f"profile {profile.name}", tuple(rows))
 
 
-def _tensor(tensor: Mapping[str, Any]) -> tuple[str, str]:
-    return str(tensor.get("name")), f"{tensor.get('mode')} {tensor.get('dtype')} {tensor.get('shape')}"
+def _tensor(tensor: TensorEntry) -> tuple[str, str]:
+    return tensor.name, f"{tensor.mode} {tensor.dtype} {list(tensor.shape)}"
 
 
 def _origin(plan: Plan) -> list[tuple[str, str]]:
-    checkpoint, graph = plan.content.child("checkpoint"), plan.content.child("graph")
-    passed = graph.child("parity").get("passed")
-    verdict = "not verified" if passed is None else f"{'passed' if passed is True else 'FAILED'} in ONNX Runtime"
+    checkpoint, graph = plan.description.checkpoint, plan.description.graph
+    parity = graph.parity
+    verdict = "not verified" if parity is None else f"{'passed' if parity.passed else 'FAILED'} in ONNX Runtime"
     return [
-        *((f"checkpoint {name}", str(value)) for name, value in checkpoint.items() if value),
-        *((f"graph {name}", str(graph.get(name))) for name in ("file", "sha256", "opset")),
+        *checkpoint_rows(checkpoint),
+        *((f"graph {name}", str(getattr(graph, name))) for name in ("file", "sha256", "opset")),
         ("graph parity", verdict),
     ]

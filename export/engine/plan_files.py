@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.folder import TOKENIZER_CONFIG
+from minimind_edge.runtime.artifact.paths import copy_member, member
 from minimind_edge.runtime.tensorrt.plan import sidecar_path
 
 from ..artifact.json_file import write_json
-from ..artifact.tokenizer_files import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
+from ..artifact.tokenizer_files import CHAT_TEMPLATE, TOKENIZER
 
 COMPANIONS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, "generation_config.json", "config.json")
 """Files of an artifact that a plan's folder needs to take and give text."""
@@ -33,6 +35,7 @@ def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact
         The description's path.
 
     Raises:
+        ArtifactError: A file of the artifact is a link that leads out of it.
         OSError: The disk is full or cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +46,8 @@ def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact
         write_json(stage / sidecar.name, description)
         names = [] if artifact is None else _missing(artifact, path.parent)
         for name in names:
-            shutil.copyfile(_member(artifact, name), stage / name)
+            assert artifact is not None  # or there were no names
+            copy_member(artifact, name, stage / name)
         for name in (*names, path.name, sidecar.name):
             (stage / name).replace(path.parent / name)
     finally:
@@ -56,12 +60,7 @@ def _missing(artifact: Path, folder: Path) -> list[str]:
     names = list(COMPANIONS)
     if (folder / TOKENIZER).exists():
         names = [name for name in names if name not in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)]
-    return [name for name in names if (artifact / name).is_file() and not (folder / name).exists()]
-
-
-def _member(artifact: Path | None, name: str) -> Path:
-    assert artifact is not None
-    return artifact / name
+    return [name for name in names if member(artifact, name) is not None and not (folder / name).exists()]
 
 
 def _write_synced(path: Path, data: bytes) -> None:

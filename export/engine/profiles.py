@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from minimind_edge.runtime.session.graph_facts import cache_names
+from minimind_edge.runtime.session.contract import cache_names
 from minimind_edge.runtime.tensorrt.plan import CacheLayout
 
 TYPICAL_PROMPT = 128

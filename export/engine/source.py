@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import MANIFEST
+
 from ..artifact.json_file import read_json
-from ..artifact.manifest import MANIFEST, is_artifact
+from ..artifact.manifest import graph_path, is_artifact, read_manifest
 from ..errors import ExportError
 from .monitor import Progress
 from .request import EngineRequest
@@ -67,21 +69,17 @@ def open_source(request: EngineRequest, cache: str, progress: Progress) -> Itera
 
 
 def _from_artifact(folder: Path, precision: str | None) -> GraphSource:
-    content = read_json(folder / MANIFEST)
-    entries = [each for each in content["graphs"] if each["target"] == "tensorrt"]
-    chosen = [each for each in entries if precision in (None, each["precision"])]
+    manifest = read_manifest(folder)
+    entries = [each for each in manifest.graphs if each.target == "tensorrt"]
+    chosen = [each for each in entries if precision in (None, each.precision)]
     if not chosen:
-        found = ", ".join(f"{each['target']} {each['precision']}" for each in content["graphs"])
+        found = ", ".join(f"{each.target} {each.precision}" for each in manifest.graphs)
         wanted = f"{precision or 'any precision'}"
         raise ExportError(
             f"{folder} has no graph of target tensorrt in {wanted} (found {found}); name the checkpoint instead, or "
             "export it with `minimind-export onnx --target tensorrt`"
         )
-    entry = chosen[0]
-    graph = folder / entry["file"]
-    if not graph.resolve().is_relative_to(folder.resolve()) or not graph.is_file():
-        raise ExportError(f"{folder} lacks {entry['file']}, which its manifest lists; export the checkpoint again")
-    return GraphSource(graph, folder, content["checkpoint"], content.get("config"), entry.get("parity"))
+    return _of_manifest(graph_path(folder, chosen[0]), folder, chosen[0].file)
 
 
 def _from_graph(graph: Path, precision: str | None) -> GraphSource:
@@ -90,11 +88,20 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
         raise ExportError(f"no graph at {graph}")
     for folder in graph.resolve().parents[:2]:
         if is_artifact(folder):
-            name = graph.resolve().relative_to(folder).as_posix()
-            content = read_json(folder / MANIFEST)
-            parity = next((each.get("parity") for each in content["graphs"] if each["file"] == name), None)
-            return GraphSource(graph, folder, content["checkpoint"], content.get("config"), parity)
+            return _of_manifest(graph, folder, graph.resolve().relative_to(folder).as_posix())
     return GraphSource(graph, None, None, None, None)
+
+
+def _of_manifest(graph: Path, folder: Path, file: str) -> GraphSource:
+    """A graph with what the manifest of its folder says of it, in full: that goes into the plan's description.
+
+    Raises:
+        ArtifactError: The manifest is broken.
+    """
+    read_manifest(folder)
+    content = read_json(folder / MANIFEST)
+    parity = next((each.get("parity") for each in content["graphs"] if each["file"] == file), None)
+    return GraphSource(graph, folder, content.get("checkpoint"), content.get("config"), parity)
 
 
 def _from_checkpoint(request: EngineRequest, cache: str, folder: Path, progress: Progress) -> GraphSource:

@@ -1,12 +1,12 @@
-"""How good an artifact is: what it knows, how well it predicts text, and how far it is from float32."""
+"""Evaluation: what an artifact knows, how well it predicts text, and how far it is from float32."""
 
 from __future__ import annotations
 
 from .evaluate import evaluate
-from .held_out import Document, HeldOut, bundled_held_out
-from .keeping import keep_evaluation, require_artifact
-from .question import Question, Score, scores
-from .report import EvaluationReport
+from .examples import Document
+from .held_out import HeldOut, bundled_held_out
+from .questions import Question, Score, scores
+from .report import EvaluationReport, require_artifact, save_evaluation
 
 __all__ = [
     "Document",
@@ -16,7 +16,7 @@ __all__ = [
     "Score",
     "bundled_held_out",
     "evaluate",
-    "keep_evaluation",
     "require_artifact",
+    "save_evaluation",
     "scores",
 ]

@@ -1,8 +1,8 @@
-"""How a mixture of experts shares its work: which expert takes how many of the tokens' routes."""
+"""How evenly a mixture of experts shares its work: the share of tokens that each expert is chosen for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,26 +11,28 @@ import numpy as np
 
 from ..errors import ExportError
 from ..parity.case import Case, layout_of
-from ..parity.graph_file import expert_names, open_session, with_outputs
-from ..parity.ort_runner import GrowingLastRunner, GrowingRunner
-from ..parity.runner import GraphRunner
-from ..parity.static_runner import StaticRunner
-from .row import ROWS, Row, batches
+from ..parity.runner import SessionRunner, graph_runner
+from ..progress import Share
+from .examples import BATCH_SIZE, Example, batches
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.session.graph_facts import GraphFacts
-    from minimind_edge.runtime.session.session import TokenIds
+    from minimind_edge.runtime.session.model import TokenIds
 
 
 @dataclass(frozen=True)
 class ExpertLoad:
-    """Each layer's shares of the tokens' routes, one an expert: they sum to 1, whatever number each token takes."""
+    """The share of all choices that falls to each expert, layer by layer: a layer's shares sum to 1.
+
+    Args:
+        layers: The shares of each layer's experts.
+    """
 
     layers: tuple[tuple[float, ...], ...]
 
     @property
     def least(self) -> float:
-        """The least share of any expert of any layer."""
+        """The smallest share of any expert of any layer."""
         return min(min(layer) for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
@@ -42,25 +44,25 @@ def expert_load(
     graph: Path,
     facts: GraphFacts,
     experts: int,
-    rows: Sequence[Row],
-    progress: Callable[[float], None] = lambda done: None,
+    examples: Sequence[Example],
+    progress: Share = lambda done: None,
 ) -> ExpertLoad:
-    """Count which experts the rows' tokens are sent to, prompts included.
+    """Count which experts the examples' tokens are sent to, context included.
 
     Args:
         graph: The `.onnx` file of a mixture of experts; it is run on the CPU.
-        facts: What it says of itself.
-        experts: Routed experts of a layer.
-        rows: At least one.
+        facts: What the graph says of itself.
+        experts: The number of routed experts of a layer.
+        examples: At least one.
         progress: Called with the share that is done.
 
     Raises:
         ExportError: The graph does not show which experts it chooses.
     """
-    runner = _runner(graph, facts)
+    runner = graph_runner(graph, facts, shows_experts=True)
     counts = np.zeros((facts.num_layers, experts), np.int64)
-    done, total = 0, sum(len(row.token_ids) for row in rows)
-    for batch in batches(rows, ROWS):
+    done, total = 0, sum(len(example.token_ids) for example in examples)
+    for batch in batches(examples, BATCH_SIZE):
         tokens = [ids[:length] for ids, length in zip(batch.token_ids, batch.lengths, strict=True)]
         for layer, chosen in enumerate(_choices(runner, tokens)):
             counts[layer] += np.bincount(chosen, minlength=experts)
@@ -69,17 +71,8 @@ def expert_load(
     return ExpertLoad(tuple(tuple((layer / layer.sum()).tolist()) for layer in counts))
 
 
-def _runner(graph: Path, facts: GraphFacts) -> GraphRunner:
-    names = expert_names(facts.num_layers)
-    session = open_session(with_outputs(graph, names), graph.parent)
-    if facts.target != "tensorrt":
-        return GrowingRunner(session, facts, names)
-    runner = GrowingLastRunner if facts.cache == "growing" else StaticRunner
-    return runner(session, facts, names)
-
-
-def _choices(runner: GraphRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:
-    """The experts that the rows' real tokens are sent to, one array a layer."""
+def _choices(runner: SessionRunner, rows: Sequence[TokenIds]) -> list[TokenIds]:
+    """The experts that the rows' real tokens are sent to, one array for each layer."""
     layout = layout_of([([len(row) for row in rows], "right")])
     (chunk,) = Case("experts", tuple(rows), layout, (layout.shape[1],)).chunks()
     runner.reset(*layout.shape)

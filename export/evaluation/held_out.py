@@ -13,33 +13,26 @@ from minimind_edge.runtime.errors import ArtifactError
 
 from ..artifact.json_file import read_json
 from ..bundled import DEMO_FOLDER
-from .question import KINDS, Question
+from .examples import Document
+from .questions import KINDS, Question
 
 FILE = DEMO_FOLDER / "held_out.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Document:
-    """A chat of one turn; what is predicted is the answer."""
-
-    prompt: str
-    answer: str
-
-
-@dataclass(frozen=True)
 class HeldOut:
-    """The split: every question, and documents for perplexity."""
+    """The held-out split: the questions to ask, and the documents whose perplexity is measured."""
 
     questions: tuple[Question, ...]
     documents: tuple[Document, ...]
 
     @classmethod
     def read(cls, path: Path) -> HeldOut:
-        """Read what `text` wrote.
+        """Read a file that has the content of `text`.
 
         Raises:
-            ArtifactError: The file is missing, or it is another one.
+            ArtifactError: The file is missing, or it is of another kind or format.
         """
         content = read_json(path)
         if content.get("format") != FORMAT:
@@ -54,7 +47,7 @@ class HeldOut:
         return cls(questions, documents)
 
     def text(self) -> str:
-        """The content of the split's file: JSON with an entry a line, so that a change can be read in a diff."""
+        """The content of the split's file: JSON with one entry per line, so that a change can be read in a diff."""
         parts: dict[str, Iterable[dict[str, Any]]] = {
             "facts": _fact_entries(question for question in self.questions if question.kind == "facts"),
             "sums": (
@@ -69,7 +62,7 @@ class HeldOut:
         return f'{{\n"format": {FORMAT},\n' + ",\n".join(lists) + "\n}\n"
 
     def limited(self, limit: int) -> HeldOut:
-        """At most `limit` questions of each kind and language, and as many documents, from all over the split."""
+        """At most `limit` questions of each kind and language, and at most `limit` documents, spread over the split."""
         groups: dict[tuple[str, str], list[Question]] = {}
         for question in sorted(self.questions, key=lambda question: KINDS.index(question.kind)):
             groups.setdefault((question.kind, question.language), []).append(question)
@@ -89,7 +82,7 @@ def bundled_held_out() -> HeldOut:
 
 
 def _spread(entries: list[Any], limit: int) -> list[Any]:
-    """At most `limit` entries, evenly far apart."""
+    """At most `limit` entries, evenly spaced."""
     count = min(limit, len(entries))
     return [entries[index * len(entries) // count] for index in range(count)]
 

@@ -1,4 +1,4 @@
-"""The float32 model that an artifact is compared with: where it comes from."""
+"""The float32 model that an artifact is compared with, and where it is found."""
 
 from __future__ import annotations
 
@@ -9,92 +9,98 @@ from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
 
+from ..artifact.origin import find_checkpoint, load_exported
 from ..errors import ExportError
 from ..inspection.artifact import has_graphs
-from ..verification import find_checkpoint, load_exported
-from .predictor import EagerPredictor, Predictor, SessionPredictor
-from .subject import Subject
+from .artifact import EvaluatedArtifact
+from .likelihood import EagerLanguageModel, LanguageModel, SessionLanguageModel
 
 FLOAT32 = "fp32"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What predicts the same text for comparison; `name` tells people which one."""
+    """The float32 model that predicts the same text.
+
+    Args:
+        name: What people read: its file.
+        model: The model.
+    """
 
     name: str
-    predictor: Predictor
+    model: LanguageModel
 
 
-def find_reference(subject: Subject, against: Path | None, threads: int | None) -> Reference | None:
+def find_reference(evaluated: EvaluatedArtifact, against: Path | None, threads: int | None) -> Reference | None:
     """The model to compare with.
 
     Args:
-        subject: What is measured.
-        against: An artifact (of a folder its float32 graph), or a checkpoint; None looks beside the subject: for a
-            float32 graph in its folder, then for the checkpoint that its manifest names. A subject that is itself in
-            float32 has none then.
-        threads: That one operator may use; None for the physical cores.
+        evaluated: The artifact that is evaluated.
+        against: An artifact (of a folder its float32 graph), or a checkpoint; None looks for a float32 graph in the
+            same folder, then for the checkpoint that the manifest names.
+        threads: The threads of one operator; None for the physical cores.
+
+    Returns:
+        The reference; None where the artifact is itself in float32 and `against` is None.
 
     Raises:
-        ExportError: It is of another vocabulary, or nowhere to be found.
+        ExportError: The reference has another vocabulary, or is nowhere to be found.
         EdgeError: `against` cannot be run.
         MiniMindError: `against` is no checkpoint.
     """
     if against is not None:
-        found = _named(subject, against, threads)
-    elif subject.precision == FLOAT32:
+        found = _named(evaluated, against, threads)
+    elif evaluated.precision == FLOAT32:
         return None
     else:
-        found = _beside(subject, threads)
-    expected = subject.engine.session.vocab_size
-    if found.predictor.vocab_size != expected:
+        found = _of_artifact(evaluated, threads)
+    expected = evaluated.engine.session.vocab_size
+    if found.model.vocab_size != expected:
         raise ExportError(
-            f"{found.name} has a vocabulary of {found.predictor.vocab_size} tokens, {subject.artifact.path} has one of "
+            f"{found.name} has a vocabulary of {found.model.vocab_size} tokens, {evaluated.artifact.path} has one of "
             f"{expected}: compare it with a model of the same tokenizer"
         )
     return found
 
 
-def _named(subject: Subject, against: Path, threads: int | None) -> Reference:
+def _named(evaluated: EvaluatedArtifact, against: Path, threads: int | None) -> Reference:
     if against.suffix in (".onnx", PLAN_SUFFIX):
         return _of_graph(against, threads)
     if against.is_dir() and has_graphs(against):
         return _of_graph(Artifact.open(against, FLOAT32).graph, threads)
-    return _of_checkpoint(subject, against)
+    return _of_checkpoint(evaluated, against)
 
 
-def _beside(subject: Subject, threads: int | None) -> Reference:
+def _of_artifact(evaluated: EvaluatedArtifact, threads: int | None) -> Reference:
     """A float32 graph of the same folder, else eager PyTorch.
 
     Raises:
         ExportError: Neither is there.
     """
-    folder = subject.artifact.folder
+    folder = evaluated.artifact.folder
     if folder is not None:
         try:
             return _of_graph(Artifact.open(folder, FLOAT32).graph, threads)
         except ArtifactError:
             pass  # the folder has none
-    checkpoint = subject.content.child("checkpoint")
-    if folder is None or not checkpoint or not subject.content.child("config"):
+    manifest = evaluated.manifest
+    if folder is None or manifest is None or manifest.checkpoint is None or manifest.config is None:
         raise ExportError(
-            f"nothing tells what {subject.artifact.path} was made from; name a float32 model by --against"
+            f"nothing tells what {evaluated.artifact.path} was made from; name a float32 model by --against"
         )
-    return _of_checkpoint(
-        subject, find_checkpoint(folder, checkpoint.required("file", str), checkpoint.required("sha256", str))
-    )
+    return _of_checkpoint(evaluated, find_checkpoint(folder, manifest.checkpoint))
 
 
 def _of_graph(path: Path, threads: int | None) -> Reference:
-    return Reference(str(path), SessionPredictor(load_session(path, threads=threads)))
+    return Reference(str(path), SessionLanguageModel(load_session(path, threads=threads)))
 
 
-def _of_checkpoint(subject: Subject, path: Path) -> Reference:
+def _of_checkpoint(evaluated: EvaluatedArtifact, path: Path) -> Reference:
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
-    if subject.artifact.folder is not None and subject.content.child("config"):
-        model = load_exported(path, subject.artifact.folder, subject.content).model
+    folder, manifest = evaluated.artifact.folder, evaluated.manifest
+    if folder is not None and manifest is not None and manifest.checkpoint is not None and manifest.config is not None:
+        model = load_exported(path, folder, manifest.checkpoint, manifest.config).model
     else:
         model = read_checkpoint(path).model
-    return Reference(f"{path} (PyTorch)", EagerPredictor(model))
+    return Reference(f"{path} (PyTorch)", EagerLanguageModel(model))

@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""What an evaluation found, and how its figures are saved in the manifest of the artifact that was measured."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.errors import ArtifactError
+
+from ..artifact.manifest import save_figures
+from ..artifact.origin import locate
 from .experts import ExpertLoad
 from .likelihood import Likelihood
-from .question import Kind, Score
+from .questions import Kind, Score
+
+NOT_SAVED = ("graph", "target", "precision", "bytes", "reference", "wrong", "notes", "seconds")
+"""The figures that are not saved: those that the manifest has already, and those that tell of this machine or run."""
 
 
 @dataclass(frozen=True)
@@ -16,19 +23,19 @@ class EvaluationReport:
     """The quality of one graph or plan.
 
     Args:
-        graph: What was run.
-        target: `portable`, `ort` or `tensorrt`; None where it does not tell.
-        precision: Of the weights; None where nobody knows.
-        size: Bytes of the graph with its weights, or of the plan.
-        bits_per_weight: Stored bits over parameters; None for a plan, or where the parameters are not counted.
-        text: What was predicted, for people.
-        likelihood: How well it was predicted, and how far from the reference.
-        reference: What it was compared with, for people; None for nothing.
+        graph: The file of the graph or plan.
+        target: `portable`, `ort` or `tensorrt`; None where the graph does not say.
+        precision: The precision of the weights; None where it is not known.
+        size: The size of the graph with its weights, or of the plan, in bytes.
+        bits_per_weight: The stored bits per parameter; None for a plan, and where the parameters are not counted.
+        text: What people read about the text that was predicted.
+        likelihood: How well the text was predicted, and how far from the reference.
+        reference: What people read about the model that it was compared with; None without one.
         scores: Right answers by kind and language; empty where nothing was asked.
-        wrong: Some of the wrong answers: prompt, answer, and what was expected.
-        experts: Of a mixture of experts: who works how much.
+        wrong: Some of the wrong answers.
+        experts: The shares of a mixture of experts' work; None for a dense model.
         notes: What a reader has to know, one line each.
-        seconds: That it took.
+        seconds: The time that the evaluation took.
     """
 
     graph: Path
@@ -47,21 +54,21 @@ class EvaluationReport:
 
     @property
     def mean_kl(self) -> float | None:
-        """Nats, from the reference; None without one."""
+        """The mean KL divergence from the reference, nats per token; None without a reference."""
         return self.likelihood.mean_kl
 
     @property
     def top1_agreement(self) -> float | None:
-        """Share of tokens where the reference finds the same one likeliest; None without a reference."""
+        """The share of tokens where the reference finds the same one likeliest; None without a reference."""
         return self.likelihood.top1_agreement
 
     @property
     def perplexity(self) -> float:
-        """Of the text that was predicted."""
+        """The perplexity of the text that was predicted."""
         return self.likelihood.perplexity
 
     def quality(self) -> dict[str, float | None]:
-        """The figures that a manifest keeps of a graph."""
+        """The figures of quality, as programs read them."""
         return {
             "bits_per_weight": self.bits_per_weight,
             "mean_kl": self.likelihood.mean_kl,
@@ -92,7 +99,7 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A question that was answered wrongly; `expected` is for people."""
+    """A question that was answered wrongly; `expected` is what people read about the right answer."""
 
     prompt: str
     answer: str
@@ -101,3 +108,32 @@ class WrongAnswer:
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
         return {"prompt": self.prompt, "answer": self.answer, "expected": self.expected}
+
+
+def require_artifact(path: Path) -> None:
+    """Check, before the work is done, that there is a manifest to save the figures in.
+
+    Raises:
+        ArtifactError: There is none.
+    """
+    locate(path)
+
+
+def save_evaluation(report: EvaluationReport) -> None:
+    """Write the figures of a graph into its entry of the manifest, as `evaluation`.
+
+    Args:
+        report: The report of a graph in an artifact folder.
+
+    Raises:
+        ArtifactError: The graph is in no artifact, or its manifest does not name it.
+    """
+    folder, file = locate(report.graph)
+    if file is None:
+        raise ArtifactError(f"{report.graph} is a folder: figures are saved of one graph in it")
+    save_figures(folder, file, _figures(report))
+
+
+def _figures(report: EvaluationReport) -> dict[str, Any]:
+    figures = {name: value for name, value in report.to_json().items() if name not in NOT_SAVED}
+    return figures | {"text": Path(report.text).name}

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.runtime.session.contract import METADATA_PREFIX
+
 from ..errors import ExportError
-from .block_weights import BlockWriter
+from ..progress import Progress, silent
 from .decoder import DecoderGraph
-from .dequantize import DequantizingWriter
 from .dialect import Dialect
 from .layers import check_activation
-from .ort import OrtDialect
+from .ort import HEAD_DIM_MULTIPLE, OrtDialect
 from .ort_int8_cache import Int8CacheDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
 from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
-from .quantize_qdq import QuantizingWriter
+from .quantized_weights import BlockWriter, DequantizingWriter
 from .tensorrt import TensorRTDialect
 from .tensorrt_growing import GrowingTensorRTDialect
 from .writer import GraphWriter
@@ -29,19 +30,17 @@ if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
     from ..quantization import QuantizedMatrix
-    from ..quantization.cache_scales import CacheScales
-
-Progress = Callable[[str, float], None]
+    from ..quantization.kv_cache_scales import CacheScales
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 CACHES = ("static", "growing")
-CACHE_PROPERTY = "minimind_edge.cache"
-KV_CACHE_PROPERTY = "minimind_edge.kv_cache"
+CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
+KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
 IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
-"""Version of the file format that came with an opset, for runtimes as old as the opset."""
+"""The version of the file format that came with each opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
-"""Share of the time after which the nodes are there."""
+"""The share of the time after which the nodes are written."""
 
 
 def build_graph(
@@ -61,25 +60,24 @@ def build_graph(
         model: In eval mode; it must not change before the graph is saved.
         target: `portable`, `ort` or `tensorrt`.
         precision: See `precision.PRECISIONS`; logits are float32 always.
-        max_length: Most positions, in tokens, that the graph is to hold.
+        max_length: The largest number of positions that the graph is to hold, in tokens.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
-        cache: Of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
-        quantized: Of the precisions of integers, but for target `tensorrt`, which rounds by itself: the weights as
-            integers, by the names of their parameters.
-        cache_scales: Of target `ort`: one for each layer makes the cache int8; None leaves it as the activations are.
+        cache: The cache of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
+        quantized: The weights as integers, by the names of their parameters, for precisions int8 and int4.
+        cache_scales: The scales of each layer, which make target `ort`'s cache int8; None for a cache of floats.
 
     Raises:
-        ExportError: A target or a precision that there is not, or a model that the target cannot hold.
+        ExportError: There is no such target or precision, or the target cannot hold the model.
         UsageError: The target does not come in the precision.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)
     dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
-    check_activation(model.config.hidden_act)
+    check_model(model.config, target)
     tell("writing the graph's nodes", 0.0)
     writer = _writer(model, target, precision, quantized or {})
     step = dialect_type.inputs.of(model.config, dtype if cache_scales is None else ir.DataType.INT8)
@@ -108,6 +106,30 @@ def build_graph(
     return result
 
 
+def check_model(config: MiniMindConfig, target: str) -> None:
+    """See that a target can hold a model, before anything costly is done for it.
+
+    Raises:
+        ExportError: It cannot.
+    """
+    check_activation(config.hidden_act)
+    if target == "ort" and not fits_ort(config):
+        raise ExportError(
+            f"target ort takes a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, found {config.head_dim}; "
+            "export with --target portable"
+        )
+
+
+def default_target(config: MiniMindConfig) -> str:
+    """The target of a model that is exported without one: `ort`, or `portable` where that cannot hold it."""
+    return "ort" if fits_ort(config) else "portable"
+
+
+def fits_ort(config: MiniMindConfig) -> bool:
+    """Whether ONNX Runtime's attention takes the model's heads."""
+    return config.head_dim % HEAD_DIM_MULTIPLE == 0
+
+
 def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
     """The target's dialect.
 
@@ -131,13 +153,13 @@ def _writer(
     parameters, dtype = dict(model.named_parameters()), compute_dtype(target, precision)
     if precision not in INTEGERS:
         return GraphWriter(parameters, dtype)
-    if target == "tensorrt":
-        return QuantizingWriter(parameters, dtype, precision)
-    return (BlockWriter if target == "ort" else DequantizingWriter)(parameters, dtype, quantized)
+    if target == "ort":
+        return BlockWriter(parameters, dtype, quantized)
+    return DequantizingWriter(parameters, dtype, quantized, per_channel=target == "tensorrt")
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:
-    """What a runtime must know that has the graph and no folder around it."""
+    """What a runtime must know that has only the graph, without the artifact's folder."""
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     properties = {
         "target": target,
@@ -146,4 +168,4 @@ def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: i
         "generation": config.generation,
         "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
     }
-    return {f"minimind_edge.{key}": value for key, value in properties.items()}
+    return {f"{METADATA_PREFIX}{key}": value for key, value in properties.items()}

@@ -1,4 +1,4 @@
-"""The graph of a decoder with a cache: the model's own structure, in the dialect of a target."""
+"""The decoder's graph: the structure of the model, which all targets share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 import onnx_ir as ir
 
 from minimind_edge.minimind import MOEFeedForward
+from minimind_edge.runtime.session.contract import BATCH, LOGITS
 
-from .dialect import BATCH, FLOAT, Dialect, KeyValue
+from .dialect import FLOAT, Dialect, KeyValue
 from .layers import feed_forward, linear, total
 from .writer import GraphWriter, Result
 
@@ -24,9 +25,9 @@ class DecoderGraph:
     more layers would take out of float16's range.
 
     Args:
-        writer: Of the graph.
+        writer: The writer of the graph.
         model: The model.
-        dialect: Of the target.
+        dialect: The dialect of the target.
     """
 
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, dialect: Dialect) -> None:
@@ -38,7 +39,7 @@ class DecoderGraph:
         """Write everything.
 
         Args:
-            layer_done: Called with the index of each block that has been written.
+            layer_done: Called with the index of each block once it is written.
 
         Returns:
             The outputs: logits [B, S, V] float32, of `Dialect.head_rows` only; then each block's present key and value.
@@ -89,12 +90,12 @@ class DecoderGraph:
         return total(self.writer, outputs)
 
     def _logits(self, x: ir.Value) -> ir.Value:
-        """By the head's weight, or by the embedding's where they are one: what is tied is stored once."""
+        """The product by the head's weight; a tied head is the embedding's table, which is stored once."""
         head, embedding = self.model.lm_head.weight, self.model.model.embed_tokens.weight
         is_tied = head.data_ptr() == embedding.data_ptr()
         multiply = self.writer.product_with_rows if is_tied else self.writer.product
         shape = (BATCH, self.dialect.logits_rows, self.model.config.vocab_size)
         if self.writer.dtype == FLOAT:
-            return multiply(x, embedding if is_tied else head, result=Result("logits", shape=shape))
+            return multiply(x, embedding if is_tied else head, result=Result(LOGITS, shape=shape))
         product = multiply(x, embedding if is_tied else head)
-        return self.writer.op("Cast", product, name="logits", dtype=FLOAT, shape=shape, to=FLOAT.value)
+        return self.writer.op("Cast", product, name=LOGITS, dtype=FLOAT, shape=shape, to=FLOAT.value)

@@ -1,4 +1,4 @@
-"""What a target decides for itself; the rest of a decoder's graph is the same for all."""
+"""The dialect of a target: the parts of a decoder's graph that targets write differently."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ import onnx_ir as ir
 from torch import nn
 
 from minimind_edge.minimind import RMSNorm
+from minimind_edge.runtime.session.contract import (
+    ATTENTION_MASK,
+    BATCH,
+    INPUT_IDS,
+    PAST,
+    PAST_KEY_VALUES,
+    POSITION_IDS,
+    PRESENT,
+    SEQUENCE,
+    TOTAL,
+    layer_cache_names,
+)
 
 from .writer import GraphWriter, graph_input
 
@@ -19,19 +31,16 @@ if TYPE_CHECKING:
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 INT32, INT64, BOOL = ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL
 
-BATCH, SEQUENCE = "batch_size", "sequence_length"
-PAST, TOTAL = "past_sequence_length", "total_sequence_length"
-
 HIDDEN = -1.0e30
-"""Added to the float32 score of a key that a query may not see. Softmax makes it 0; finite, so that a row whose every
-key is hidden gives numbers, meaningless ones, and no NaN."""
+"""Added to the float32 score of a key that a query may not see, so that softmax makes it 0. It is finite, so that a row
+whose every key is hidden gives meaningless numbers instead of NaN."""
 
 KeyValue = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
 class GraphInputs(ABC):
-    """What every graph with a cache is given.
+    """The inputs of every graph with a cache.
 
     Attributes:
         input_ids: [B, S], int64 unless a target has it otherwise.
@@ -47,8 +56,12 @@ class GraphInputs(ABC):
         """The inputs for an architecture, the cache in this dtype."""
 
     @abstractmethod
+    def step_values(self) -> list[ir.Value]:
+        """The inputs between `input_ids` and the cache."""
+
     def values(self) -> list[ir.Value]:
-        """All of them, in the graph's order."""
+        """All inputs, in the graph's order."""
+        return [self.input_ids, *self.step_values(), *(value for pair in self.past for value in pair)]
 
 
 @dataclass(frozen=True)
@@ -67,20 +80,15 @@ class StepInputs(GraphInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StepInputs:
         """See `GraphInputs.of`."""
         return cls(
-            input_ids=graph_input("input_ids", INT64, (BATCH, SEQUENCE)),
+            input_ids=graph_input(INPUT_IDS, INT64, (BATCH, SEQUENCE)),
             past=cache_inputs(config, dtype, PAST),
-            attention_mask=graph_input("attention_mask", INT64, (BATCH, TOTAL)),
-            position_ids=graph_input("position_ids", INT64, (BATCH, SEQUENCE)),
+            attention_mask=graph_input(ATTENTION_MASK, INT64, (BATCH, TOTAL)),
+            position_ids=graph_input(POSITION_IDS, INT64, (BATCH, SEQUENCE)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.attention_mask,
-            self.position_ids,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [self.attention_mask, self.position_ids]
 
 
 def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tuple[KeyValue, ...]:
@@ -88,32 +96,27 @@ def cache_inputs(config: MiniMindConfig, dtype: ir.DataType, slots: str) -> tupl
 
     Args:
         config: The architecture.
-        dtype: Of the cache.
-        slots: Name of the axis.
+        dtype: The cache's type.
+        slots: The name of the axis of slots.
     """
     shape = (BATCH, config.num_key_value_heads, slots, config.head_dim)
-    return tuple(
-        (
-            graph_input(f"past_key_values.{layer}.key", dtype, shape),
-            graph_input(f"past_key_values.{layer}.value", dtype, shape),
-        )
-        for layer in range(config.num_hidden_layers)
-    )
+    names = (layer_cache_names(PAST_KEY_VALUES, layer) for layer in range(config.num_hidden_layers))
+    return tuple((graph_input(key, dtype, shape), graph_input(value, dtype, shape)) for key, value in names)
 
 
 class Dialect(ABC):
     """How one target writes norms, attention and experts; an object serves one graph.
 
     Args:
-        writer: Of the graph.
+        writer: The writer of the graph.
         model: The model that becomes the graph.
-        step: Inputs of the graph.
-        max_length: Most positions that the graph must know, in tokens.
+        step: The inputs of the graph.
+        max_length: The largest number of positions that the graph must know, in tokens.
 
     Attributes:
-        opset: Version of the standard operators that the target's graphs use.
-        inputs: What they are given.
-        logits_rows: How many rows of S their logits have: all, or 1.
+        opset: The version of the standard operators that the target's graphs use.
+        inputs: The class of their inputs.
+        logits_rows: The axis of the logits' tokens: a name, or 1.
 
     Raises:
         ExportError: The target cannot hold this model.
@@ -138,7 +141,7 @@ class Dialect(ABC):
         """Project, normalise (where the model does) and rotate, and attend to the past and to the tokens themselves.
 
         Args:
-            attention: All of it but its output projection.
+            attention: The attention module, whose output projection is written elsewhere.
             layer: Index of the block.
             x: The block's normalised input, [B, S, H].
 
@@ -154,10 +157,10 @@ class Dialect(ABC):
         """
 
     def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The tokens that are computed on behind the last attention, whose others serve nobody's.
+        """The tokens that are computed further after the last attention; the others' results are not needed.
 
         Args:
-            mixed: What the last attention mixed, [B, S, H_q * D].
+            mixed: The last attention's mixed values, [B, S, H_q * D].
             x: The residual stream, [B, S, H].
         """
         return mixed, x
@@ -168,7 +171,7 @@ class Dialect(ABC):
 
     def present(self, layer: int) -> tuple[str, str]:
         """Names of a block's present key and value."""
-        return f"present.{layer}.key", f"present.{layer}.value"
+        return layer_cache_names(PRESENT, layer)
 
     def present_shape(self) -> tuple[str, int, str, int]:
         """Shape of each present key and value."""
@@ -179,7 +182,16 @@ class Dialect(ABC):
         split = self.writer.op("Reshape", x, [0, 0, heads, self.config.head_dim])
         return self.rms_norm(split, norm) if isinstance(norm, RMSNorm) else split
 
+    def heads_first(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
+        """A projection as heads, normalised where `norm` is a norm, [B, heads, S, D]."""
+        return self.writer.op("Transpose", self.split_heads(x, heads, norm), perm=[0, 2, 1, 3])
+
+    def heads_last(self, x: ir.Value, heads: int) -> ir.Value:
+        """Heads [B, heads, S, D] side by side, [B, S, heads * D]."""
+        tokens = self.writer.op("Transpose", x, perm=[0, 2, 1, 3])
+        return self.writer.op("Reshape", tokens, [0, 0, heads * self.config.head_dim])
+
 
 def topk_indices_name(layer: int) -> str:
-    """Name of the value that holds a block's chosen experts, so that a comparison can find it."""
+    """The name of the value that holds a block's chosen experts, by which a comparison finds it."""
     return f"layers.{layer}.moe.topk_indices"

@@ -1,4 +1,4 @@
-"""The parts of a decoder that every target writes alike."""
+"""The parts of a decoder that all targets share: linear layers, feed-forward networks, static experts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .dialect import FLOAT, INT64, topk_indices_name
 from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, FeedForward, MOEFeedForward, MoEGate
+    from minimind_edge.minimind import Attention, FeedForward, MiniMindForCausalLM, MOEFeedForward, MoEGate, RMSNorm
 
 DIVISION_GUARD = 1e-20
 """Keeps the experts' weights finite where all are 0, as the model does."""
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[GraphWriter, ir.Value], ir.Value]] = {
     "gelu_pytorch_tanh": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
     "gelu_new": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
 }
-"""How to write each `hidden_act`."""
+"""The nodes of each `hidden_act`."""
 
 
 def check_activation(name: str) -> None:
@@ -56,6 +56,28 @@ def projections(writer: GraphWriter, attention: Attention, x: ir.Value) -> tuple
         return q, k, linear(writer, x, attention.v_proj)
 
 
+def fused_rms_norm(writer: GraphWriter, x: ir.Value, norm: RMSNorm) -> ir.Value:
+    """`x` normalised by opset 23's `RMSNormalization`, in float32; the result has the graph's dtype."""
+    wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
+    return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+
+
+def angles(writer: GraphWriter, positions: ir.Value, model: MiniMindForCausalLM) -> ir.Value:
+    """The angles of rotary position embedding for positions [..., 1] float32, [..., D/2] float32."""
+    frequencies = model.model.rotary_emb.frequencies
+    rates = writer.stored("rotary_emb.frequencies", lambda: frequencies, tuple(frequencies.shape), FLOAT)
+    return writer.op("Mul", positions, rates)
+
+
+def cos_sin(writer: GraphWriter, angles: ir.Value, model: MiniMindForCausalLM) -> tuple[ir.Value, ir.Value]:
+    """Cosine and sine of angles, times the attention factor of a stretched RoPE."""
+    factor = model.model.rotary_emb.factor
+    cos, sin = writer.op("Cos", angles), writer.op("Sin", angles)
+    if factor == 1.0:
+        return cos, sin
+    return writer.op("Mul", cos, factor), writer.op("Mul", sin, factor)
+
+
 def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activation: str) -> ir.Value:
     """`down(act(gate(x)) * up(x))`, [..., H]."""
     gate, up = _gate_and_up(writer, x, layer)
@@ -67,7 +89,7 @@ def feed_forward(writer: GraphWriter, x: ir.Value, layer: FeedForward, activatio
 
 
 def _gate_and_up(writer: GraphWriter, x: ir.Value, layer: FeedForward) -> tuple[ir.Value, ...]:
-    """The two halves of one product where that is faster, else two products."""
+    """Gate and up: the halves of one product where that is faster, else two products."""
     weights = layer.gate_proj.weight, layer.up_proj.weight
     if writer.gains_by_packing(*weights):
         with writer.scope("gate_up_proj"):
@@ -79,9 +101,9 @@ def _gate_and_up(writer: GraphWriter, x: ir.Value, layer: FeedForward) -> tuple[
 
 
 def router_logits(writer: GraphWriter, gate: MoEGate, x: ir.Value) -> ir.Value:
-    """What the router thinks of each expert, [B, S, E] float32.
+    """The router's logit of each expert, [B, S, E] float32.
 
-    Float32 in every precision: the weight is small, and a rounding error here takes another expert.
+    Float32 in every precision: the weight is small, and a rounding error here can choose another expert.
     """
     return writer.op("MatMul", writer.cast(x, FLOAT), writer.weight(gate.weight, transposed=True, dtype=FLOAT))
 
@@ -101,7 +123,7 @@ def static_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
 
 
 def experts_of(moe: MOEFeedForward) -> Sequence[FeedForward]:
-    """The routed experts, under the type that they have."""
+    """The routed experts, with their type."""
     return cast("Sequence[FeedForward]", moe.experts)
 
 

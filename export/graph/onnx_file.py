@@ -1,4 +1,4 @@
-"""A graph's file, written piece by piece: at no time are more weights in memory than one.
+"""A graph's file, written weight by weight, so that no more than one is in memory at a time.
 
 A protobuf message is the concatenation of its fields, in any order, and a nested message is a field that begins with
 its length. So the graph without weights is serialised as usual, and each weight is appended to it as it is made.
@@ -16,13 +16,16 @@ import onnx
 import onnx_ir as ir
 
 INLINE_LIMIT = 1_900_000_000
-"""Most bytes of weights inside the `.onnx`; protobuf's own limit is 2 GiB a file."""
+"""The most bytes of weights inside the `.onnx`; protobuf's own limit is 2 GiB per file."""
 
 DATA_THRESHOLD = 1024
 """Tensors of fewer bytes, which shape inference may need, stay in the `.onnx` in any case."""
 
 DATA_ALIGNMENT = 4096
-"""Of weights in a `.onnx_data` file, bytes: a page, so that they can be mapped into memory."""
+"""The alignment of weights in a `.onnx_data` file, in bytes: a page, so that they can be mapped into memory."""
+
+WEIGHT = ".weight"
+"""Part of the name of every initializer that holds a parameter, or what a parameter was quantized to."""
 
 LENGTH_DELIMITED = 2
 """Protobuf's wire type of bytes and messages."""
@@ -38,7 +41,7 @@ def save_graph(model: ir.Model, path: Path, inline_limit: int = INLINE_LIMIT) ->
     Args:
         model: The graph; its weights are made now, one after the other.
         path: The `.onnx` file. Its folder is made if need be.
-        inline_limit: Bytes of weights past which they go into a `.onnx_data` file beside it.
+        inline_limit: Bytes of weights past which they go into a `.onnx_data` file next to it.
 
     Returns:
         The files written, the graph first.
@@ -56,6 +59,12 @@ def save_graph(model: ir.Model, path: Path, inline_limit: int = INLINE_LIMIT) ->
     finally:
         shutil.rmtree(folder)
     return tuple(path.parent / file.name for file in written)
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """The bytes that a graph's weights take, scales and zero points included; rotary tables and constants are none."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None and WEIGHT in (tensor.name or ""))
 
 
 def _write(model: ir.Model, path: Path, inline_limit: int) -> list[Path]:
@@ -78,8 +87,8 @@ def _write_graph(
 
     Args:
         model: The graph.
-        path: Of the file.
-        headers: All its weights without their numbers, those that lie inside first.
+        path: The file.
+        headers: All weights without their numbers, those that are stored inside first.
         inside: Weights whose numbers go into the file.
     """
     proto = _without_weights(model)
@@ -103,7 +112,7 @@ def _write_graph(
 
 
 def _write_data(path: Path, tensors: Sequence[ir.TensorProtocol]) -> list[onnx.TensorProto]:
-    """Write the `.onnx_data`; returns what the graph says of each weight in it."""
+    """Write the `.onnx_data`; returns the graph's entry for each weight in it."""
     headers = []
     with path.open("wb") as file:
         for tensor in tensors:
@@ -139,7 +148,7 @@ def _header(tensor: ir.TensorProtocol) -> onnx.TensorProto:
 
 
 def _key(field: int, size: int) -> bytes:
-    """What stands before a field of this many bytes: its number, its wire type and its length, as varints."""
+    """The beginning of a field of this many bytes: its number, wire type and length, as varints."""
     return _varint(field << 3 | LENGTH_DELIMITED) + _varint(size)
 
 

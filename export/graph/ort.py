@@ -3,56 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
 
-from ..errors import ExportError
-from .dialect import (
-    BATCH,
-    BOOL,
-    FLOAT,
-    HIDDEN,
-    INT32,
-    INT64,
-    SEQUENCE,
-    Dialect,
-    KeyValue,
-    StepInputs,
-)
-from .layers import static_experts
-from .ort_experts import chosen_experts
+from minimind_edge.runtime.session.contract import BATCH, LOGITS_LENGTH, LOGITS_START, SEQUENCE
+
+from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
+from .layers import fused_rms_norm, static_experts
+from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
 
-HEAD_DIM_MULTIPLE = 16
-"""GroupQueryAttention rotates heads of such widths only."""
+HEAD_DIM_MULTIPLE = 8
+"""GroupQueryAttention takes head widths that are multiples of this."""
 
+ROTATED_MULTIPLE = 16
+"""GroupQueryAttention rotates head widths that are multiples of this; others are rotated before it."""
 
 FLOAT16_HIDDEN = -3.0e4
-"""`HIDDEN` for float16 scores: half of their lowest number, so that no score takes the sum out of range."""
+"""`HIDDEN` for float16 scores: half of float16's lowest number, so that no score takes the sum out of range."""
 
-
-LOGITS_START = "logits_start"
-"""The input that tells from which token on logits are wanted; behind the last attention no other is computed."""
-
-LOGITS_LENGTH = "logits_length"
-"""How many tokens that are."""
 
 TO_THE_END = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and an input that need not be given.
+    """`StepInputs`, and an input that may be left out.
 
     Attributes:
-        logits_start: [1] int64, the first of the S tokens that logits are wanted of; below 0 it counts from the end.
-            An initializer too: who does not feed it gets the logits of all tokens.
+        logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. It
+            is an initializer too, so that a caller that does not feed it gets the logits of all tokens.
     """
 
     logits_start: ir.Value
@@ -73,7 +60,7 @@ class OrtDialect(Dialect):
 
     Every row of a batch has the same slots, padding included: `seqlens_k` and `query_seqlens` are alike for all rows,
     `attention_bias` hides the padding, and `position_ids` rotates each row by its own positions. Giving `query_seqlens`
-    is what makes the operator honour the positions of every row, and take chunks of several rows behind a past.
+    is what makes the operator honour the positions of every row, and take chunks of several rows after a past.
     """
 
     opset = 23
@@ -83,11 +70,7 @@ class OrtDialect(Dialect):
 
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: OrtInputs, max_length: int) -> None:
         super().__init__(writer, model, step, max_length)
-        if self.config.head_dim % HEAD_DIM_MULTIPLE:
-            raise ExportError(
-                f"target ort takes a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, found {self.config.head_dim}; "
-                "export with --target portable"
-            )
+        self.rotates_inside = self.config.head_dim % ROTATED_MULTIPLE == 0
         with writer.scope("lengths"):
             self._write_lengths()
         with writer.scope("attention_bias"):
@@ -96,19 +79,21 @@ class OrtDialect(Dialect):
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
-        writer = self.writer
-        wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
-        return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+        return fused_rms_norm(self.writer, x, norm)
 
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
-        """See `Dialect.attend`; queries, keys and values are one product, which the operator takes apart."""
+        """See `Dialect.attend`; queries, keys and values are one product, which the operator splits."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
         with self.writer.scope("qkv_proj"):
             weights = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
             packed = self.writer.product(x, *weights)
-        query = self._normalized(packed, attention) if self.config.qk_norm else (packed, None, None)
+        query: Sequence[Operand] = (packed, None, None)
+        if self.config.qk_norm or not self.rotates_inside:
+            query = self._queries_keys_values(packed, attention)
         cache: list[Operand] = [*self.step.past[layer], self.seqlens_k, self.total_length]
-        rotation: list[Operand] = [self.cos, self.sin, self.step.position_ids]
+        rotation: list[Operand] = [None, None, None]
+        if self.rotates_inside:
+            rotation = [self.cos, self.sin, self.step.position_ids]
         scales, format_attributes = self.cache_format(layer)
         mixed, key, value = self.writer.ops(
             "GroupQueryAttention",
@@ -121,17 +106,17 @@ class OrtDialect(Dialect):
             num_heads=heads,
             kv_num_heads=key_heads,
             scale=1 / math.sqrt(dim),
-            do_rotary=1,
+            do_rotary=int(self.rotates_inside),
             **format_attributes,
         )
         return mixed, (key, value)
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
-        """The scales of a block's cached keys and values, and the operator's attributes for them; floats have none."""
+        """The scales of a block's cached keys and values, and the attributes for them; a float cache has none."""
         return (None, None), {}
 
     def wanted_tokens(self, mixed: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """See `Dialect.wanted_tokens`: those from `logits_start` on."""
+        """See `Dialect.wanted_tokens`: the tokens from `logits_start` on."""
         writer, start = self.writer, self.step.logits_start
         writer.tokens = BATCH, LOGITS_LENGTH
         width = self.config.num_attention_heads * self.config.head_dim
@@ -141,13 +126,13 @@ class OrtDialect(Dialect):
         )
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
-        """See `Dialect.experts`; by an operator that reads the chosen experts alone, where its kernel fits."""
-        if self.config.hidden_act != "silu" or self.writer.dtype != FLOAT:
+        """See `Dialect.experts`; where its kernel fits, an operator that reads only the chosen experts."""
+        if self.config.hidden_act != "silu" or self.writer.dtype != FLOAT or has_padded_blocks(self.writer, moe):
             return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
         return chosen_experts(self.writer, moe, layer, x)
 
     def _write_lengths(self) -> None:
-        """Lengths that the operator asks for, the same for every row, int32."""
+        """The lengths that the operator takes, the same for every row, int32."""
         writer, step = self.writer, self.step
         batch = writer.op("Shape", step.input_ids, dtype=INT64, start=0, end=1)
         total = writer.op("Shape", step.attention_mask, dtype=INT64, start=1, end=2)
@@ -175,11 +160,22 @@ class OrtDialect(Dialect):
         cos = self.writer.stored("rotary_emb.cos", lambda: table(0), (max_length, half))
         return cos, self.writer.stored("rotary_emb.sin", lambda: table(1), (max_length, half))
 
-    def _normalized(self, packed: ir.Value, attention: Attention) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Queries and keys normalised head by head, and values, each [B, S, heads * D]."""
+    def _queries_keys_values(self, packed: ir.Value, attention: Attention) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Queries and keys, normalised where the model does and rotated where the operator cannot, and values.
+
+        Each is [B, S, heads * D].
+        """
         writer, config = self.writer, self.config
         widths = [heads * config.head_dim for heads in (config.num_attention_heads, *[config.num_key_value_heads] * 2)]
         q, k, v = writer.ops("Split", packed, widths, results=[Result()] * 3, axis=-1)
-        q = self.split_heads(q, config.num_attention_heads, attention.q_norm)
-        k = self.split_heads(k, config.num_key_value_heads, attention.k_norm)
-        return writer.op("Reshape", q, [0, 0, widths[0]]), writer.op("Reshape", k, [0, 0, widths[1]]), v
+        if config.qk_norm:
+            q = self.split_heads(q, config.num_attention_heads, attention.q_norm)
+            k = self.split_heads(k, config.num_key_value_heads, attention.k_norm)
+            q, k = writer.op("Reshape", q, [0, 0, widths[0]]), writer.op("Reshape", k, [0, 0, widths[1]])
+        if self.rotates_inside:
+            return q, k, v
+        return self._rotated(q, config.num_attention_heads), self._rotated(k, config.num_key_value_heads), v
+
+    def _rotated(self, x: ir.Value, heads: int) -> ir.Value:
+        """Queries or keys [B, S, heads * D] rotated by their tokens' positions."""
+        return self.writer.op("RotaryEmbedding", x, self.cos, self.sin, self.step.position_ids, num_heads=heads)

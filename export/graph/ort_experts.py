@@ -1,4 +1,4 @@
-"""Experts by ONNX Runtime's `MoE` and `QMoE`, which read those that a token has chosen, and no others."""
+"""Experts by ONNX Runtime's `MoE` and `QMoE`, which read only those that a token has chosen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from ..errors import ExportError
 from ..quantization import QuantizedMatrix
-from .block_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points
 from .dialect import INT64, topk_indices_name
 from .layers import experts_of, router_logits
+from .quantized_weights import EIGHT_BIT_ACTIVATIONS, BlockWriter, all_zero_points
 from .writer import MICROSOFT, GraphWriter, Result
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ SWIGLU: dict[str, Any] = {
     "activation_alpha": 1.0,
     "activation_beta": 0.0,
 }
-"""`silu(gate) * up`, rows of gate and up by turns: the only layout that the operators have on the CPU."""
+"""`silu(gate) * up`, rows of gate and up alternating: the only layout that the operators have on the CPU."""
 
 
 def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
     """The weighted sum of the chosen experts' outputs, [B, S, H]; see `Dialect.experts`.
 
-    The operator does not tell which experts it chose, so a `TopK` beside it does.
+    The operator does not tell which experts it chose, so a `TopK` next to it does.
 
     Raises:
-        ExportError: Some experts are quantized otherwise than the rest.
+        ExportError: Some experts have another format than the rest.
     """
     gate = moe.gate
     with writer.scope("gate"):
@@ -44,7 +44,7 @@ def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
         flat = writer.op("Reshape", logits, [-1, gate.num_experts], shape=("token_count", gate.num_experts))
     experts, name = experts_of(moe), f"model.layers.{layer}.mlp.experts"
     weights, attributes = _block_weights(writer, name, experts) or _float_weights(writer, name, experts)
-    if attributes and not gate.normalizes:  # QMoE would take the softmax over the chosen experts alone
+    if attributes and not gate.normalizes:  # QMoE would take the softmax over only the chosen experts
         with writer.scope("gate"):
             weights += [None, writer.op("Softmax", flat, axis=-1, shape=("token_count", gate.num_experts))]
     with writer.scope("experts"):
@@ -60,8 +60,17 @@ def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
         )
 
 
+def has_padded_blocks(writer: GraphWriter, moe: MOEFeedForward) -> bool:
+    """Whether a block of an expert's weights is only partly filled, which `QMoE` does not take."""
+    if not isinstance(writer, BlockWriter):
+        return False
+    layers = (layer for expert in experts_of(moe) for layer in (expert.gate_proj, expert.up_proj, expert.down_proj))
+    matrices = (writer.matrix(layer.weight) for layer in layers)
+    return any(matrix is not None and matrix.is_padded for matrix in matrices)
+
+
 Weights = tuple[list[ir.Value | None], dict[str, Any]]
-"""Operands behind the router's logits, and the attributes that tell their format."""
+"""The operands after the router's logits, and the attributes of their format."""
 
 
 def _float_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights:
@@ -79,10 +88,10 @@ def _float_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward
 
 
 def _block_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights | None:
-    """As `QMoE` takes them; None where no expert is quantized.
+    """The experts' integers as `QMoE` takes them; None where no expert is quantized.
 
     Raises:
-        ExportError: Some are quantized otherwise than the rest.
+        ExportError: Some have another format than the rest.
     """
     if not isinstance(writer, BlockWriter):
         return None
@@ -100,10 +109,10 @@ def _block_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward
         f"{name}.gate+up_proj.weight",
         (count, 2 * width),
         gate_up,
-        lambda: [by_turns(*pair) for pair in zip(gate_up[::2], gate_up[1::2], strict=True)],
+        lambda: [alternating_rows(*pair) for pair in zip(gate_up[::2], gate_up[1::2], strict=True)],
     )
     w2, s2, z2 = writer.block_tensors(f"{name}.down_proj.weight", (count, hidden), down)
-    # without biases, and without a third product: up is in the first
+    # no biases, and no third product: up is in the first
     return [_flat(writer, w1), s1, None, _flat(writer, w2), s2, *[None] * 4, z1, z2], {
         "expert_weight_bits": gate_up[0].bits,
         "fc2_expert_weight_bits": down[0].bits,
@@ -119,8 +128,8 @@ def _flat(writer: GraphWriter, integers: ir.Value) -> ir.Value:
     return writer.op("Reshape", integers, [0, 0, blocks * size], shape=(count, rows, blocks * size))
 
 
-def by_turns(first: QuantizedMatrix, second: QuantizedMatrix) -> QuantizedMatrix:
-    """Two matrices that are alike as one, a row of the first and a row of the second by turns."""
+def alternating_rows(first: QuantizedMatrix, second: QuantizedMatrix) -> QuantizedMatrix:
+    """Two matrices of one format as one, with alternating rows."""
 
     def joined(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.stack((one, other), axis=1).reshape(-1, one.shape[1])

@@ -1,4 +1,4 @@
-"""The `ort` dialect with a cache of eight bits: keys and values are rounded as they are written."""
+"""The `ort` dialect with an int8 KV cache: keys and values are rounded when they are written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .writer import GraphWriter
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
 
-    from ..quantization.cache_scales import CacheScales
+    from ..quantization.kv_cache_scales import CacheScales
 
 PER_CHANNEL = "PER_CHANNEL"
 BITS = 8
@@ -25,14 +25,14 @@ class Int8CacheDialect(OrtDialect):
     """`OrtDialect`, with a scale for each channel of each layer's keys and values, [H_kv, D] float32.
 
     GroupQueryAttention writes `clip(round_half_even(x / scale), -128, 127)` into the present, and computes with what
-    the integers stand for, of the new tokens too; queries, scores and sums stay float32.
+    the integers stand for, those of the new tokens too; queries, scores and sums stay float32.
 
     Args:
         writer: See `Dialect`.
         model: See `Dialect`.
         step: See `Dialect`; its cache is int8.
         max_length: See `Dialect`.
-        scales: One for each layer.
+        scales: The scales of each layer.
     """
 
     def __init__(
@@ -58,5 +58,5 @@ class Int8CacheDialect(OrtDialect):
 
 
 def scale_name(layer: int, name: str) -> str:
-    """Of the initializer that holds a layer's `k_scale` or `v_scale`."""
+    """The name of the initializer that holds a layer's `k_scale` or `v_scale`."""
     return f"layers.{layer}.self_attn.{name}"

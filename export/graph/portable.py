@@ -1,4 +1,4 @@
-"""The `portable` dialect: standard operators only, in forms that every runtime has and the larger ones recognise."""
+"""The `portable` dialect: standard operators only, in forms that every runtime has and the larger ones fuse."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import torch
-from torch import nn
 
-from .dialect import BATCH, BOOL, FLOAT, HIDDEN, INT64, SEQUENCE, TOTAL, Dialect, KeyValue, StepInputs
-from .layers import projections, static_experts
+from minimind_edge.runtime.session.contract import BATCH, SEQUENCE, TOTAL
+
+from .dialect import BOOL, FLOAT, HIDDEN, INT64, Dialect, KeyValue, StepInputs
+from .layers import angles, cos_sin, projections, static_experts
 from .writer import GraphWriter, Result
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 STACKED = "stacked_sequence_length"
-"""Queries of a group of heads, one head's after the other's."""
+"""The axis of a group's queries: those of one head after those of the other."""
 
 
 class PortableDialect(Dialect):
@@ -33,10 +33,12 @@ class PortableDialect(Dialect):
         with writer.scope("attention_bias"):
             self.bias = self._attention_bias()
         with writer.scope("rotary_emb"):
-            self.cos, self.sin = self._angles(model.model.rotary_emb.frequencies, model.model.rotary_emb.factor)
+            positions = writer.op("Unsqueeze", writer.cast(step.position_ids, FLOAT), [1, 3])
+            half = angles(writer, positions, model)
+            self.cos, self.sin = cos_sin(writer, writer.op("Concat", half, half, axis=-1), model)
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
-        """See `Dialect.rms_norm`; a square root and a division, which ONNX Runtime fuses, a reciprocal it does not."""
+        """See `Dialect.rms_norm`; a square root and a division, which ONNX Runtime fuses, unlike a reciprocal."""
         writer = self.writer
         wide = writer.cast(x, FLOAT)
         mean = writer.op("ReduceMean", writer.op("Pow", wide, 2.0), [-1], keepdims=1)
@@ -51,9 +53,9 @@ class PortableDialect(Dialect):
         """
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
         q, k, v = projections(self.writer, attention, x)
-        q = self._rotated(self._heads(q, heads, attention.q_norm))
-        k = self._rotated(self._heads(k, key_heads, attention.k_norm))
-        v = self._heads(v, key_heads)
+        q = self._rotated(self.heads_first(q, heads, attention.q_norm))
+        k = self._rotated(self.heads_first(k, key_heads, attention.k_norm))
+        v = self.heads_first(v, key_heads)
         key, value = (
             self.writer.op("Concat", past, new, name=name, shape=self.present_shape(), axis=2)
             for past, new, name in zip(self.step.past[layer], (k, v), self.present(layer), strict=True)
@@ -61,15 +63,14 @@ class PortableDialect(Dialect):
         stacked = self.writer.op("Reshape", q, [0, key_heads, -1, dim], shape=(BATCH, key_heads, STACKED, dim))
         mixed = self._mix(stacked, key, value)
         unstacked = self.writer.op("Reshape", mixed, [0, heads, -1, dim], shape=(BATCH, heads, SEQUENCE, dim))
-        tokens = self.writer.op("Transpose", unstacked, perm=[0, 2, 1, 3])
-        return self.writer.op("Reshape", tokens, [0, 0, heads * dim]), (key, value)
+        return self.heads_last(unstacked, heads), (key, value)
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
         """See `Dialect.experts`."""
         return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
 
     def _attention_bias(self) -> ir.Value:
-        """What to add to scores, [B, 1, group * S, P+S] float32: 0 for real slots up to the query's, else `HIDDEN`."""
+        """The bias of the scores, [B, 1, group * S, P+S] float32: 0 for real slots up to the query's, else `HIDDEN`."""
         writer, mask = self.writer, self.step.attention_mask
         total = writer.op("Squeeze", writer.op("Shape", mask, dtype=INT64, start=1, end=2))
         length = writer.op("Squeeze", writer.op("Shape", self.step.input_ids, dtype=INT64, start=1, end=2))
@@ -79,22 +80,6 @@ class PortableDialect(Dialect):
         real = writer.op("Unsqueeze", writer.cast(mask, BOOL), [1, 2])
         bias = writer.op("Where", writer.op("And", causal, real), 0.0, HIDDEN, dtype=FLOAT)
         return writer.op("Tile", bias, [1, 1, self.group, 1], shape=(BATCH, 1, STACKED, TOTAL))
-
-    def _angles(self, frequencies: torch.Tensor, factor: float) -> tuple[ir.Value, ir.Value]:
-        """Cosine and sine of the positions' angles, each [B, 1, S, D] float32."""
-        writer = self.writer
-        rates = writer.stored("rotary_emb.frequencies", lambda: frequencies, tuple(frequencies.shape), FLOAT)
-        positions = writer.op("Unsqueeze", writer.cast(self.step.position_ids, FLOAT), [1, 3])
-        angles = writer.op("Mul", positions, rates)
-        angles = writer.op("Concat", angles, angles, axis=-1)
-        cos, sin = writer.op("Cos", angles), writer.op("Sin", angles)
-        if factor == 1.0:
-            return cos, sin
-        return writer.op("Mul", cos, factor), writer.op("Mul", sin, factor)
-
-    def _heads(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
-        """A projection as heads, normalised where the model does, [B, heads, S, D]."""
-        return self.writer.op("Transpose", self.split_heads(x, heads, norm), perm=[0, 2, 1, 3])
 
     def _rotated(self, x: ir.Value) -> ir.Value:
         """Heads [B, heads, S, D] turned by their positions' angles, element i with i + D/2; float32 inside."""

@@ -1,4 +1,4 @@
-"""How a graph's numbers are stored: which precisions each target has, and what they are called on disk."""
+"""Precisions: which ones each target has, and the type that a graph computes in."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ INTEGERS = ("int8", "int4")
 ON_CPU = ("fp32", "fp16", *INTEGERS)
 
 PRECISIONS = {"portable": ON_CPU, "ort": ON_CPU, "tensorrt": (*FLOATS, *INTEGERS)}
-"""Which precisions a target's graphs come in."""
+"""The precisions of each target's graphs."""
 
 
 def compute_dtype(target: str, precision: str) -> ir.DataType:
-    """In what a graph computes and caches: beside integers, a GPU wants float16, and CPUs know float32 alone."""
+    """The type that a graph computes and caches in; with integer weights, float16 on a GPU and float32 on a CPU."""
     if precision in INTEGERS:
         return ir.DataType.FLOAT16 if target == "tensorrt" else ir.DataType.FLOAT
     return FLOATS[precision]
@@ -28,8 +28,8 @@ def check_precision(target: str, precision: str) -> None:
     """See that a target comes in a precision.
 
     Raises:
-        ExportError: One of the two there is not.
-        UsageError: They do not go together.
+        ExportError: There is no such target or precision.
+        UsageError: The target does not come in the precision.
     """
     if target not in PRECISIONS:
         raise ExportError(f"target {target!r} cannot be exported; choose {' or '.join(PRECISIONS)}")
@@ -44,7 +44,7 @@ def check_precision(target: str, precision: str) -> None:
 
 
 def check_int8_cache(target: str) -> None:
-    """See that a target has a cache of eight bits.
+    """See that a target has an int8 KV cache.
 
     Raises:
         UsageError: It has none.

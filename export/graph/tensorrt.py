@@ -6,30 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import torch
-from torch import nn
 
-from .dialect import BATCH, BOOL, FLOAT, INT32, INT64, SEQUENCE, Dialect, GraphInputs, KeyValue, cache_inputs
-from .layers import projections, static_experts
+from minimind_edge.runtime.session.contract import BATCH, CAPACITY, INPUT_IDS, LAST_INDEX, SEQUENCE, WRITE_INDICES
+
+from .dialect import BOOL, FLOAT, INT32, INT64, Dialect, GraphInputs, KeyValue, cache_inputs
+from .layers import angles, cos_sin, fused_rms_norm, projections, static_experts
 from .writer import GraphWriter, graph_input
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
-
-CAPACITY = "kv_capacity"
-"""Slots of the cache: an axis that varies in the file; the engine builder writes a number in before it parses."""
 
 
 @dataclass(frozen=True)
 class StaticInputs(GraphInputs):
     """The inputs of a graph whose rows count their own slots: a row's real tokens lie in its first slots, in order.
 
-    Padding belongs behind a chunk's real tokens. It is written behind them as well, where no later query sees it before
-    the next chunk has overwritten it.
+    Padding belongs after a chunk's real tokens. It is written after them as well, and the next chunk overwrites it
+    before a query can see it.
 
     Attributes:
         write_indices: [B] int32, the slot of each row's first token: how many tokens the row holds.
-        last_index: [B] int32, of which of the S tokens the logits are wanted.
+        last_index: [B] int32, the one of the S tokens whose logits are wanted.
     """
 
     write_indices: ir.Value
@@ -39,28 +36,23 @@ class StaticInputs(GraphInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> StaticInputs:
         """See `GraphInputs.of`."""
         return cls(
-            input_ids=graph_input("input_ids", INT32, (BATCH, SEQUENCE)),
+            input_ids=graph_input(INPUT_IDS, INT32, (BATCH, SEQUENCE)),
             past=cache_inputs(config, dtype, CAPACITY),
-            write_indices=graph_input("write_indices", INT32, (BATCH,)),
-            last_index=graph_input("last_index", INT32, (BATCH,)),
+            write_indices=graph_input(WRITE_INDICES, INT32, (BATCH,)),
+            last_index=graph_input(LAST_INDEX, INT32, (BATCH,)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.write_indices,
-            self.last_index,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [self.write_indices, self.last_index]
 
 
 class TensorRTDialect(Dialect):
     """Opset 24 for `TensorScatter`, in the forms that TensorRT's parser takes and ONNX Runtime's CPU runs as well.
 
     `Attention` has one output and an explicit boolean mask: TensorRT refuses a past inside of it, takes `is_causal` to
-    count from the cache's first slot, and ignores `nonpad_kv_seqlen`. All experts compute all tokens: to gather the
-    chosen experts' weights would move more memory than it spares, see docs/tensorrt-graph.md.
+    count from the cache's first slot, and ignores `nonpad_kv_seqlen`. All experts compute all tokens: gathering
+    the chosen experts' weights would move more memory than it saves, see docs/tensorrt-graph.md.
     """
 
     opset = 24
@@ -76,22 +68,20 @@ class TensorRTDialect(Dialect):
         with writer.scope("attention_mask"):
             self.mask = self._mask()
         with writer.scope("rotary_emb"):
-            rotary = model.model.rotary_emb
-            self.cos, self.sin = self._angles(rotary.frequencies, rotary.factor)
+            positions = writer.op("Unsqueeze", writer.cast(self.positions, FLOAT), [2])
+            self.cos, self.sin = cos_sin(writer, angles(writer, positions, model), model)
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
-        writer = self.writer
-        wide, weight = writer.cast(x, FLOAT), writer.weight(norm.weight, dtype=FLOAT)
-        return writer.cast(writer.op("RMSNormalization", wide, weight, axis=-1, epsilon=norm.eps), writer.dtype)
+        return fused_rms_norm(self.writer, x, norm)
 
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; the present has the past's shape, and may have its memory."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
         q, k, v = projections(self.writer, attention, x)
-        q = self._rotated(self._heads(q, heads, attention.q_norm))
-        k = self._rotated(self._heads(k, key_heads, attention.k_norm))
-        v = self._heads(v, key_heads)
+        q = self._rotated(self.heads_first(q, heads, attention.q_norm))
+        k = self._rotated(self.heads_first(k, key_heads, attention.k_norm))
+        v = self.heads_first(v, key_heads)
         key, value = (
             self.writer.op(
                 "TensorScatter", past, new, self.write_indices, name=name, shape=self.present_shape(), axis=-2
@@ -99,8 +89,7 @@ class TensorRTDialect(Dialect):
             for past, new, name in zip(self.step.past[layer], (k, v), self.present(layer), strict=True)
         )
         mixed = self.writer.op("Attention", q, key, value, self.mask, shape=(BATCH, heads, SEQUENCE, dim))
-        tokens = self.writer.op("Transpose", mixed, perm=[0, 2, 1, 3])
-        return self.writer.op("Reshape", tokens, [0, 0, heads * dim]), (key, value)
+        return self.heads_last(mixed, heads), (key, value)
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
         """See `Dialect.experts`."""
@@ -122,27 +111,13 @@ class TensorRTDialect(Dialect):
         return writer.op("Add", writer.op("Unsqueeze", self.write_indices, [1]), offsets, shape=(BATCH, SEQUENCE))
 
     def _mask(self) -> ir.Value:
-        """Which slots each token sees: those up to its own, [B, 1, S, C] bool."""
+        """The slots that each token sees, which are those up to its own, [B, 1, S, C] bool."""
         writer = self.writer
         key, _ = self.step.past[0]
         capacity = writer.op("Squeeze", writer.op("Shape", key, dtype=INT64, start=2, end=3))
         slots = writer.op("Range", 0, capacity, 1, dtype=INT64, shape=(CAPACITY,))
         own = writer.op("Unsqueeze", self.positions, [1, 3])
         return writer.op("LessOrEqual", slots, own, dtype=BOOL, shape=(BATCH, 1, SEQUENCE, CAPACITY))
-
-    def _angles(self, frequencies: torch.Tensor, factor: float) -> tuple[ir.Value, ir.Value]:
-        """Cosine and sine of the positions' angles, each [B, S, D/2] float32."""
-        writer = self.writer
-        rates = writer.stored("rotary_emb.frequencies", lambda: frequencies, tuple(frequencies.shape), FLOAT)
-        angles = writer.op("Mul", writer.op("Unsqueeze", writer.cast(self.positions, FLOAT), [2]), rates)
-        cos, sin = writer.op("Cos", angles), writer.op("Sin", angles)
-        if factor == 1.0:
-            return cos, sin
-        return writer.op("Mul", cos, factor), writer.op("Mul", sin, factor)
-
-    def _heads(self, x: ir.Value, heads: int, norm: nn.Module | None = None) -> ir.Value:
-        """A projection as heads, normalised where the model does, [B, heads, S, D]."""
-        return self.writer.op("Transpose", self.split_heads(x, heads, norm), perm=[0, 2, 1, 3])
 
     def _rotated(self, x: ir.Value) -> ir.Value:
         """Heads [B, heads, S, D] turned by their positions' angles, in float32."""
@@ -155,9 +130,9 @@ def last_rows(writer: GraphWriter, x: ir.Value, last_index: ir.Value) -> ir.Valu
     """One row of each chunk, [B, 1, H].
 
     Args:
-        writer: Of the graph.
+        writer: The writer of the graph.
         x: [B, S, H].
-        last_index: [B] int32, which one.
+        last_index: [B] int32, the row of each chunk.
     """
     with writer.scope("last_index"):
         column = writer.op("Unsqueeze", writer.cast(last_index, INT64), [1])

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.runtime.session.contract import BATCH, PAST, SEQUENCE, TOTAL
+
 from ..errors import ExportError
-from .dialect import BATCH, INT32, PAST, SEQUENCE, TOTAL, StepInputs, cache_inputs
+from .dialect import INT32, StepInputs, cache_inputs
 from .portable import PortableDialect
 from .tensorrt import last_rows
 from .writer import GraphWriter, graph_input
@@ -41,15 +43,9 @@ class GrowingInputs(StepInputs):
             last_index=graph_input("last_index", INT32, (BATCH,)),
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [
-            self.input_ids,
-            self.attention_mask,
-            self.position_ids,
-            self.last_index,
-            *(value for pair in self.past for value in pair),
-        ]
+    def step_values(self) -> list[ir.Value]:
+        """See `GraphInputs.step_values`."""
+        return [*super().step_values(), self.last_index]
 
 
 class GrowingTensorRTDialect(PortableDialect):

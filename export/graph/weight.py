@@ -24,10 +24,10 @@ def lazy_weight(
     """A tensor whose numbers are made and converted each time they are asked for, and forgotten again.
 
     Args:
-        name: Of the tensor.
-        make: Gives the numbers, in any float dtype and memory layout.
-        shape: Of what it gives.
-        dtype: Of the tensor: FLOAT, FLOAT16 or BFLOAT16.
+        name: The tensor's name.
+        make: Returns the numbers, in any float dtype and memory layout.
+        shape: Their shape.
+        dtype: The tensor's type: FLOAT, FLOAT16 or BFLOAT16.
     """
 
     def load() -> ir.TensorProtocol:
@@ -42,7 +42,7 @@ def lazy_weight(
 
 
 def _array(numbers: torch.Tensor) -> np.ndarray[Any, Any]:
-    """As NumPy has it; bfloat16, which it lacks, as its bits."""
+    """The numbers as a NumPy array; bfloat16, which NumPy lacks, as its bits."""
     return (numbers.view(torch.uint16) if numbers.dtype == torch.bfloat16 else numbers).numpy()
 
 

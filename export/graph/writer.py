@@ -1,4 +1,4 @@
-"""Writes a graph node by node, under names that tell where in the model a node comes from."""
+"""Writes a graph node by node, under names that say where in the model a node comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from .weight import lazy_weight
 
 Operand = ir.Value | int | float | Sequence[int] | None
-"""What a node reads: a value, a constant that is made on the way, or None for an optional input left out."""
+"""An input of a node: a value, a number that becomes a constant, or None for an optional input left out."""
 
 Shape = Sequence[int | str]
 """Sizes of the axes; a string names one that varies."""
@@ -26,12 +26,12 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class Result:
-    """What an output of a node is, where it is not the default.
+    """What is known of a node's output.
 
     Attributes:
-        name: Of the value; None for the node's own.
-        dtype: None for the first operand's.
-        shape: None where shape inference finds it out.
+        name: The value's name; None for the node's name.
+        dtype: The value's type; None for the first operand's.
+        shape: The value's shape; None where shape inference finds it.
     """
 
     name: str | None = None
@@ -46,11 +46,11 @@ class GraphWriter:
     """An ONNX graph in the making.
 
     Args:
-        parameters: What may become weights, by its name in the state dict.
-        dtype: Of the weights and activations: FLOAT, FLOAT16 or BFLOAT16.
+        parameters: The tensors that may become weights, by their names in the state dict.
+        dtype: The type of weights and activations: FLOAT, FLOAT16 or BFLOAT16.
 
     Attributes:
-        tokens: The axes in front of the features of what is being written, for operators that shape inference lacks.
+        tokens: The axes before the features of what is being written, for operators without shape inference.
     """
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], dtype: ir.DataType) -> None:
@@ -64,7 +64,7 @@ class GraphWriter:
 
     @contextmanager
     def scope(self, *path: str | int) -> Iterator[None]:
-        """Write the nodes within under this module path, behind that of the scope around."""
+        """Write the nodes within under this module path, within that of the outer scope."""
         names = [str(name) for name in path]
         self._scopes += names
         try:
@@ -87,11 +87,11 @@ class GraphWriter:
         Args:
             op_type: The operator.
             operands: Its inputs; integers become int64 constants, floats constants of the output's dtype.
-            name: Of the output.
-            dtype: Of the output; None for the first operand's.
-            shape: Of the output; None where shape inference finds it out.
-            domain: Of the operator.
-            attributes: Of the node.
+            name: The output's name.
+            dtype: The output's type; None for the first operand's.
+            shape: The output's shape; None where shape inference finds it.
+            domain: The operator's domain.
+            attributes: The node's attributes.
         """
         (value,) = self.ops(op_type, *operands, results=[Result(name, dtype, shape)], domain=domain, **attributes)
         return value
@@ -122,15 +122,15 @@ class GraphWriter:
         """`x` [..., in] times weights [out, in], which are stored as one and give [..., out of all].
 
         Args:
-            x: What is multiplied.
+            x: The left operand.
             weights: Parameters of the model.
-            result: Of the product.
+            result: What is known of the product.
         """
         weight = self.packed(weights) if len(weights) > 1 else self.weight(*weights, transposed=True)
         return self._multiplied(x, weight, result)
 
     def gains_by_packing(self, *weights: torch.Tensor) -> bool:
-        """Whether one product by weights, and a `Split` behind it, is faster than a product by each; floats are not."""
+        """Whether one product and a `Split` after it are faster than a product by each weight; floats are not."""
         return False
 
     def product_with_rows(self, x: ir.Value, table: torch.Tensor, *, result: Result = PLAIN) -> ir.Value:
@@ -142,7 +142,7 @@ class GraphWriter:
         return self.op("Gather", self.weight(table), indices)
 
     def packed(self, weights: Sequence[torch.Tensor]) -> ir.Value:
-        """Parameters [out, in], one behind the other and transposed, [in, out of all]."""
+        """Parameters [out, in], one after the other and transposed, [in, out of all]."""
         shape = (weights[0].shape[1], sum(len(weight) for weight in weights))
         return self.stored(f"{self.stored_name(*weights)}.T", lambda: torch.cat([*weights]).T, shape)
 
@@ -159,7 +159,7 @@ class GraphWriter:
         Args:
             parameter: One of the model's.
             transposed: Store it as [in, out], as `MatMul` takes it.
-            dtype: None for the graph's.
+            dtype: The stored type; None for the graph's.
         """
         name = self.stored_name(parameter)
         if not transposed:
@@ -172,10 +172,10 @@ class GraphWriter:
         """An initializer whose numbers are made when the file is written, so that they take no memory before.
 
         Args:
-            name: Under which it is stored once.
-            make: Gives the numbers, in any float dtype.
-            shape: Of what it gives.
-            dtype: To store it in; None for the graph's.
+            name: The name under which it is stored once.
+            make: Returns the numbers, in any float dtype.
+            shape: Their shape.
+            dtype: The stored type; None for the graph's.
         """
         key = (name, dtype or self.dtype)
         if key not in self._initializers:
@@ -199,10 +199,10 @@ class GraphWriter:
         """The graph of all that was written.
 
         Args:
-            name: Of the graph.
+            name: The graph's name.
             inputs: Its inputs.
             outputs: Its outputs.
-            opset: Version of the standard operators.
+            opset: The version of the standard operators.
         """
         opsets = {"": opset} | {node.domain: 1 for node in self._nodes if node.domain}
         return ir.Graph(
@@ -253,7 +253,7 @@ def graph_input(name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
 
 
 def optional_input(name: str, default: Sequence[int]) -> ir.Value:
-    """An int64 input that has a value where none is fed."""
+    """An int64 input with a default."""
     value = initializer(ir.tensor(np.asarray(default, np.int64), name=name))
     value.name = name
     return value

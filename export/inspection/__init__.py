@@ -1,4 +1,4 @@
-"""What a path is: a checkpoint, a graph, an artifact or a plan."""
+"""Inspection: what a checkpoint, a graph, an artifact or a plan is."""
 
 from __future__ import annotations
 

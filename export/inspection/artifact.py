@@ -1,37 +1,45 @@
-"""What an artifact folder is: its manifest and its graphs."""
+"""Inspection of an artifact folder: its manifest and its graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
-from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.artifact.json_file import as_json, read_object
+from minimind_edge.runtime.artifact.manifest import MANIFEST, Manifest, ParityEntry
+from minimind_edge.runtime.artifact.paths import require_member, stays_inside
 
-from ..artifact.manifest import MANIFEST
 from .graph import GraphInspection
-from .table import Inspection, Section, architecture_section, byte_count
+from .table import Inspection, Section, architecture_section, byte_count, checkpoint_rows
 
 
 @dataclass(frozen=True)
 class InspectedGraph:
-    """A graph of a folder, and the parity report that the manifest has for it."""
+    """A graph of a folder, and the parity report that the manifest has for it.
+
+    Attributes:
+        file: The graph's name, relative to the folder.
+        graph: What was found in the graph.
+        parity: The outcome of the parity report, None where there is none.
+        report: The whole parity report as JSON, None where there is none.
+    """
 
     file: str
     graph: GraphInspection
-    parity: Mapping[str, Any] | None
+    parity: ParityEntry | None
+    report: Mapping[str, Any] | None
 
     def verdict(self) -> str:
-        """Parity in one phrase."""
+        """The outcome of the parity report in one phrase."""
         if self.parity is None:
             return "not verified"
-        logits, greedy = (_object(self.parity.get(name)) for name in ("logits", "greedy"))
-        passed = "passed" if self.parity.get("passed") is True else "FAILED"
+        logits, greedy = self.parity.logits, self.parity.greedy
+        passed = "passed" if self.parity.passed else "FAILED"
+        tokens = "not compared" if greedy is None else f"{greedy.equal}/{greedy.total}"
         return (
-            f"{passed}: logits max abs {_shown(logits.get('max_abs'))}, mean KL {_shown(logits.get('mean_kl'))} nats, "
-            f"greedy {greedy.get('equal')}/{greedy.get('total')}"
+            f"{passed}: logits max abs {_shown(logits.max_abs)}, mean KL {_shown(logits.mean_kl)} nats, greedy {tokens}"
         )
 
 
@@ -41,14 +49,16 @@ class ArtifactInspection(Inspection):
 
     Attributes:
         path: The folder.
-        files: Its files' sizes in bytes, by their names relative to it.
-        manifest: `manifest.json`, empty where there is none (a folder in Hugging Face's or optimum's layout).
-        graphs: Those that the manifest lists; without a manifest, those that are there.
+        files: The size of each file in bytes, by its name relative to the folder; links that lead out are left out.
+        manifest: `manifest.json`, None where there is none (a folder in Hugging Face's or optimum's layout).
+        content: The manifest as JSON, empty where there is none.
+        graphs: The graphs that the manifest lists; without a manifest, all that are there.
     """
 
     path: Path
     files: dict[str, int]
-    manifest: JsonObject
+    manifest: Manifest | None
+    content: Mapping[str, Any]
     graphs: tuple[InspectedGraph, ...]
 
     @classmethod
@@ -59,15 +69,19 @@ class ArtifactInspection(Inspection):
             ArtifactError: A file is broken or missing, or a name leads out of the folder.
         """
         files = {
-            file.relative_to(path).as_posix(): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()
+            file.relative_to(path).as_posix(): file.stat().st_size
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and stays_inside(path, file)
         }
-        manifest = JsonObject.read(path / MANIFEST) if MANIFEST in files else JsonObject({}, MANIFEST)
-        if manifest:
-            listed = [(entry.required("file", str), entry.get("parity")) for entry in manifest.children("graphs")]
+        where = path / MANIFEST
+        content = read_object(require_member(path, MANIFEST, "the folder")) if where.is_file() else {}
+        manifest = Manifest.parse(content, str(where)) if where.is_file() else None
+        if manifest is None:
+            graphs = [_read_graph(path, name, None, None) for name in files if name.endswith(".onnx")]
         else:
-            listed = [(name, None) for name in files if name.endswith(".onnx")]
-        graphs = tuple(_read_graph(path, name, parity) for name, parity in listed)
-        return cls(path, files, manifest, graphs)
+            entries = zip(manifest.graphs, content["graphs"], strict=True)
+            graphs = [_read_graph(path, entry.file, entry.parity, whole.get("parity")) for entry, whole in entries]
+        return cls(path, files, manifest, content, tuple(graphs))
 
     def to_json(self) -> dict[str, Any]:
         """See `Inspection.to_json`."""
@@ -76,25 +90,25 @@ class ArtifactInspection(Inspection):
             "path": str(self.path),
             "bytes": sum(self.files.values()),
             "files": self.files,
-            "generation": self.manifest.child("checkpoint").get("generation"),
-            "checkpoint": dict(self.manifest.child("checkpoint")) or None,
-            "architecture": dict(self.manifest.child("architecture")) or None,
-            "default_graph": self.manifest.get("default_graph"),
-            "versions": dict(self.manifest.child("versions")),
-            "graphs": [graph.graph.to_json() | {"file": graph.file, "parity": graph.parity} for graph in self.graphs],
+            "generation": (self.content.get("checkpoint") or {}).get("generation"),
+            "checkpoint": self.content.get("checkpoint"),
+            "architecture": self.content.get("architecture"),
+            "default_graph": self.content.get("default_graph"),
+            "versions": self.content.get("versions") or {},
+            "graphs": [graph.graph.to_json() | {"file": graph.file, "parity": graph.report} for graph in self.graphs],
         }
 
     def sections(self) -> tuple[Section, ...]:
-        """See `Inspection.sections`; graphs in full are what inspecting their files shows."""
-        checkpoint, versions = self.manifest.child("checkpoint"), self.manifest.child("versions")
+        """See `Inspection.sections`; each graph in short, which inspecting its own file shows in full."""
+        versions = self.manifest.versions if self.manifest else {}
         summary = [
             ("path", str(self.path)),
             ("size", byte_count(sum(self.files.values()))),
-            *((f"checkpoint {name}", str(value)) for name, value in checkpoint.items() if value),
-            *((f"version of {name}", str(value)) for name, value in versions.items()),
+            *checkpoint_rows(self.manifest.checkpoint if self.manifest else None),
+            *((f"version of {name}", value) for name, value in versions.items()),
         ]
         sections = [Section("artifact", tuple(summary))]
-        if architecture := self.manifest.child("architecture"):
+        if self.manifest and (architecture := as_json(self.manifest.architecture)):
             sections.append(architecture_section(architecture))
         sections.extend(_graph_section(graph) for graph in self.graphs)
         sections.append(Section("files", tuple((name, byte_count(size)) for name, size in self.files.items())))
@@ -106,11 +120,10 @@ def has_graphs(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or any(folder.glob("*.onnx")) or any(folder.glob("onnx/*.onnx"))
 
 
-def _read_graph(folder: Path, name: str, parity: Any) -> InspectedGraph:
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name:
-        raise ArtifactError(f"{folder}: the file name {name!r} leads out of the folder; it is not safe to use")
-    return InspectedGraph(name, GraphInspection.read(folder / relative), _object(parity) or None)
+def _read_graph(
+    folder: Path, name: str, parity: ParityEntry | None, report: Mapping[str, Any] | None
+) -> InspectedGraph:
+    return InspectedGraph(name, GraphInspection.read(require_member(folder, name, "its manifest")), parity, report)
 
 
 def _graph_section(inspected: InspectedGraph) -> Section:
@@ -127,10 +140,6 @@ def _graph_section(inspected: InspectedGraph) -> Section:
         ("parity", inspected.verdict()),
     ]
     return Section(inspected.file, tuple(rows))
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint is."""
+"""Inspection of a checkpoint: its generation, its architecture, and where each of its fields came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
 
 CACHE_WIDTHS = {"float32": 4, "float16": 2}
-"""Bytes of a value in each kind of KV cache that a graph can have."""
+"""The bytes of one number in each kind of KV cache that a graph can have."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class CheckpointInspection(Inspection):
     """A checkpoint that was read.
 
     Attributes:
-        path: What was named: a file or a folder.
-        report: How it became a model.
-        config: The model's.
-        size: Of its weight files, in bytes.
+        path: The file or folder that was named.
+        report: How the checkpoint became a model.
+        config: The model's configuration.
+        size: The size of the weight files in bytes.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class CheckpointInspection(Inspection):
         """Read a checkpoint of any form.
 
         Raises:
-            MiniMindError: It is no MiniMind, or cannot be read.
+            MiniMindError: It is not a MiniMind checkpoint, or cannot be read.
         """
         from minimind_edge.minimind.checkpoint import read_checkpoint
 
@@ -73,7 +73,7 @@ class CheckpointInspection(Inspection):
             ("generation", report.generation),
             ("size", byte_count(self.size)),
             ("sha256", report.sha256),
-            ("tokenizer", str(report.tokenizer or "none beside the checkpoint")),
+            ("tokenizer", str(report.tokenizer or "none next to the checkpoint")),
             *((f"kv cache, {dtype}", f"{count:,} bytes per token") for dtype, count in self._kv_bytes().items()),
         ]
         origins = [("inferred from the tensors", report.inferred), ("given by a config", report.given)]

@@ -1,4 +1,4 @@
-"""What an ONNX graph is; its weights stay on the disk where they lie in a file of their own."""
+"""Inspection of an ONNX graph: inputs, outputs, operators and weights; external weights are not loaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minimind_edge.runtime.artifact.paths import external_data
 from minimind_edge.runtime.errors import ArtifactError
 
 from .table import Inspection, Section, byte_count
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 METADATA = "minimind_edge."
-"""What the names of this project's metadata start with."""
+"""The prefix of the names of this project's metadata."""
 
 PRECISION = f"{METADATA}precision"
 
@@ -29,7 +30,7 @@ Shape = tuple["int | str | None", ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: a size is a number, the name of an axis that varies, or None where nothing is known."""
+    """An input or output. A size in its shape is a number, the name of a dynamic axis, or None where it is unknown."""
 
     name: str
     dtype: str
@@ -45,17 +46,17 @@ class GraphInspection(Inspection):
 
     Attributes:
         path: The `.onnx` file.
-        weight_files: Files beside it that hold weights; those that are missing are in `missing_files`.
-        missing_files: Names of weight files that are not there.
-        size: Of the graph and its weight files, in bytes.
-        producer: The tool that wrote it.
-        ir_version: Version of the file format.
-        opsets: Version of each operator domain.
-        metadata: Its `metadata_props`.
-        inputs: In order, without weights.
-        outputs: In order.
-        operators: How often each domain's operators stand in it, subgraphs and functions included.
-        weights: Number of weight elements of each dtype.
+        weight_files: The files next to the graph that hold weights, without those in `missing_files`.
+        missing_files: The names of weight files that are not there.
+        size: The size of the graph and its weight files in bytes.
+        producer: The tool that wrote the graph.
+        ir_version: The version of the file format.
+        opsets: The version of each operator domain.
+        metadata: The graph's `metadata_props`.
+        inputs: The inputs in order, without weights.
+        outputs: The outputs in order.
+        operators: How often each operator occurs, by domain, in the graph, its subgraphs and functions.
+        weights: The number of weight elements of each dtype.
     """
 
     path: Path
@@ -76,7 +77,7 @@ class GraphInspection(Inspection):
         """Read a graph.
 
         Raises:
-            ArtifactError: There is no such file, or it is no ONNX graph.
+            ArtifactError: There is no such file, or it is not an ONNX graph.
         """
         model = _load(path)
         initializers = list(model.graph.initializer)
@@ -99,14 +100,14 @@ class GraphInspection(Inspection):
 
     @property
     def precision(self) -> str | None:
-        """Of the weights: what the metadata says, else the dtype of most of them."""
+        """The precision of the weights: what the metadata says, otherwise the dtype of most of them."""
         if (told := self.metadata.get(PRECISION)) is not None or not self.weights:
             return told
         return PRECISIONS.get(most := max(self.weights, key=self.weights.__getitem__), most)
 
     @property
     def kv_bytes_per_token(self) -> int | None:
-        """Bytes that one token takes in the cache, None where the graph has no cache of known sizes."""
+        """The bytes of one token in the KV cache; None where the graph has no cache of known sizes."""
         pasts = [tensor for tensor in self.inputs if tensor.name.startswith("past_key_values.")]
         total = 0
         for past in pasts:
@@ -177,18 +178,16 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _weight_files(path: Path, initializers: Iterable[onnx.TensorProto]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The files beside a graph that its weights lie in, and the names of those that are not there.
+    """The files next to a graph that hold its weights, and the names of those that are not there.
 
     Raises:
-        ArtifactError: A name leads out of the graph's folder.
+        ArtifactError: A name leads out of the graph's folder, or is none of a file.
     """
     locations = (entry.value for tensor in initializers for entry in tensor.external_data if entry.key == "location")
     found, missing = [], []
     for name in dict.fromkeys(locations):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
-            raise ArtifactError(f"{path}: the weight file name {name!r} leads out of its folder; it is not safe to use")
-        file = path.parent / name
-        if file.is_file():
+        file = external_data(path, name)
+        if file is not None:
             found.append(file)
         else:
             missing.append(name)
@@ -207,7 +206,7 @@ def _size(axis: onnx.TensorShapeProto.Dimension) -> int | str | None:
 
 
 def _dtype(number: int) -> str:
-    """Name of an element type as NumPy and PyTorch spell it, `float32` rather than `FLOAT`."""
+    """The name of an element type as NumPy and PyTorch spell it: `float32` rather than `FLOAT`."""
     import onnx
 
     if number not in onnx.TensorProto.DataType.values():
@@ -224,7 +223,7 @@ def _count_weights(initializers: Iterable[onnx.TensorProto]) -> dict[str, int]:
 
 
 def _count_operators(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
-    """How often each operator occurs, by domain; the commonest first."""
+    """How often each operator occurs, by domain, the most frequent first."""
     domains: dict[str, Counter[str]] = {}
     for owner in (model.graph, *model.functions):
         for node in _nodes(owner.node):

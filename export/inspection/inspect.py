@@ -1,4 +1,4 @@
-"""`inspect`: what a path is, whatever it is."""
+"""`inspect`: find out what a path is, and read it as that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Inspection", "Section", "inspect_path"]
 
 
 def inspect_path(path: str | PathLike[str]) -> Inspection:
-    """Say what a checkpoint, a graph or an artifact folder is.
+    """Read a checkpoint, a graph, an artifact folder or a plan.
 
     Args:
         path: A checkpoint of any form, an `.onnx` graph, a `.plan`, or a folder of an artifact, of Hugging Face's
@@ -21,7 +21,7 @@ def inspect_path(path: str | PathLike[str]) -> Inspection:
 
     Raises:
         ArtifactError: A graph or folder is broken, missing or unsafe.
-        MiniMindError: What is taken for a checkpoint is none.
+        MiniMindError: The path is none of the others, and not a checkpoint either.
     """
     path = Path(path)
     try:

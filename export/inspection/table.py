@@ -1,4 +1,4 @@
-"""What every inspection can do: give itself as JSON, and as a table for people."""
+"""What every inspection offers: its findings as JSON, and as a table for people."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import CheckpointEntry
+
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a table; each row is a label and a value."""
+    """A part of a table with a title; each row is a label and a value."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
 
 
 class Inspection(ABC):
-    """What a checkpoint, a graph or an artifact folder is."""
+    """What was found out about a checkpoint, a graph, an artifact folder or a plan."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """All that was found, in values that JSON holds; `kind` is `checkpoint`, `graph` or `artifact`."""
+        """All findings, in values that JSON holds; `kind` is `checkpoint`, `graph`, `artifact` or `plan`."""
 
     @abstractmethod
     def sections(self) -> tuple[Section, ...]:
-        """What matters of it, for people."""
+        """The findings that matter to people."""
 
     def lines(self) -> Iterator[str]:
         """The sections as text: a title, then its rows in two columns."""
@@ -49,8 +51,17 @@ def architecture_section(architecture: Mapping[str, Any]) -> Section:
     return Section("architecture", tuple(rows))
 
 
+def checkpoint_rows(checkpoint: CheckpointEntry | None) -> tuple[tuple[str, str], ...]:
+    """The rows that tell where weights came from; none where nobody knows."""
+    if checkpoint is None:
+        return ()
+    rows = [("file", checkpoint.file), ("sha256", checkpoint.sha256), ("generation", checkpoint.generation)]
+    rows += [("lora", f"{adapter.file} (sha256 {adapter.sha256})") for adapter in checkpoint.lora]
+    return tuple((f"checkpoint {name}", value) for name, value in rows if value)
+
+
 def byte_count(count: int) -> str:
-    """A number of bytes for people, in decimal units."""
+    """A number of bytes as people read it, in decimal units."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit} ({count:,} bytes)"

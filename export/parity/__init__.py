@@ -1,22 +1,27 @@
-"""Proof that a graph is the model it was made from."""
+"""Parity: proof that a graph computes what the eager model that it was made from computes."""
 
 from __future__ import annotations
 
-from .compare import compare, compare_runners
+from .case import Suite
+from .compare import compare, compare_plan, compare_runners
+from .reference import EagerOutput, EagerReference, ModelShape
 from .report import ParityReport, ReportRow
-from .runner import GraphRunner, RunError, StepOutput
-from .suite import Suite
+from .runner import RunError, SessionRunner, StepOutput
 from .tolerance import Tolerance, tolerance_of
 
 __all__ = [
-    "GraphRunner",
+    "EagerOutput",
+    "EagerReference",
+    "ModelShape",
     "ParityReport",
     "ReportRow",
     "RunError",
+    "SessionRunner",
     "StepOutput",
     "Suite",
     "Tolerance",
     "compare",
+    "compare_plan",
     "compare_runners",
     "tolerance_of",
 ]

@@ -1,4 +1,4 @@
-"""What is run through the model and the graph: rows of tokens, how they are padded, how they are cut into chunks."""
+"""The cases of a comparison: rows of random tokens, how they are padded, and how they are cut into chunks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,39 @@ from numpy.typing import NDArray
 Integers: TypeAlias = NDArray[np.int64]
 
 PADDING = -1
-"""In a layout: this slot holds no token."""
+"""What a layout has for a slot that holds no token."""
+
+SEED = 20250426
+"""Seed of the random token ids, so that two runs of a comparison compare the same."""
+
+PROMPT_LENGTHS = (1, 7, 65)
+"""Lengths of single prompts, in tokens; 65 is one more than the 64 that kernels often process as a block."""
+
+THOROUGH_PROMPT_LENGTHS = (1, 2, 7, 16, 63, 64, 65, 129, 257)
+
+SPLITS = ((1, 23), (5, 1, 11, 7))
+"""Ways to cut a prompt of 24 tokens into chunks: many tokens after a past of one token, and uneven chunks."""
+
+THOROUGH_SPLITS = (*SPLITS, (23, 1), (16, 4, 4), (1,) * 24)
+
+PADDED_LENGTHS = (9, 4, 1)
+TAIL = ((1, 1, 1), "left")
+"""A decode step: one more token in every row of a batch of three."""
+
+FAR_TOKENS = 12
+
+AFTER_LONG_PROMPT = (51, 1)
+"""Chunks that follow a long prompt."""
+
+GREEDY_PROMPT = 16
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one call of a graph is given, all int64.
+    """What one call of a graph is given; every array is int64.
 
     Args:
-        start: Slots before this chunk, P.
+        start: Cache slots that were filled before this chunk, P.
         input_ids: [B, S].
         attention_mask: [B, P+S].
         position_ids: [B, S].
@@ -36,15 +60,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of tokens that lie in the cache slots of one batch.
+    """Rows of tokens, placed in the cache slots of one batch.
 
     Args:
-        name: For people, such as `padded left`.
+        name: What people read, such as `padded left`.
         rows: Each row's real tokens, [n_b] int64, n_b at least 1.
         layout: [B, T] int64: the index of the slot's token in its row, ascending, or `PADDING`.
-        splits: Slots of each chunk; they add up to T.
-        positions: Position ids of each row, [n_b] int64; None counts from 0.
-        greedy_from: Where the row is eager's own greedy text: the index of the first token that was predicted from.
+        splits: The number of slots in each chunk; their sum is T.
+        positions: Position ids of each row, [n_b] int64; None to count from 0.
+        greedy_from: In a row that eager continued greedily, the index of the token that the first new one was predicted
+            from; None in all other cases.
     """
 
     name: str
@@ -56,12 +81,12 @@ class Case:
 
     @property
     def slots(self) -> int:
-        """Cache slots the case fills, T."""
+        """The number of cache slots that the case fills, T."""
         return int(self.layout.shape[1])
 
     @property
     def tokens(self) -> int:
-        """Real tokens of all rows."""
+        """The number of real tokens in all rows."""
         return sum(len(row) for row in self.rows)
 
     def row_positions(self, row: int) -> Integers:
@@ -69,7 +94,7 @@ class Case:
         return np.arange(len(self.rows[row])) if self.positions is None else self.positions[row]
 
     def chunks(self) -> Iterator[Chunk]:
-        """The calls of a graph, in order."""
+        """What each call of the graph is given, in order."""
         real = self.layout != PADDING
         ids, positions = self._filled()
         start = 0
@@ -96,13 +121,13 @@ def unpadded(name: str, tokens: Integers, splits: Sequence[int] = (), positions:
 
 
 def layout_of(blocks: Sequence[tuple[Sequence[int], str]]) -> Integers:
-    """Lay rows out block after block, each padded to its longest part.
+    """Lay rows out block after block, each block padded to its longest row.
 
     Args:
         blocks: For each block the number of tokens of each row, and the side its padding is on, `left` or `right`.
 
     Returns:
-        [B, T] int64.
+        The layout, [B, T] int64; see `Case.layout`.
     """
     filled = np.zeros(len(blocks[0][0]), dtype=np.int64)
     columns = []
@@ -115,3 +140,81 @@ def layout_of(blocks: Sequence[tuple[Sequence[int], str]]) -> Integers:
         filled += lengths
         columns.append(block)
     return np.concatenate(columns, axis=1)
+
+
+class Suite:
+    """The cases of one comparison, drawn at random from a fixed seed.
+
+    Args:
+        vocab_size: Token ids are 0 to `vocab_size - 1`.
+        max_length: Cache slots and positions that the graph has; longer cases are left out.
+        thorough: Whether to draw more lengths and more ways to cut a prompt.
+        long_prompt: Length of a prompt that reaches far positions, where it fits, for a candidate that counts positions
+            by itself and so cannot be given far ones by `Case.positions`; None for no such case.
+        max_batch: The most rows of a batch, where the candidate has such a limit; larger cases are left out.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        thorough: bool = False,
+        *,
+        long_prompt: int | None = None,
+        max_batch: int | None = None,
+    ) -> None:
+        self._vocab_size = vocab_size
+        self._max_length = max_length
+        self._thorough = thorough
+        self._long_prompt = long_prompt
+        self._max_batch = max_batch
+        self._random = np.random.default_rng(SEED)
+
+    def cases(self) -> Iterator[Case]:
+        """The cases that are known before the model runs and that fit."""
+        return (case for case in self._all_cases() if self._fits(case))
+
+    def _fits(self, case: Case) -> bool:
+        return case.slots <= self._max_length and (self._max_batch is None or len(case.rows) <= self._max_batch)
+
+    def greedy_prompt(self) -> Integers:
+        """The prompt that eager continues, [n] int64."""
+        return self._draw(min(GREEDY_PROMPT, self._max_length))
+
+    def greedy_steps(self, wanted: int) -> int:
+        """The number of steps that fit after the greedy prompt; the last token needs no slot."""
+        return min(wanted, self._max_length - min(GREEDY_PROMPT, self._max_length) + 1)
+
+    def _all_cases(self) -> Iterator[Case]:
+        for length in THOROUGH_PROMPT_LENGTHS if self._thorough else PROMPT_LENGTHS:
+            yield unpadded(f"prompt of {length}", self._draw(length))
+        for splits in THOROUGH_SPLITS if self._thorough else SPLITS:
+            name = "chunks of " + "+".join(map(str, splits)) if len(set(splits)) > 1 else "token by token"
+            yield unpadded(name, self._draw(sum(splits)), splits)
+        yield self._padded("padded left", [(PADDED_LENGTHS, "left"), TAIL, TAIL])
+        yield self._padded("padded right", [(PADDED_LENGTHS, "right"), TAIL, TAIL])
+        yield self._padded("padded between chunks", [((5, 2, 3), "left"), ((1, 4, 2), "right"), TAIL])
+        yield self._far()
+        if self._long_prompt is not None:
+            splits = (self._long_prompt, *AFTER_LONG_PROMPT)
+            yield unpadded(f"after {self._long_prompt} tokens", self._draw(sum(splits)), splits)
+
+    def _padded(self, name: str, blocks: list[tuple[tuple[int, ...], str]]) -> Case:
+        """A batch of rows of different lengths, one chunk for each block."""
+        layout = layout_of(blocks)
+        rows = tuple(self._draw(int(row.max()) + 1) for row in layout)
+        return Case(name, rows, layout, tuple(max(lengths) for lengths, _ in blocks))
+
+    def _far(self) -> Case:
+        """A few tokens spread over all positions, the last one included.
+
+        Position ids need not follow each other, so this reaches long distances, the end of the RoPE tables and YaRN
+        past its original context without thousands of tokens.
+        """
+        length = min(FAR_TOKENS, self._max_length)
+        positions = np.linspace(0, self._max_length - 1, length).astype(np.int64)
+        splits = (length - 2, 1, 1) if length > 2 else (length,)
+        return unpadded("far positions", self._draw(length), splits, positions)
+
+    def _draw(self, length: int) -> Integers:
+        return self._random.integers(0, self._vocab_size, length)

@@ -1,35 +1,31 @@
-"""Hold a graph against the model it was made from."""
+"""Compare a graph with the eager PyTorch model that it was made from."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ExportError
-from .bfloat16_graph import float32_copy
-from .case import Case
-from .comparison import measure
-from .graph_file import cache_scales, expert_names, open_session, read_facts, with_outputs
-from .measurement import Flags, Measurement
-from .memory import return_freed_memory
-from .ort_runner import GrowingLastRunner, GrowingRunner, SharedBufferRunner
-from .reference import RowReference, greedy_case, reference_of
+from ..progress import Progress, silent
+from .case import Case, Suite
+from .graph_file import float32_copy, open_session, read_facts
+from .measurement import Flags, Measurement, measure
+from .reference import EagerReference, RowReference, eager_reference, greedy_case, row_references
 from .report import ParityReport
-from .runner import GraphRunner
-from .session_runner import RolledBackRunner, SessionRunner
-from .static_runner import StaticRunner
-from .suite import Suite
+from .runner import GraphRunner, SessionRunner, runners_of
 from .tolerance import Tolerance, int8_cache_tolerance, tolerance_of
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-    from minimind_edge.runtime.session.graph_facts import GraphFacts
-
-Progress = Callable[[str, float], None]
+    from minimind_edge.minimind import MiniMindForCausalLM
+    from minimind_edge.runtime.session.session import Session
+    from minimind_edge.runtime.tensorrt.plan import Plan
 
 GREEDY_STEPS = 64
 THOROUGH_GREEDY_STEPS = 200
@@ -38,7 +34,7 @@ TARGETS = ("portable", "ort", "tensorrt")
 
 
 def compare(
-    model: MiniMindForCausalLM,
+    reference: MiniMindForCausalLM | EagerReference,
     graph: Path,
     *,
     target: str,
@@ -51,17 +47,17 @@ def compare(
 ) -> ParityReport:
     """Compare a graph with eager PyTorch: by onnxruntime, for `ort` in one shared buffer too, and by the runtime.
 
-    A bfloat16 graph is compared by its copy in rounded float32, see `bfloat16_graph`.
+    A bfloat16 graph is compared by its copy in rounded float32, see `float32_copy`.
 
     Args:
-        model: What the graph was made from, in float32 on the CPU.
+        reference: What the graph was made from, in float32 on the CPU: our own model, or any eager model.
         graph: The `.onnx` file.
         target: `portable`, `ort` or `tensorrt`.
-        precision: Of the graph.
-        tolerance: The bounds; None for those of the precision, see `tolerance_of`. A cache of eight bits widens them.
+        precision: The graph's precision.
+        tolerance: The bounds; None for those of the precision, see `tolerance_of`. An int8 KV cache widens them.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
-        thorough: More prompts, more ways to cut them.
-        release: Let go of the model's weights once eager's results are there: it is of no use afterwards.
+        thorough: Whether to run more prompts, cut in more ways.
+        release: Whether to let go of the reference's weights once its results are there; it is of no use afterwards.
         progress: Called with a runner's name and the share of the whole that is done.
 
     Returns:
@@ -70,24 +66,26 @@ def compare(
     Raises:
         ExportError: The graph cannot be loaded or is of another kind than said, or there is no way to compare it.
     """
-    tolerance = tolerance or tolerance_of(precision, model.config.num_hidden_layers)
+    reference = eager_reference(reference)
+    shape = reference.shape
+    tolerance = tolerance or tolerance_of(precision, shape.num_hidden_layers)
     if target not in TARGETS:
         raise ExportError(f"no way to compare a graph for target {target!r}: expected one of {', '.join(TARGETS)}")
     with _runnable(graph, precision) as runnable:
-        facts = read_facts(open_session(runnable), model.config, target, precision)
+        facts = read_facts(open_session(runnable), shape, target, precision)
         if facts.has_int8_cache:
             tolerance = int8_cache_tolerance(tolerance, facts.num_layers)
         suite = Suite(
-            model.config.vocab_size,
-            facts.max_length or model.config.max_position_embeddings,
+            shape.vocab_size,
+            facts.max_length or shape.max_position_embeddings,
             thorough,
-            long_prompt=long_prompt(model.config) if thorough and facts.cache == "static" else None,
+            long_prompt=shape.long_prompt if thorough and facts.cache == "static" else None,
         )
         if steps is None:
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
         return compare_runners(
-            model,
-            _runners(runnable, facts, model.config.use_moe),
+            reference,
+            runners_of(runnable, facts, has_experts=shape.shows_experts),
             suite,
             tolerance,
             target=target,
@@ -98,14 +96,48 @@ def compare(
         )
 
 
-def long_prompt(config: MiniMindConfig) -> int | None:
-    """Tokens behind which YaRN stretches positions past its original context; None for a model without it."""
-    return config.yarn_parameters["original_max_position_embeddings"] if config.inference_rope_scaling else None
+def compare_plan(
+    reference: MiniMindForCausalLM | EagerReference,
+    session: Session,
+    plan: Plan,
+    *,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Compare a TensorRT plan with eager PyTorch, thoroughly, in the cases that fit its limits.
+
+    Args:
+        reference: See `compare`.
+        session: The plan's session.
+        plan: What is known of the plan.
+        progress: See `compare`.
+
+    Raises:
+        ExportError: Our own model is not in float32 on the CPU.
+    """
+    reference = eager_reference(reference)
+    suite = Suite(
+        plan.vocab_size,
+        plan.cache.capacity,
+        thorough=True,
+        long_prompt=reference.shape.long_prompt,
+        max_batch=plan.max_batch,
+    )
+    return compare_runners(
+        reference,
+        [lambda: GraphRunner(lambda slots: session, "plan")],
+        suite,
+        tolerance_of(plan.precision, plan.cache.num_layers),
+        target="tensorrt",
+        precision=plan.precision,
+        steps=suite.greedy_steps(THOROUGH_GREEDY_STEPS),
+        progress=progress,
+        shows_experts=bool(plan.experts),
+    )
 
 
 def compare_runners(
-    model: MiniMindForCausalLM,
-    runners: Sequence[Callable[[], GraphRunner]],
+    reference: MiniMindForCausalLM | EagerReference,
+    runners: Sequence[Callable[[], SessionRunner]],
     suite: Suite,
     tolerance: Tolerance,
     *,
@@ -119,36 +151,37 @@ def compare_runners(
     """Compare whatever can run a chunk; see `compare`.
 
     Args:
-        model: The reference.
+        reference: See `compare`.
         runners: Each makes a candidate, one after the other, so that no two are in memory at once. The first one should
-            show its experts: the tokens that took eager's route there are those that the others are compared at.
-        suite: Draws the cases.
+            show its experts: the others are compared at the tokens that took eager's route there.
+        suite: The cases.
         tolerance: The bounds.
-        target: For the report.
-        precision: For the report.
+        target: What the report says the graph was made for.
+        precision: What the report says of the graph's precision.
         steps: Greedy tokens; with none the report fails.
         release: See `compare`.
         progress: See `compare`.
-        shows_experts: Whether a runner shows the experts that it chose: a report without them fails then.
+        shows_experts: Whether a runner shows the experts that it chose, without which a report then fails.
 
     Raises:
-        ExportError: The model is not in float32 on the CPU.
+        ExportError: Our own model is not in float32 on the CPU.
     """
-    started, tell = time.perf_counter(), progress or (lambda name, done: None)
+    started, tell = time.perf_counter(), progress or silent
+    reference = eager_reference(reference)
     tell("eager", 0.0)
     return_freed_memory()
-    references = _references(model, suite, steps)
+    cases = _reference_cases(reference, suite, steps)
     if release:
-        model.to("meta")
+        reference.release()
         return_freed_memory()
     comparable: dict[str, Flags] = {}
     measurements: list[Measurement] = []
     for index, make_runner in enumerate(runners):
         runner = make_runner()
         tell(runner.name, (1 + index) / (1 + len(runners)))
-        for case, reference in references:
+        for case, rows in cases:
             if case.positions is None or not runner.counts_positions:
-                one = measure(case, reference, runner, comparable.get(case.name), tolerance.routes_may_differ)
+                one = measure(case, rows, runner, comparable.get(case.name), tolerance.routes_may_differ)
                 measurements.append(one)
                 if one.case_comparable is not None:
                     comparable.setdefault(case.name, one.case_comparable)
@@ -157,26 +190,25 @@ def compare_runners(
     return ParityReport.of(
         measurements,
         tolerance,
+        reference=reference.name,
         target=target,
         precision=precision,
-        has_experts=model.config.use_moe and shows_experts,
+        has_experts=reference.shape.shows_experts and shows_experts,
         seconds=time.perf_counter() - started,
     )
 
 
-def _references(model: MiniMindForCausalLM, suite: Suite, steps: int) -> list[tuple[Case, list[RowReference]]]:
-    """Eager's results for every case, the greedy one last."""
-    _require_float32(model)
-    with _evaluating(model):
-        references = [(case, reference_of(model, case)) for case in suite.cases()]
-        if steps > 0:
-            references.append(greedy_case(model, suite.greedy_prompt(), suite.greedy_steps(steps)))
-    return references
+def _reference_cases(reference: EagerReference, suite: Suite, steps: int) -> list[tuple[Case, list[RowReference]]]:
+    """Every case with eager's results, the greedy one last."""
+    cases = [(case, row_references(reference, case)) for case in suite.cases()]
+    if steps > 0:
+        cases.append(greedy_case(reference, suite.greedy_prompt(), suite.greedy_steps(steps)))
+    return cases
 
 
 @contextmanager
 def _runnable(graph: Path, precision: str) -> Iterator[Path]:
-    """The graph, or what stands for it where onnxruntime does not calculate in its precision."""
+    """Yield the graph, or its float32 copy where onnxruntime cannot calculate in its precision."""
     if precision != "bf16":
         yield graph
         return
@@ -186,46 +218,14 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
         yield copy
 
 
-def _runners(path: Path, facts: GraphFacts, has_experts: bool) -> list[Callable[[], GraphRunner]]:
-    """All ways to run the graph."""
-    scales: dict[str, Any] = {"scales": cache_scales(path, facts)} if facts.has_int8_cache else {}
+def return_freed_memory() -> None:
+    """Hand freed memory back to the system, where the C library can (glibc).
 
-    def showing_experts(runner: type[GrowingRunner] | type[StaticRunner]) -> GraphRunner:
-        if not has_experts:
-            return runner(open_session(path), facts, **scales)
-        names = expert_names(facts.num_layers)
-        return runner(open_session(with_outputs(path, names), path.parent), facts, names, **scales)
-
-    def shared() -> GraphRunner:
-        return SharedBufferRunner(open_session(path), facts, **scales)
-
-    def session(runner: type[SessionRunner] = SessionRunner) -> GraphRunner:
-        from minimind_edge.runtime.load import load_graph
-
-        return runner(load_graph(path, device="cpu"))
-
-    if (facts.target, facts.cache) == ("tensorrt", "growing"):
-        return [lambda: showing_experts(GrowingLastRunner), session, lambda: session(RolledBackRunner)]
-    if facts.target == "tensorrt":
-        return [lambda: showing_experts(StaticRunner), session, lambda: session(RolledBackRunner)]
-    growing = [lambda: showing_experts(GrowingRunner)]
-    return [*growing, shared, session] if facts.target == "ort" else [*growing, session]
-
-
-def _require_float32(model: MiniMindForCausalLM) -> None:
-    import torch
-
-    other = next((p for p in model.parameters() if p.dtype != torch.float32 or p.device.type != "cpu"), None)
-    if other is not None:
-        raise ExportError(f"parity needs the model in float32 on the CPU, found {other.dtype} on {other.device}")
-
-
-@contextmanager
-def _evaluating(model: MiniMindForCausalLM) -> Iterator[None]:
-    """No dropout inside; the model's own mode behind it."""
-    training = model.training
-    model.train(False)
-    try:
-        yield
-    finally:
-        model.train(training)
+    It keeps freed blocks for later requests of similar sizes; ONNX Runtime's sizes differ from PyTorch's, so without
+    this an export's peak is the sum of what never existed together.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -1,4 +1,4 @@
-"""Sessions of a graph's file, and what it says of itself against what it is compared with."""
+"""A graph's file as a comparison opens it: its session, what it says of itself, and copies that show or round more."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minimind_edge.runtime.ort.session_options import onnxruntime_errors, session_options, summary
+from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_options, summary
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 from ..errors import ExportError
 from ..graph.ort_int8_cache import scale_name
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
 
-    from minimind_edge.minimind import MiniMindConfig
+    from .reference import ModelShape
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-"""Where onnxruntime looks for the weights beside a graph that it gets as bytes."""
+"""The option that tells onnxruntime where the weights of a graph that it is given as bytes are."""
+
+BFLOAT16, FLOAT = 16, 1
+"""Numbers of the two types in `onnx.TensorProto.DataType`."""
+
+MOVES = {"Gather", "GatherND", "Reshape", "Split", "Squeeze", "TensorScatter", "Transpose", "Unsqueeze"}
+"""Operators that only move numbers, so that their results need no rounding."""
 
 
 def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntime.InferenceSession:
@@ -29,7 +36,7 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
 
     Args:
         source: The file, or a graph's bytes.
-        folder: Where the weights beside those bytes lie.
+        folder: The folder of the weights that those bytes refer to.
 
     Raises:
         ExportError: There is no such file, or it is no graph that onnxruntime loads.
@@ -46,16 +53,14 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
         raise ExportError(f"onnxruntime cannot load the graph: {summary(error)}; export it again") from error
 
 
-def read_facts(
-    session: onnxruntime.InferenceSession, config: MiniMindConfig, target: str, precision: str
-) -> GraphFacts:
-    """Read what the graph says of itself, and see that it can be this model's.
+def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target: str, precision: str) -> GraphFacts:
+    """Read what the graph says of itself, and check that it can be this model's.
 
     Args:
-        session: Of the graph.
-        config: The architecture it is compared with.
-        target: That it must be made for.
-        precision: That it must have, where it tells.
+        session: The graph's session.
+        shape: The sizes of the model that it is compared with.
+        target: The target that it must be made for.
+        precision: The precision that it must have, where it says which one it has.
 
     Raises:
         ExportError: It is another model's graph, or another kind.
@@ -66,10 +71,10 @@ def read_facts(
     for name, found, expected in (
         ("target", facts.target, target),
         ("precision", facts.precision or precision, precision),
-        ("num_hidden_layers", facts.num_layers, config.num_hidden_layers),
-        ("num_key_value_heads", facts.num_key_value_heads, config.num_key_value_heads),
-        ("head_dim", facts.head_dim, config.head_dim),
-        ("vocab_size", facts.vocab_size, config.vocab_size),
+        ("num_hidden_layers", facts.num_layers, shape.num_hidden_layers),
+        ("num_key_value_heads", facts.num_key_value_heads, shape.num_key_value_heads),
+        ("head_dim", facts.head_dim, shape.head_dim),
+        ("vocab_size", facts.vocab_size, shape.vocab_size),
     ):
         if found != expected:
             raise ExportError(f"the graph's {name} is {found}, expected {expected}: compare it with its own checkpoint")
@@ -77,15 +82,15 @@ def read_facts(
 
 
 def expert_names(num_layers: int) -> list[str]:
-    """Names of the values that hold the chosen experts of each layer."""
+    """The names of the values that hold the experts chosen, one for each layer."""
     return [f"layers.{layer}.moe.topk_indices" for layer in range(num_layers)]
 
 
 def cache_scales(path: Path, facts: GraphFacts) -> list[NDArray[np.float32]] | None:
-    """What a step of each cached integer stands for, [H_kv, 1, D] a tensor, key before value; None for a float cache.
+    """The scale of each cached tensor of an int8 KV cache, [H_kv, 1, D], key before value; None for a float cache.
 
     Raises:
-        ExportError: The graph has no scale for one.
+        ExportError: The graph lacks a scale.
     """
     if not facts.has_int8_cache:
         return None
@@ -101,7 +106,7 @@ def cache_scales(path: Path, facts: GraphFacts) -> list[NDArray[np.float32]] | N
 
 
 def with_outputs(path: Path, names: Sequence[str]) -> bytes:
-    """A copy of the graph that has some of its inner values as outputs too; its weights may lie beside the original.
+    """A copy of the graph with some inner values as outputs too; it refers to the weights of the original.
 
     Raises:
         ExportError: The graph has no value of such a name.
@@ -115,3 +120,59 @@ def with_outputs(path: Path, names: Sequence[str]) -> bytes:
         raise ExportError(f"the graph has no value {missing[0]}, the experts chosen: export it again")
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return bytes(model.SerializeToString())
+
+
+def float32_copy(path: Path, copy: Path) -> None:
+    """Write a bfloat16 graph again in float32 that is rounded to bfloat16 after each node; its metadata stays.
+
+    ONNX Runtime's CPU moves and converts bfloat16 numbers, but does not calculate with them. The copy gives the numbers
+    of a device that accumulates in float32, as TensorRT does.
+
+    Args:
+        path: The bfloat16 graph.
+        copy: The file to write, weights included.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    values = [*graph.input, *graph.output, *graph.value_info]
+    narrow = {value.name for value in values if value.type.tensor_type.elem_type == BFLOAT16}
+    for value in values:
+        if value.name in narrow:
+            value.type.tensor_type.elem_type = FLOAT
+    for tensor in graph.initializer:
+        if tensor.data_type == BFLOAT16:
+            _widen(tensor)
+    nodes = [part for node in graph.node for part in _rounded(node, narrow)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, str(copy))
+
+
+def _widen(tensor: onnx.TensorProto) -> None:
+    """Turn a bfloat16 tensor into float32, which has the same bits and 16 zeros after them."""
+    bits = np.frombuffer(tensor.raw_data, np.uint16).astype(np.uint32) << 16
+    tensor.raw_data = bits.tobytes()
+    tensor.data_type = FLOAT
+
+
+def _rounded(node: onnx.NodeProto, narrow: set[str]) -> list[onnx.NodeProto]:
+    """The node, followed by a conversion to bfloat16 and back where its result was bfloat16."""
+    (output, *others) = node.output
+    if output not in narrow or node.op_type in MOVES:
+        return [node]
+    assert not others
+    if node.op_type == "Cast":
+        return [*_conversions(node.input[0], output)]
+    node.output[0] = f"{output}.unrounded"
+    return [node, *_conversions(node.output[0], output)]
+
+
+def _conversions(source: str, result: str) -> list[onnx.NodeProto]:
+    from onnx.helper import make_node as make
+
+    return [
+        make("Cast", [source], [f"{result}.bfloat16"], f"{result}.to_bfloat16", to=BFLOAT16),
+        make("Cast", [f"{result}.bfloat16"], [result], f"{result}.to_float", to=FLOAT),
+    ]

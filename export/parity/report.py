@@ -1,4 +1,4 @@
-"""The parity report: what was compared, how far it is apart, and whether that passes."""
+"""The parity report: what was compared, how far apart it is, and whether that passes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .departure import Departure
-from .divergence import TokenErrors, joined
+from ..divergence import TokenErrors, joined
+from .case import SEED
 from .measurement import Measurement
-from .suite import SEED
+from .reference import OWN_MODEL
 from .tolerance import Tolerance
-from .verdict import by_runner, greedy_errors, judge, mean_kl
+from .verdict import FirstDivergence, by_runner, greedy_errors, judge, mean_kl
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -27,7 +27,7 @@ class ReportRow:
     Args:
         quantity: What was measured.
         measured: Its value.
-        bound: What it must keep to; empty where there is no bound.
+        bound: The least or most that it may be; empty where there is no bound.
     """
 
     quantity: str
@@ -37,16 +37,17 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """A graph held against eager float32; truthy where it passes.
+    """A graph compared with eager float32; truthy where it passes.
 
     Args:
         target: The graph's target.
         precision: The graph's precision.
         tolerance: The bounds.
-        measurements: Every case through every runner.
-        failures: One line each; empty where the graph passes.
-        departure: Where the graph first leaves eager's path, as far as can be seen.
-        seconds: What the comparison took.
+        measurements: What every case gave through every runner.
+        failures: What failed, one line each; empty where the graph passes.
+        first_divergence: Where the graph first diverges from eager, as far as that is shown.
+        seconds: The time that the comparison took.
+        reference: Whose code the eager model was: `OWN_MODEL`, or the owner's, such as `my_model.py:MyMiniMind`.
     """
 
     target: str
@@ -54,8 +55,9 @@ class ParityReport:
     tolerance: Tolerance
     measurements: tuple[Measurement, ...]
     failures: tuple[str, ...]
-    departure: Departure | None
+    first_divergence: FirstDivergence | None
     seconds: float
+    reference: str = OWN_MODEL
 
     @classmethod
     def of(
@@ -67,17 +69,27 @@ class ParityReport:
         precision: str,
         has_experts: bool,
         seconds: float,
+        reference: str = OWN_MODEL,
     ) -> ParityReport:
         """Judge the measurements; see `judge`."""
         verdict = judge(measurements, tolerance, has_experts)
-        return cls(target, precision, tolerance, tuple(measurements), verdict.failures, verdict.departure, seconds)
+        return cls(
+            target,
+            precision,
+            tolerance,
+            tuple(measurements),
+            verdict.failures,
+            verdict.first_divergence,
+            seconds,
+            reference,
+        )
 
     def __bool__(self) -> bool:
         return not self.failures
 
     @cached_property
     def errors(self) -> TokenErrors:
-        """Of every compared token."""
+        """The errors of every compared token."""
         return joined(one.errors for one in self.measurements)
 
     @property
@@ -92,20 +104,20 @@ class ParityReport:
 
     @property
     def presents(self) -> tuple[float, float]:
-        """The largest difference in any cached tensor, and over that tensor's largest |number|."""
+        """The largest difference in any cached tensor, and the largest one divided by its tensor's largest |number|."""
         tensors = [tensor for one in self.measurements for tensor in one.presents]
         return max((one.max_abs for one in tensors), default=0.0), max((one.max_rel for one in tensors), default=0.0)
 
     @property
     def greedy(self) -> tuple[int, int]:
-        """Tokens equal and compared along eager's greedy text, of the runner that does worst."""
+        """How many tokens along eager's greedy text are equal, and how many were compared, for the worst runner."""
         groups = [greedy_errors(group) for group in by_runner(self.measurements).values()]
         counts = [(int(errors.agrees.sum()), len(errors.kl)) for errors in groups if len(errors.kl)]
         return min(counts, default=(0, 0), key=lambda count: count[0] / count[1])
 
     @property
     def experts(self) -> tuple[int, int]:
-        """Choices of experts that agree, and all that were compared: one a token and layer."""
+        """How many choices of experts agree, and how many were compared: one for each token and layer."""
         same = [flags for one in self.measurements for flags in one.same_experts]
         return sum(int(flags.sum()) for flags in same), sum(flags.size for flags in same)
 
@@ -122,10 +134,11 @@ class ParityReport:
         )
 
     def rows(self) -> tuple[ReportRow, ...]:
-        """The table for people, without its verdict: see `failures`."""
+        """The table for people, without the verdict; see `failures`."""
         bound, presents, (equal, total) = self.tolerance, self.presents, self.greedy
         agree, choices = self.experts
         rows = [
+            ReportRow("reference", self.reference),
             ReportRow("tokens compared", f"{len(self.errors.kl)} in {len(self.measurements)} runs"),
             ReportRow("logits max abs", f"{self.max_abs:.2e}"),
             ReportRow("logits max abs / max |logit|", f"{self.max_rel:.2e}", _at_most(bound.logits_rel)),
@@ -137,14 +150,15 @@ class ParityReport:
         ]
         if choices:
             rows.append(ReportRow("experts equal", f"{agree} of {choices}", f">= {bound.experts:.2%}"))
-        rows.append(ReportRow("first layer that departs", str(self.departure.place) if self.departure else "none"))
+        rows.append(ReportRow("first divergence (layer)", "none" if (place := self._place) is None else str(place)))
         return tuple(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON: finite numbers, None for what there is none of."""
+        """The report as plain JSON: numbers are finite, and what there is none of is None."""
         presents, (equal, total), (agree, choices) = self.presents, self.greedy, self.experts
         return {
             "passed": bool(self),
+            "reference": self.reference,
             "target": self.target,
             "precision": self.precision,
             "seed": SEED,
@@ -159,14 +173,18 @@ class ParityReport:
             "greedy": {"equal": equal, "total": total, "first_difference": self._first_difference()},
             "presents": {"max_abs": presents[0], "max_rel": presents[1]},
             "experts": {"equal": agree, "total": choices} if choices else None,
-            "first_departing_layer": self.departure.place if self.departure else None,
+            "first_departing_layer": self._place,
             "tolerance": {name: _finite(value) for name, value in asdict(self.tolerance).items()},
             "runs": [_run_json(one) for one in self.measurements],
             "failures": list(self.failures),
         }
 
+    @property
+    def _place(self) -> int | str | None:
+        return None if self.first_divergence is None else self.first_divergence.place
+
     def _first_difference(self) -> dict[str, Any] | None:
-        """The first greedy token that a runner chooses otherwise, with eager's margin there."""
+        """The first greedy token in which a runner differs from eager, with eager's margin there."""
         for runner, group in by_runner(self.measurements).items():
             errors = greedy_errors(group)
             if not errors.agrees.all():
@@ -182,7 +200,7 @@ class ParityReport:
 
 
 def _distribution(errors: TokenErrors) -> dict[str, Any]:
-    """Means over tokens, and quantiles of their largest differences; None where there is no token."""
+    """Means over all tokens and quantiles of their largest differences; None where there is no token."""
     empty = len(errors.kl) == 0
     quantiles = [None] * len(QUANTILES) if empty else [float(q) for q in np.quantile(errors.max_abs, QUANTILES)]
     return {
@@ -193,7 +211,7 @@ def _distribution(errors: TokenErrors) -> dict[str, Any]:
 
 
 def _run_json(one: Measurement) -> dict[str, Any]:
-    """One case through one runner."""
+    """What one case gave through one runner."""
     if one.defect is not None:
         return {"case": one.case, "runner": one.runner, "tokens": 0, "defect": one.defect}
     return {

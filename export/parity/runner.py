@@ -1,15 +1,33 @@
-"""How a candidate is asked: the one interface behind which onnxruntime, a session or an engine runs the graph."""
+"""How a candidate is asked: a session of the runtime, run chunk by chunk in one of the ways that users run it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .case import Chunk
+from minimind_edge.runtime.errors import EdgeError
+from minimind_edge.runtime.ort.model import OrtModel
+from minimind_edge.runtime.session.session import Session
+
+from .case import PADDING, Chunk
+from .graph_file import cache_scales, expert_names, open_session, with_outputs
+
+if TYPE_CHECKING:
+    from minimind_edge.runtime.session.graph_facts import GraphFacts
+
+SPARE_SLOTS = 8
+"""Slots that a shared buffer has more than a case fills: a graph that takes its length for the past's is found out."""
+
+STALE = 8.0
+"""The value of every slot of a fresh static cache: what a roll-back leaves behind must count nothing."""
+
+WHOLE = 1 << 20
+"""Tokens of a chunk that a graph runs at once."""
 
 Presents = Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]
 """(key, value) of each layer, each [B, H_kv, T, D] in the graph's own dtype."""
@@ -25,43 +43,184 @@ class StepOutput:
 
     Args:
         logits: [B, S, V] float32; [B, V], each row's last real token, from a runner that gives only those.
-        experts: The experts chosen in each layer, each [B, S, k] or [B*S, k]; None where they are not to be seen.
+        experts: The experts chosen in each layer, each [B, S, k]; None where they are not to be seen.
     """
 
     logits: NDArray[Any]
     experts: Sequence[NDArray[np.integer]] | None = None
 
 
-class GraphRunner(Protocol):
-    """A graph with its cache, run chunk by chunk."""
+class SessionRunner:
+    """A session as a program drives it: prompts are prefilled, single tokens behind others are decoded.
 
-    @property
-    def name(self) -> str:
-        """For people: the way the graph is run."""
-        ...
+    Args:
+        session: Of the graph's file, or of a plan.
+        name: For people: the way the graph is run.
 
-    @property
-    def last_token_only(self) -> bool:
-        """Whether `step` gives [B, V] instead of [B, S, V]."""
-        ...
+    Attributes:
+        name: For people: the way the graph is run.
+        last_token_only: Whether `step` gives [B, V] instead of [B, S, V].
+        counts_positions: Whether it counts positions by itself, so that it cannot run a case that has its own.
+    """
 
-    @property
-    def counts_positions(self) -> bool:
-        """Whether it counts positions by itself, so that it cannot run a case that has its own."""
-        ...
+    last_token_only = True
+    counts_positions = True
+
+    def __init__(self, session: Session, name: str = "session") -> None:
+        self.name = name
+        self._session = session
 
     def reset(self, batch_size: int, slots: int) -> None:
         """Forget everything; the next case has `batch_size` rows of `slots` cache slots."""
-        ...
+        self._session.reset(batch_size)
 
     def step(self, chunk: Chunk) -> StepOutput:
-        """Run a chunk behind what is cached.
+        """Run a chunk after what is cached.
 
         Raises:
             RunError: The candidate refused or failed.
         """
-        ...
+        real = (chunk.layout != PADDING).astype("int64")
+        try:
+            if chunk.start and real.shape[1] == 1 and real.all():
+                logits = self._session.decode(chunk.input_ids[:, 0].copy())
+            else:
+                logits = self._session.prefill(chunk.input_ids, None if real.all() else real)
+        except EdgeError as error:
+            raise RunError(str(error)) from error
+        return StepOutput(logits, self._session.experts() or None)
 
     def presents(self) -> Presents | None:
-        """The cache as it stands, the slots in use only; None where it is not to be seen."""
-        ...
+        """The cache as it stands, the slots in use only; None where it is not looked at."""
+        return None
+
+
+class RolledBackRunner(SessionRunner):
+    """A session that has run each chunk once before with other tokens, and was rolled back."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "session, rolled back")
+
+    def step(self, chunk: Chunk) -> StepOutput:
+        """Run tokens that are not wanted, forget them, then run the chunk."""
+        length = self._session.length
+        others = (chunk.input_ids + 1) % self._session.vocab_size
+        try:
+            self._session.prefill(others)
+            self._session.truncate(length)
+        except EdgeError as error:
+            raise RunError(str(error)) from error
+        return super().step(chunk)
+
+
+class GraphRunner(SessionRunner):
+    """A graph or a plan with everything to be seen: all logits that it gives, its cache, its experts.
+
+    Args:
+        open_session: Makes a session with so many cache slots, each with a cache that nothing was written into.
+        name: For people: the way the graph is run.
+        spare: Slots to add to those that a case fills.
+        scales: What a step of each cached integer stands for, [H_kv, 1, D] a tensor, key before value; None where the
+            cache is float.
+    """
+
+    def __init__(
+        self,
+        open_session: Callable[[int], Session],
+        name: str,
+        *,
+        spare: int = 0,
+        scales: Sequence[NDArray[np.float32]] | None = None,
+    ) -> None:
+        super().__init__(open_session(1), name)
+        self.last_token_only = not self._session.gives_all_logits
+        self.counts_positions = not self._session.gives_all_logits
+        self._open_session = open_session
+        self._spare = spare
+        self._scales = scales
+
+    def reset(self, batch_size: int, slots: int) -> None:
+        """See `SessionRunner.reset`: a fresh session, without a slot to spare unless asked for."""
+        self._session = self._open_session(slots + self._spare)
+        self._session.reset(batch_size)
+
+    def step(self, chunk: Chunk) -> StepOutput:
+        """See `SessionRunner.step`; positions are the case's."""
+        if self.last_token_only:
+            return super().step(chunk)
+        real = (chunk.layout != PADDING).astype("int64")
+        try:
+            logits = self._session.forward(chunk.input_ids, real, chunk.position_ids)
+        except EdgeError as error:
+            raise RunError(str(error)) from error
+        return StepOutput(logits, self._session.experts() or None)
+
+    def presents(self) -> Presents:
+        """See `SessionRunner.presents`."""
+        tensors = self._session.cache()
+        if self._scales is not None:
+            tensors = [tensor * scale for tensor, scale in zip(tensors, self._scales, strict=True)]
+        return list(zip(tensors[::2], tensors[1::2], strict=True))
+
+
+def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Callable[[], SessionRunner]]:
+    """All ways to run a graph on the CPU, the one that shows the experts first.
+
+    Args:
+        path: The `.onnx` file.
+        facts: What the graph says of itself.
+        has_experts: Whether it is a mixture of experts.
+    """
+    from minimind_edge.runtime.load import load_session
+
+    def session() -> SessionRunner:
+        return SessionRunner(load_session(path, device="cpu"))
+
+    def rolled_back() -> SessionRunner:
+        return RolledBackRunner(load_session(path, device="cpu"))
+
+    def shown() -> SessionRunner:
+        return graph_runner(path, facts, shows_experts=has_experts)
+
+    def shared() -> SessionRunner:
+        return graph_runner(path, facts, shares_buffer=True)
+
+    ways = {"portable": [shown, session], "ort": [shown, shared, session], "tensorrt": [shown, session, rolled_back]}
+    return ways[facts.target]
+
+
+def graph_runner(
+    path: Path, facts: GraphFacts, *, shows_experts: bool = False, shares_buffer: bool = False
+) -> GraphRunner:
+    """A graph with everything to be seen.
+
+    Args:
+        path: The `.onnx` file.
+        facts: What the graph says of itself.
+        shows_experts: Whether to show the experts that it chooses.
+        shares_buffer: Whether past and present are one buffer, where the target leaves that open; else the past goes in
+            by value and comes out longer.
+
+    Raises:
+        ExportError: The graph does not show which experts it chooses.
+    """
+    import onnxruntime
+
+    names = expert_names(facts.num_layers) if shows_experts else []
+    opened = open_session(with_outputs(path, names), path.parent) if names else open_session(path)
+    is_static = facts.cache == "static"
+
+    def fresh_session(slots: int) -> Session:
+        model = OrtModel(
+            onnxruntime,
+            opened,
+            prefill_chunk=WHOLE,
+            shares_buffer=is_static or shares_buffer,
+            fresh=STALE if is_static else 0.0,
+            experts=names,
+        )
+        return Session(model, max_length=slots)
+
+    name = "graph, in place" if is_static else "graph, one buffer" if shares_buffer else "graph"
+    spare = SPARE_SLOTS if shares_buffer else 0
+    return GraphRunner(fresh_session, name, spare=spare, scales=cache_scales(path, facts))

@@ -1,53 +1,88 @@
-"""Which measurements are out of tolerance, one line each."""
+"""Which measurements are out of tolerance, one line each, and where the graph first diverges from eager."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from .departure import Departure, earliest, first_departure
-from .divergence import TokenErrors, joined
-from .measurement import Measurement, TensorError
+from ..divergence import TokenErrors, joined
+from .measurement import LayerErrors, Measurement, TensorError
 from .tolerance import Tolerance
 
 Tensors = Callable[[Measurement], list[TensorError]]
+Part = Literal["key", "value", "cache", "experts", "head"]
+
+
+@dataclass(frozen=True)
+class FirstDivergence:
+    """The first part of the model that is out of tolerance.
+
+    Args:
+        layer: Index of the layer; None for the head, where all that came before is right.
+        part: What diverges there; `cache` is key and value.
+    """
+
+    layer: int | None
+    part: Part
+
+    @property
+    def place(self) -> int | str:
+        """The layer's index, or `head`."""
+        return "head" if self.layer is None else self.layer
+
+    @property
+    def hint(self) -> str:
+        """What to look at, in a few words."""
+        layer = self.layer or 0
+        before = f"layer {layer - 1}'s q_proj, o_proj, mask and mlp, then" if layer else "embed_tokens,"
+        return {
+            "key": f"first diverges in layer {layer}, keys only: look at its position_ids, RoPE, k_proj and k_norm",
+            "value": f"first diverges in layer {layer}, values only: look at its v_proj",
+            "cache": f"first diverges in layer {layer}: look at {before} layer {layer}'s input_layernorm",
+            "experts": f"first diverges in layer {layer}, in the experts chosen: look at its attention and its router",
+            "head": "first diverges after the last layer's cache: look at the last layer's q_proj, o_proj, mask and "
+            "mlp, the final norm and lm_head",
+        }[self.part]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the measurements come to.
+    """The outcome of all measurements.
 
     Args:
-        failures: One line each: what failed, measured, bound, what to look at. None: the graph passes.
-        departure: Where the graph first leaves eager's path; None where it doesn't, or can't be seen.
+        failures: What failed, one line each: the quantity, its value, its bound and what to look at; empty where the
+            graph passes.
+        first_divergence: Where the graph first diverges from eager; None where it doesn't, or where that is not shown.
     """
 
     failures: tuple[str, ...]
-    departure: Departure | None
+    first_divergence: FirstDivergence | None
 
 
 def judge(measurements: Sequence[Measurement], tolerance: Tolerance, has_experts: bool) -> Verdict:
-    """Hold every measurement against the tolerance; what was not measured fails.
+    """Compare every measurement with the tolerance; what was not measured fails.
 
     Args:
-        measurements: Of all cases and runners.
-        tolerance: Of the graph's precision.
+        measurements: The measurements of all cases and runners.
+        tolerance: The bounds.
         has_experts: Whether the model is a mixture of experts, so that the experts chosen must have been compared.
     """
     measured = [one for one in measurements if one.defect is None]
     lines = [*_defects(measurements), *_gaps(measured, has_experts)]
     groups = by_runner(measured).values()
-    departure = earliest(first_departure(group, tolerance) for group in groups)
+    divergence = earliest(first_divergence(group, tolerance) for group in groups)
     for group in groups:
-        lines += _numbers_out_of_bounds(group, tolerance, departure)
+        lines += _numbers_out_of_bounds(group, tolerance, divergence)
         lines += _shares_out_of_bounds(group, tolerance)
-    return Verdict(tuple(lines), departure)
+    return Verdict(tuple(lines), divergence)
 
 
 def by_runner(measurements: Sequence[Measurement]) -> dict[str, list[Measurement]]:
-    """The measurements of each runner."""
+    """Group the measurements by the runner's name."""
     groups: dict[str, list[Measurement]] = {}
     for one in measurements:
         groups.setdefault(one.runner, []).append(one)
@@ -60,13 +95,13 @@ def greedy_errors(measurements: Sequence[Measurement]) -> TokenErrors:
 
 
 def mean_kl(measurements: Sequence[Measurement]) -> float:
-    """Nats, over all comparable tokens; 0 where there is none."""
+    """The mean KL divergence of all comparable tokens, nats; 0 where there is none."""
     kl = joined(one.comparable_errors for one in measurements).kl
     return float(kl.mean()) if len(kl) else 0.0
 
 
 def _defects(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """What could not be measured: the first of each runner, with the number of its likes."""
+    """What could not be measured: the first case of each runner, and how many there are."""
     for runner, group in by_runner(measurements).items():
         broken = [one for one in group if one.defect is not None]
         if broken:
@@ -91,10 +126,10 @@ def _gaps(measured: Sequence[Measurement], has_experts: bool) -> Iterator[str]:
 
 
 def _numbers_out_of_bounds(
-    group: Sequence[Measurement], tolerance: Tolerance, departure: Departure | None
+    group: Sequence[Measurement], tolerance: Tolerance, divergence: FirstDivergence | None
 ) -> Iterator[str]:
     """Logits and presents of one runner: where too many tokens of a tensor are out of bounds, the worst case."""
-    hint = departure.hint if departure else "the graph itself is right: look at how it is run"
+    hint = divergence.hint if divergence else "the graph itself is right: look at how it is run"
 
     def check(name: str, tensors: Tensors, bound: float) -> Iterator[str]:
         cases = [(one, [tensor.relative for tensor in tensors(one)]) for one in group if tensors(one)]
@@ -117,7 +152,7 @@ def _numbers_out_of_bounds(
 
 
 def _shares_out_of_bounds(group: Sequence[Measurement], tolerance: Tolerance) -> Iterator[str]:
-    """Means and shares over all tokens of one runner."""
+    """The means and shares over all tokens of one runner that are out of bounds."""
     runner, errors, greedy = group[0].runner, joined(one.errors for one in group), greedy_errors(group)
     kl = mean_kl(group)
     if not kl <= tolerance.mean_kl:
@@ -147,3 +182,40 @@ def _greedy_failure(errors: TokenErrors, bound: float, runner: str) -> str:
         f"token {first}, expected {errors.expected[first]}, found {errors.found[first]}, "
         f"eager's margin {errors.margin[first]:.2e}"
     )
+
+
+def first_divergence(measurements: Sequence[Measurement], tolerance: Tolerance) -> FirstDivergence | None:
+    """The earliest divergence in one runner's measurements; None where nothing diverges, or the cache is not shown."""
+    shown = [one for one in measurements if one.layers]
+    if not shown:
+        return None
+    for layer in range(len(shown[0].layers)):
+        part = _diverging_part([one.layers[layer] for one in shown], tolerance)
+        if part is not None:
+            return FirstDivergence(layer, part)
+        if any(one.same_experts and not one.same_experts[layer].all() for one in shown) and tolerance.experts == 1.0:
+            return FirstDivergence(layer, "experts")
+    return None if within([one.logits for one in shown], tolerance, "logits") else FirstDivergence(None, "head")
+
+
+def earliest(divergences: Iterable[FirstDivergence | None]) -> FirstDivergence | None:
+    """The one that comes first in the model; None where there is none."""
+    found = [one for one in divergences if one is not None]
+    return min(found, key=lambda one: math.inf if one.layer is None else one.layer, default=None)
+
+
+def within(errors: Sequence[TensorError], tolerance: Tolerance, kind: Literal["logits", "presents"]) -> bool:
+    """Whether enough tokens are within the bound."""
+    bound = getattr(tolerance, f"{kind}_rel")
+    inside = [error.relative <= bound for error in errors]
+    return bool(np.count_nonzero(np.concatenate(inside)) >= tolerance.within * sum(map(len, inside)))
+
+
+def _diverging_part(layers: Sequence[LayerErrors], tolerance: Tolerance) -> Part | None:
+    key = within([layer.key for layer in layers], tolerance, "presents")
+    value = within([layer.value for layer in layers], tolerance, "presents")
+    if key and value:
+        return None
+    if key:
+        return "value"
+    return "key" if value else "cache"

@@ -1,8 +1,7 @@
-"""Weights as integers: rounding that makes up for its own errors, and the choice of who gets how many bits."""
+"""Weights as integers: SmoothQuant, GPTQ, and the choice of each layer's format."""
 
 from __future__ import annotations
 
-from .matrix import QuantizedMatrix
-from .settings import QuantizationSettings
+from .formats import QuantizationSettings, QuantizedMatrix
 
 __all__ = ["QuantizationSettings", "QuantizedMatrix"]

@@ -1,21 +1,92 @@
-"""Text to calibrate on, that the model writes itself: no download, and the very text that it is going to run."""
+"""Calibration text, which the model writes itself: no download, and the kind of text that it is going to see."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from minimind_edge.minimind import MiniMindForCausalLM
 from minimind_edge.runtime.sampling import Sampler, SamplingParams
+from minimind_edge.runtime.text.chat_template import ChatTemplate
+from minimind_edge.runtime.text.prompt import PromptBuilder
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
-Progress = Callable[[str, float], None]
+from ..progress import Progress, silent
+
+if TYPE_CHECKING:
+    from ..artifact.tokenizer_files import TokenizerFiles
 
 SAMPLING = SamplingParams(temperature=0.9, top_p=0.95, seed=20250426)
 
-MOST_PROMPT = 0.5
-"""Of a row's tokens, the share that its prompt may take: of a longer one, the end is cut off."""
+PROMPT_SHARE = 0.5
+"""The largest share of a row that its prompt may take; the end of a longer prompt is cut off."""
+
+MESSAGES = (
+    "Explain how photosynthesis works.",
+    "Write a short story about a fox and a bridge.",
+    "What is the capital of France?",
+    "Give me three tips for sleeping better.",
+    "Write a Python function that reverses a list.",
+    "What are the rules of chess?",
+    "Translate into French: The weather is nice today.",
+    "Summarize the history of the Roman Empire.",
+    "Write an e-mail that asks for a day off.",
+    "How do I cook rice?",
+    "What is 17 times 23? Show each step.",
+    "List five animals that live in the sea, and say something of each.",
+    "Who are you?",
+    "Why is the sky blue?",
+    "What is the difference between a contract and a licence?",
+    "Compare cats and dogs in a table.",
+    "解释一下什么是机器学习。",
+    "写一个关于月亮的小故事。",
+    "中国的首都是哪里？",
+    "怎样才能睡得更好？",
+    "请用 Python 写一个求最大值的函数。",
+    "介绍一下长江。",
+    "把这句话翻译成英文：今天天气很好。",
+    "写一封请假的邮件。",
+    "怎么做番茄炒鸡蛋？",
+    "36 加 48 等于多少？请一步一步地算。",
+    "列出五种水果，并各说一句话。",
+    "你是谁？",
+    "为什么天空是蓝色的？",
+    "推荐几本好书。",
+    "什么是合同？",
+    "写一首关于春天的诗。",
+)
+"""User messages, for models with a chat template."""
+
+OPENINGS = (
+    "The ",
+    "In 1923, ",
+    "It is important to note that ",
+    "Abstract. ",
+    "Chapter 1\n\n",
+    "def ",
+    "You may ",
+    "Dear ",
+    "According to the ",
+    "# Introduction\n\n",
+    "Q: ",
+    "Once upon a time, ",
+    "Section 1. ",
+    "Most people ",
+    "1. ",
+    "News: ",
+    "在",
+    "中国",
+    "第一章",
+    "从前",
+    "根据",
+    "我们",
+    "问：",
+    "一、",
+)
+"""The first words of raw texts, which a model that is only pretrained continues."""
 
 
 @torch.no_grad()
@@ -26,22 +97,22 @@ def written_text(
     length: int,
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """Let a model write text, sampled behind prompts by turns.
+    """Let a model write text, sampled after each of the prompts in turn.
 
-    It goes on behind the end of an answer: a chat model opens the next turn itself.
+    Sampling goes on after the end of an answer: a chat model opens the next turn itself.
 
     Args:
         model: In eval mode, with finite logits.
         prompts: Token ids, at least one prompt of at least one token.
-        rows: Texts.
+        rows: Number of texts.
         length: Tokens of each text, its prompt included.
         progress: Called with a stage's name and the share that is done.
 
     Returns:
-        [rows, length] int64, the same for the same model each time.
+        [rows, length] int64; the same model always writes the same text.
     """
-    tell = progress or (lambda stage, done: None)
-    most = max(1, int(length * MOST_PROMPT))
+    tell = progress or silent
+    most = max(1, int(length * PROMPT_SHARE))
     begun = [list(prompt[:most]) for prompt in itertools.islice(itertools.cycle(prompts), rows)]
     sampler = Sampler(SAMPLING)
     width = max(map(len, begun))
@@ -58,3 +129,26 @@ def written_text(
             row.append(token)
         tell("writing calibration text", done / missing)
     return torch.tensor([row[:length] for row in begun])
+
+
+def calibration_prompts(tokenizer: TokenizerFiles | None, bos_token_id: int | None) -> list[tuple[int, ...]]:
+    """The prompts of calibration text: chat messages and the openings of raw texts, alternating.
+
+    Args:
+        tokenizer: The model's tokenizer; without one, the only prompt is the bos token.
+        bos_token_id: The bos token; None for 0.
+    """
+    begin = 0 if bos_token_id is None else bos_token_id
+    if tokenizer is None:
+        return [(begin,)]
+    backend = Tokenizer.load(tokenizer.path)
+    template = None
+    if tokenizer.chat_template is not None:
+        template = ChatTemplate({"default": tokenizer.chat_template}, backend.special_tokens)
+    build = PromptBuilder(backend, template, begin).build
+    openings = [build(text, raw=True).token_ids for text in OPENINGS]
+    if template is None:
+        return openings
+    messages = [build(text).token_ids for text in MESSAGES]
+    pairs = itertools.zip_longest(messages, openings)
+    return [prompt for pair in pairs for prompt in pair if prompt is not None]

@@ -1,9 +1,9 @@
-"""From a model to weights as integers."""
+"""Quantization of a model: from float weights to integers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,23 +13,17 @@ from torch import nn
 from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..errors import ExportError
-from .assignment import INT4, INT8, Unit, mixed_formats, rounding_units
-from .blocks import eight_bit_formats
+from ..progress import Progress, silent
 from .calibration import written_text
-from .equalization import equalize
-from .formats import Format
-from .groups import Group
-from .layerwise import round_blocks
-from .matrix import QuantizedMatrix
+from .formats import INT8, TARGET_FORMATS, Format, QuantizationSettings, QuantizedMatrix, TargetFormats
+from .gptq import gptq_quantize
+from .layer_groups import Group
+from .mixed_precision import Unit, int8_formats, mixed_formats, rounding_units
 from .rounding import nearest
-from .settings import QuantizationSettings
+from .smoothquant import smooth
 
-Progress = Callable[[str, float], None]
-
-TABLES = ("model.embed_tokens.weight", "lm_head.weight")
-"""Get eight bits in either precision: they are read by every token, and an error of the head is the logits' own."""
-
-HEAD = "lm_head.weight"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""The tables, which keep at least eight bits: every token reads them, and the head's errors are the logits' own."""
 
 # Shares of the time that the stages of int4 take.
 WRITTEN, ESTIMATED = 0.4, 0.5
@@ -43,22 +37,15 @@ class QuantizedModel:
         model: In float32, its weights what the integers stand for: what a graph of them has to compute.
         matrices: The integers, by the names of the parameters; a parameter that is missing stays float.
         held_out: Text that the float model wrote and the rounding did not see, [N, S] int64.
-        calibration: What the rounding was made for, as JSON.
+        calibration: The calibration text and settings, as JSON.
+        notes: Lines for people: weights that did not get the precision that was asked for.
     """
 
     model: MiniMindForCausalLM
     matrices: dict[str, QuantizedMatrix] = field(repr=False)
     held_out: torch.Tensor = field(repr=False)
     calibration: dict[str, Any]
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits on disk over parameters: scales and zero points count, and so do the weights that stay float32."""
-        parameters = dict(self.model.named_parameters())
-        stored: float = sum(matrix.nbytes for matrix in self.matrices.values())
-        stored += sum(4 * weight.numel() for name, weight in parameters.items() if name not in self.matrices)
-        count: int = sum(weight.numel() for weight in parameters.values())
-        return 8 * stored / count
+    notes: tuple[str, ...] = ()
 
 
 def quantize_model(
@@ -68,50 +55,48 @@ def quantize_model(
     settings: QuantizationSettings | None = None,
     progress: Progress | None = None,
     *,
+    target: str = "ort",
     text: torch.Tensor | None = None,
 ) -> QuantizedModel:
     """Round a model's weights; the model itself stays as it is.
 
-    Inputs of layers are evened out first, see `equalize`. `int8` rounds to the nearest, in smaller blocks where those
-    are needed. `int4` rounds the layers of the blocks for text that the model writes itself, so that each makes up for
-    the errors of those before it, and keeps those at eight bits that matter most. Norms and routers stay float, and
-    what is no multiple of 16 wide.
+    SmoothQuant comes first. `int8` rounds to nearest, in smaller blocks where those are needed. `int4` rounds the
+    layers of the blocks by GPTQ on text that the model writes itself, and keeps the most sensitive ones at eight bits.
+    Norms and routers stay float.
 
     Args:
         model: In float32 on the CPU, in eval mode.
         precision: `int8` or `int4`.
-        prompts: Token ids that the model writes text behind, at least one.
+        prompts: Token ids of the prompts that the calibration text begins with, at least one.
         settings: See `QuantizationSettings`.
         progress: Called with a stage's name and the share that is done.
-        text: What `calibration_text` gave for this model, to round it several ways; None has it written.
+        target: The target whose graphs store the integers, see `TARGET_FORMATS`.
+        text: The result of `calibration_text` for this model, to round it several ways; None has it written.
 
     Raises:
         ExportError: A weight is not a finite number, or float16 cannot hold its scale.
     """
     check_weights(model)
-    tell, settings = progress or (lambda stage, done: None), settings or QuantizationSettings()
-
-    def rounding(stage: str, done: float) -> None:
-        tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
-
+    tell, settings = progress or silent, settings or QuantizationSettings()
+    formats = TARGET_FORMATS[target]
     if text is None:
         text = calibration_text(model, precision, prompts, settings, lambda stage, done: tell(stage, WRITTEN * done))
     held_out, tokens = text.tensor_split([settings.held_out_rows])
     rounded, measured = copy.deepcopy(model), tokens[: settings.measured_rows]
-    tell("measuring what matters", WRITTEN)
-    losses = equalize(rounded, INT4 if precision == "int4" else INT8, measured)
-    units = rounding_units(rounded)
+    tell("estimating the sensitivity of layers", WRITTEN)
+    losses = smooth(rounded, formats.of(precision), measured)
+    units = rounding_units(rounded, formats.of(precision))
     if precision == "int8":
-        formats, head = eight_bit_formats(rounded, units, losses, measured)
+        of_groups, head = int8_formats(rounded, units, losses, measured, formats)
         calibration: dict[str, Any] = {"texts": len(measured), "tokens": measured.numel()}
-        return QuantizedModel(rounded, _round_to_nearest(rounded, formats, head), held_out, calibration)
-    formats = mixed_formats(units, _summed(units, losses, rounded), settings.int8_share)
-    with torch.no_grad():
-        embedded = rounded.model.embed_tokens(tokens)
-    matrices = _round_tables(rounded, INT8)
-    matrices |= round_blocks(rounded, formats, tokens, embedded, rounding)
+        matrices = _round_tables(rounded, head) if formats.int8_tables else {}
+        return QuantizedModel(rounded, matrices | _round_groups(rounded, of_groups), held_out, calibration)
+    of_groups = _int4_formats(rounded, units, losses, settings.int8_share, formats)
+    matrices = _round_int4(
+        rounded, of_groups, tokens, formats, lambda stage, done: tell(stage, ESTIMATED + (1 - ESTIMATED) * done)
+    )
     calibration = {"texts": len(tokens), "tokens": tokens.numel(), "int8_share": settings.int8_share}
-    return QuantizedModel(rounded, matrices, held_out, calibration)
+    return QuantizedModel(rounded, matrices, held_out, calibration, tuple(_int8_notes(rounded, units, formats)))
 
 
 def calibration_text(
@@ -121,7 +106,7 @@ def calibration_text(
     settings: QuantizationSettings,
     progress: Progress,
 ) -> torch.Tensor:
-    """The text that rounding to a precision takes, [N, S] int64, the held-out rows first; see `quantize_model`."""
+    """The text that rounding to a precision uses, [N, S] int64, the held-out rows first; see `quantize_model`."""
     length = min(settings.length, model.config.max_position_embeddings)
     rows = settings.held_out_rows + (settings.rows if precision == "int4" else settings.measured_rows)
     return written_text(model, prompts, rows, length, progress)
@@ -143,34 +128,64 @@ def check_weights(model: MiniMindForCausalLM) -> None:
             )
 
 
-def _summed(units: Sequence[Unit], losses: Mapping[nn.Linear, float], model: MiniMindForCausalLM) -> dict[Unit, float]:
-    return {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units}
+def _int4_formats(
+    model: MiniMindForCausalLM,
+    units: list[Unit],
+    losses: Mapping[nn.Linear, float],
+    int8_share: float,
+    formats: TargetFormats,
+) -> dict[Group, Format]:
+    """The format of each group in precision int4."""
+    of_units = {unit: sum(losses[layer] for layer in unit.layers(model)) for unit in units if unit.fits(formats.int4)}
+    return mixed_formats(units, of_units, int8_share, formats)
 
 
-def _round_to_nearest(
-    model: MiniMindForCausalLM, formats: Mapping[Group, Format], head: Format
+def _round_int4(
+    model: MiniMindForCausalLM,
+    of_groups: Mapping[Group, Format],
+    tokens: torch.Tensor,
+    formats: TargetFormats,
+    progress: Progress,
 ) -> dict[str, QuantizedMatrix]:
-    """Round everything; the model's weights become what the integers stand for."""
-    matrices = _round_tables(model, head)
-    for group, wanted in formats.items():
+    """Round the tables to nearest and the blocks by GPTQ; the model's weights become what the integers stand for."""
+    with torch.no_grad():
+        embedded = model.model.embed_tokens(tokens)
+    matrices = _round_tables(model, formats.int8) if formats.int8_tables else {}
+    return matrices | gptq_quantize(model, of_groups, tokens, embedded, progress)
+
+
+def _int8_notes(model: MiniMindForCausalLM, units: Iterable[Unit], formats: TargetFormats) -> Iterable[str]:
+    """One warning for each width that four bits cannot store, with the first of its weights."""
+    first: dict[int, str] = {}
+    counts: dict[int, int] = {}
+    for group in (group for unit in units if not unit.fits(formats.int4) for group in unit.groups):
         for name in group.parameters():
-            _round_nearest(model, name, wanted, matrices)
-    return matrices
+            width = model.get_parameter(name).shape[1]
+            if formats.int4.block_of(width) is None:
+                first.setdefault(width, name)
+                counts[width] = counts.get(width, 0) + 1
+    for width, name in first.items():
+        others = f" and {counts[width] - 1} more" if counts[width] > 1 else ""
+        yield f"warning: {name}{others}: {width} inputs, and int4 takes multiples of 16 on this target; stored in int8"
+
+
+def _round_groups(model: MiniMindForCausalLM, formats: Mapping[Group, Format]) -> dict[str, QuantizedMatrix]:
+    """Round to nearest; the model's weights become what the integers stand for."""
+    return {
+        name: _round_nearest(model, name, wanted) for group, wanted in formats.items() for name in group.parameters()
+    }
 
 
 def _round_tables(model: MiniMindForCausalLM, head: Format) -> dict[str, QuantizedMatrix]:
-    """Round embedding and head, once where they are one, and then as the head is to be."""
-    matrices: dict[str, QuantizedMatrix] = {}
-    names = dict(model.named_parameters())
-    for name in TABLES:
-        if name in names and INT8.block_of(names[name].shape[1]) is not None:
-            is_head = name == HEAD or HEAD not in names
-            _round_nearest(model, name, head if is_head else INT8, matrices)
-    return matrices
+    """Round embedding and head; a tied one is rounded once, in the head's format."""
+    if HEAD not in dict(model.named_parameters()):
+        return {EMBEDDING: _round_nearest(model, EMBEDDING, head)}
+    return {EMBEDDING: _round_nearest(model, EMBEDDING, INT8), HEAD: _round_nearest(model, HEAD, head)}
 
 
 @torch.no_grad()
-def _round_nearest(model: MiniMindForCausalLM, name: str, wanted: Format, matrices: dict[str, QuantizedMatrix]) -> None:
+def _round_nearest(model: MiniMindForCausalLM, name: str, wanted: Format) -> QuantizedMatrix:
     weight = model.get_parameter(name)
-    matrices[name] = nearest(weight, wanted)
-    weight.copy_(torch.from_numpy(matrices[name].dequantized()))
+    matrix = nearest(weight, wanted)
+    weight.copy_(torch.from_numpy(matrix.dequantized()))
+    return matrix

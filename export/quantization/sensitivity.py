@@ -1,4 +1,4 @@
-"""What rounding a layer would cost the answers, estimated for many ways to round it at once."""
+"""Sensitivity: the KL divergence that rounding a layer would cost, estimated for many formats at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from .formats import Format
 from .rounding import nearest, rounded_inputs
 
 SEED = 20250426
-"""Of the tokens that are drawn to see what the model's likelihood depends on."""
+"""Seed of the tokens that are drawn from the model's own distribution."""
 
 ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to store a layer's weight [out, in], and to meet it.
+    """One way to store a layer's weight [out, in].
 
     Attributes:
-        format: Of the integers.
-        scales: [in] float32, what the layer's inputs are divided by and its weight is multiplied with; None for 1.
+        format: The format of the integers.
+        scales: SmoothQuant's scales, [in] float32: the layer's inputs are divided by them and its weight's columns
+            multiplied; None for 1.
     """
 
     format: Format
@@ -39,19 +40,19 @@ Candidates: TypeAlias = Mapping[nn.Linear, Sequence[Candidate]]
 def estimated_losses(
     model: MiniMindForCausalLM, candidates: Candidates, tokens: torch.Tensor
 ) -> dict[nn.Linear, list[float]]:
-    """What each candidate alone would cost, KL divergence in nats a token, to second order.
+    """The KL divergence of each candidate alone, in nats per token, to second order.
 
-    The divergence is half a change's square in the metric of Fisher's information: half the mean square of what the
-    change of a layer's outputs does to the log-likelihood of a token drawn from the model itself. The change is that
-    of weights rounded to the nearest and inputs rounded to eight bits, as ONNX Runtime's integer products have them.
+    The divergence is half a change's square in the metric of the Fisher information: half the mean square of the effect
+    that a change of a layer's outputs has on the log-likelihood of a token drawn from the model itself. The change is
+    that of weights rounded to nearest and, where the format has it, of inputs rounded to eight bits.
 
     Args:
         model: The float model, in eval mode; its gradients are not touched.
-        candidates: Of each layer of the model that is asked about.
+        candidates: The candidates of each layer that is to be estimated.
         tokens: [N, S] int64, text.
 
     Returns:
-        Of each layer, the losses of its candidates in their order.
+        The losses of each layer's candidates, in their order.
 
     Source:
         Kunstner et al. 2019, "Limitations of the Empirical Fisher Approximation", equation 6, for layers' outputs.
@@ -75,28 +76,30 @@ def estimated_losses(
 
 
 class _Rounded:
-    """A weight as a candidate has it."""
+    """A weight rounded as a candidate says."""
 
     def __init__(self, weight: torch.Tensor, candidate: Candidate) -> None:
         self._scales = candidate.scales
+        self._rounds_inputs = candidate.format.rounds_inputs
         self._matrix = nearest(weight if self._scales is None else weight * self._scales, candidate.format)
 
     def effect(self, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        """What the outputs for `inputs` [..., in] come to along `gradient` [..., out], [...]."""
+        """The outputs for `inputs` [..., in] projected on `gradient` [..., out], [...]."""
         scaled = inputs if self._scales is None else inputs / self._scales
         along = gradient @ torch.from_numpy(self._matrix.dequantized())
-        return (rounded_inputs(scaled, self._matrix.block) * along).sum(-1)
+        met = rounded_inputs(scaled, self._matrix.block) if self._rounds_inputs else scaled
+        return (met * along).sum(-1)
 
 
 class _Layer:
-    """Adds up, for each candidate, the squares of what rounding does to the log-likelihood of each token."""
+    """Sums, for each candidate, the squared effects of rounding on the log-likelihood of each token."""
 
     def __init__(self, candidates: Sequence[_Rounded]) -> None:
         self.sums = [0.0] * len(candidates)
         self._candidates = candidates
 
     def watch(self, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        """A forward hook; the work is done when the gradient comes back."""
+        """A forward hook, whose work is done once the gradient of the output is known."""
         given, exact = inputs[0].detach(), output.detach()
 
         def backward(gradient: torch.Tensor) -> None:
@@ -108,7 +111,7 @@ class _Layer:
 
 
 def _backward(model: MiniMindForCausalLM, rows: torch.Tensor, generator: torch.Generator) -> None:
-    """Send back the gradient of the log-likelihood of tokens that are drawn from what the model gives for `rows`."""
+    """Backpropagate the log-likelihood of tokens that are drawn from the model's distribution for `rows`."""
     embedded = model.model.embed_tokens(rows).detach().requires_grad_(True)
     hook = model.model.embed_tokens.register_forward_hook(_given(embedded))
     try:
@@ -120,7 +123,7 @@ def _backward(model: MiniMindForCausalLM, rows: torch.Tensor, generator: torch.G
 
 
 def _given(value: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """A hook that puts a value in the place of a module's output."""
+    """A forward hook that replaces a module's output."""
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> torch.Tensor:
         return value

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
+
+from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, Manifest
 
 from ..artifact.genai_config import genai_config
 from ..artifact.hf_config import generation_config
 from ..artifact.json_file import write_json
 from ..artifact.loading_tools import GENAI, RUN
-from ..artifact.manifest import FORMAT, MANIFEST, TOOLS
-from ..artifact.manifest import _installed as installed
+from ..artifact.manifest import TOOL, TOOLS
 from .code import OwnCode
 from .owner import OwnModel
 
@@ -75,9 +76,9 @@ def traced_manifest(
     """
     config = describe(own, code)
     sizes = {name: value for name, value in config.items() if name not in ("model", "code_sha256")}
-    return {
+    content = {
         "format": FORMAT,
-        "tool": {"name": "minimind-edge", "version": version("minimind-edge")},
+        "tool": {"name": TOOL, "version": version(TOOL)},
         "checkpoint": {"file": checkpoint, "sha256": sha256, "generation": GENERATION, "lora": []},
         "traced": code.to_json(),
         "architecture": {"generation": GENERATION, "class": code.name, **sizes}
@@ -85,8 +86,10 @@ def traced_manifest(
         "config": config,
         "graphs": [graph | {"loads_in": list(LOADS_IN[graph["target"]])} for graph in graphs],
         "default_graph": graphs[0]["file"],
-        "versions": {name: found for name in (*TOOLS, "onnxscript") if (found := installed(name))},
+        "versions": {name: found for name in (*TOOLS, "onnxscript") if (found := _installed(name))},
     }
+    Manifest.parse(content, MANIFEST)
+    return content
 
 
 def write_files(
@@ -136,3 +139,10 @@ def write_files(
         folder=name,
     )
     card.write_text(text, encoding="utf-8")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -26,7 +26,7 @@ PROBED_TOKENS = (7, 11)
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a changed model; the comparison reads it as it reads a `MiniMindConfig`.
+    """What is known of a changed model, under the names that a `MiniMindConfig` has for it.
 
     Attributes:
         vocab_size: V.
@@ -40,8 +40,6 @@ class ModelFacts:
         eos_token_id: One, several, or None where the model does not tell.
         pad_token_id: None where the model does not tell.
         parameters: Numbers in all of its parameters, shared ones counted once.
-        use_moe: Whether a graph of it shows the experts chosen: a traced one does not.
-        inference_rope_scaling: Whether the comparison has to reach past YaRN's original context.
     """
 
     vocab_size: int
@@ -55,8 +53,11 @@ class ModelFacts:
     eos_token_id: int | list[int] | None
     pad_token_id: int | None
     parameters: int
-    use_moe: bool = False
-    inference_rope_scaling: bool = False
+
+    @property
+    def generation(self) -> str:
+        """What stands for the generation of a stock model."""
+        return "traced"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import onnx_ir as ir
 import torch
 from torch import nn
 
@@ -20,11 +20,12 @@ from ..artifact.manifest import graph_entry
 from ..artifact.staging import staged_folder
 from ..artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from ..errors import ParityError
-from ..graph.onnx_file import save_graph
-from ..graph.precision import INTEGERS, check_precision
+from ..graph.onnx_file import save_graph, weight_bytes
+from ..graph.precision import INTEGERS, check_precision, compute_dtype
 from ..parity import ParityReport, compare
-from ..parity.tolerance import rounded_weights_tolerance
-from ..quantization.prompts import calibration_prompts
+from ..parity.tolerance import rounded_weights_tolerance, tolerance_of
+from ..progress import Progress, part, silent
+from ..quantization.calibration import calibration_prompts
 from ..quantization.quality import measure_quality, require_quality
 from ..quantization.quantize import QuantizedModel
 from ..request import ExportRequest, ExportResult
@@ -37,11 +38,13 @@ from .rounding import round_model
 from .storage import WeightStorage
 from .trace import OPSETS, trace
 
-Progress = Callable[[str, float], None]
-
 TARGETS = ("portable", "tensorrt")
 DEFAULT_MAX_LENGTH = 8192
-BUILT, WRITTEN = 0.5, 0.7
+PREFIX = "model"
+"""Where a traced step has the model: the graph's weights are named by it."""
+
+# Shares of the time that the stages take.
+TRACED, BUILT, WRITTEN = 0.2, 0.6, 0.7
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def export_traced(request: ExportRequest, code: str, progress: Progress | None =
         ExportError: The code cannot be imported, built, filled or traced.
         ParityError: The graph does not compute what the code computes.
     """
-    tell = progress or (lambda stage, done: None)
-    _check(request)
+    tell = progress or silent
+    request = _checked(request)
     tell("reading the checkpoint", 0.0)
     if request.checkpoint is None:
         raise UsageError("--model needs a CHECKPOINT: the bundled demo is stock MiniMind")
@@ -104,17 +107,19 @@ def export_module(model: nn.Module, request: ExportRequest, progress: Progress |
     """
     if request.output is None:
         raise UsageError("name the artifact folder: export_onnx(model, output=...)")
-    _check(request)
+    request = _checked(request)
     own, code = understand(model, request.max_length), code_of(model)
-    return _export(TracedSource(own, code, code.name, _digest(model), None), request, progress or (lambda _s, _d: None))
+    return _export(TracedSource(own, code, code.name, _digest(model), None), request, progress or silent)
 
 
-def _check(request: ExportRequest) -> None:
-    """See that the options go with a model's own code.
+def _checked(request: ExportRequest) -> ExportRequest:
+    """The request with its target decided, where the options go with a model's own code.
 
     Raises:
         UsageError: One does not.
     """
+    if request.target == "auto":
+        request = replace(request, target="portable")
     if request.target not in TARGETS:
         raise UsageError(f"a model's own code is traced for {' or '.join(TARGETS)}, not for {request.target}")
     check_precision(request.target, request.precision)
@@ -129,6 +134,7 @@ def _check(request: ExportRequest) -> None:
     ):
         if given:
             raise UsageError(f"{option} is for stock MiniMind; a model's own code decides that by itself")
+    return request
 
 
 def _export(source: TracedSource, request: ExportRequest, tell: Progress) -> ExportResult:
@@ -192,51 +198,25 @@ def _write_graph(
         ParityError: It does not compute what the code computes.
     """
     own, target, precision = source.own, request.target, request.precision
-    quantized: QuantizedModel | None = None
-    computed = own
-    if precision in INTEGERS and target == "portable":
+    computed, quantized = own, None
+    if precision in INTEGERS:
         prompts = calibration_prompts(tokenizer, own.facts.bos_token_id)
-
-        def rounding(name: str, share: float) -> None:
-            tell(name, BUILT * share)
-
-        computed, quantized = round_model(own, precision, prompts, request.quantization, rounding)
-    tell("tracing the model's own code", 0.1)
-    graph, step = trace(computed, target, max_length)
-    storage = WeightStorage(graph, step)
-    storage.turn_weights()
-    if quantized is not None:
-        prefix = next(name for name, _ in step.named_parameters()).partition(".")[0]
-        storage.as_integers({f"{prefix}.{name}": matrix for name, matrix in quantized.matrices.items()})
-    elif precision in INTEGERS:
-        storage.as_qdq(precision)
-    elif precision == "fp16":
-        storage.halve()
-    graph.metadata_props.update(_metadata(own, target, precision, max_length))
-    graph.graph.name, graph.graph.doc_string = source.code.name, f"traced from {source.code}, {target}, {precision}"
-    graph.producer_version = version("minimind-edge")
+        computed, quantized = round_model(
+            own, precision, target, prompts, settings=request.quantization, progress=part(tell, 0.0, TRACED)
+        )
+    tell("tracing the model's own code", TRACED)
+    graph = _graph(source, computed, quantized, request, max_length)
     tell("writing the graph", BUILT)
     file = graph_file(target, precision)
     save_graph(graph, stage / file)
-    del graph
-    reference = cast("Any", EagerReference(own))
     quality = None
     if quantized is not None:
-        quality = measure_quality(reference, stage / file, quantized.held_out, quantized)
+        bits = round(8 * weight_bytes(graph) / own.facts.parameters, 3)
+        measured = measure_quality(cast("Any", EagerReference(own)), stage / file, quantized.held_out)
+        quality = {"bits_per_weight": bits, **measured, "calibration": quantized.calibration}
         if request.verify:
-            require_quality(quality, precision)
-    parity = None
-    if request.verify:
-        parity = compare(
-            reference if quantized is None else quantized.model,
-            stage / file,
-            target=target,
-            precision=precision,
-            tolerance=None if quantized is None else rounded_weights_tolerance(own.facts.num_hidden_layers),
-            progress=lambda name, share: tell(f"verifying: {name}", WRITTEN + share * (1 - WRITTEN)),
-        )
-        if not parity:
-            raise ParityError(f"{parity.summary()}; nothing was written (--no-verify writes it all the same)")
+            require_quality(measured, precision)
+    parity = _verified(source, computed, request, stage / file, tell) if request.verify else None
     entry = graph_entry(
         stage,
         file,
@@ -249,6 +229,50 @@ def _write_graph(
         quality=quality,
     )
     return entry, parity
+
+
+def _graph(
+    source: TracedSource, computed: OwnModel, quantized: QuantizedModel | None, request: ExportRequest, max_length: int
+) -> ir.Model:
+    """The traced graph, its weights stored as the precision wants them."""
+    target, precision = request.target, request.precision
+    graph, step = trace(computed, target, max_length)
+    storage = WeightStorage(graph, step)
+    storage.turn_weights()
+    if quantized is not None:
+        matrices = {f"{PREFIX}.{name}": matrix for name, matrix in quantized.matrices.items()}
+        storage.as_integers(matrices, compute_dtype(target, precision))
+    if compute_dtype(target, precision) == ir.DataType.FLOAT16:
+        storage.halve()
+    graph.metadata_props.update(_metadata(source.own, target, precision, max_length))
+    graph.graph.name, graph.graph.doc_string = source.code.name, f"traced from {source.code}, {target}, {precision}"
+    graph.producer_version = version("minimind-edge")
+    return graph
+
+
+def _verified(
+    source: TracedSource, computed: OwnModel, request: ExportRequest, graph: Path, tell: Progress
+) -> ParityReport:
+    """Compare the graph with the model's own code, or with that code on rounded weights: that has narrow bounds too.
+
+    Raises:
+        ParityError: It is another model.
+    """
+    layers, tolerance = computed.facts.num_hidden_layers, None
+    if request.precision in INTEGERS:  # TensorRT rounds no activations beyond float16's
+        is_half = request.target == "tensorrt"
+        tolerance = tolerance_of("fp16", layers) if is_half else rounded_weights_tolerance(layers)
+    report = compare(
+        EagerReference(computed, str(source.code)),
+        graph,
+        target=request.target,
+        precision=request.precision,
+        tolerance=tolerance,
+        progress=part(tell, WRITTEN, 1.0, "verifying: "),
+    )
+    if not report:
+        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+    return report
 
 
 def _metadata(own: OwnModel, target: str, precision: str, max_length: int) -> dict[str, str]:

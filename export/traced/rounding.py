@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from ..quantization.assignment import INT4, INT8
+from ..progress import Progress
 from ..quantization.calibration import written_text
-from ..quantization.formats import Format
-from ..quantization.hessian import hessian_of
-from ..quantization.matrix import QuantizedMatrix
+from ..quantization.formats import TARGET_FORMATS, Format, QuantizationSettings, QuantizedMatrix
+from ..quantization.gptq import gptq_matrix, hessian_of
 from ..quantization.quantize import QuantizedModel, check_weights
-from ..quantization.rounding import compensated, nearest
-from ..quantization.settings import QuantizationSettings
+from ..quantization.rounding import nearest
 from .owner import OwnModel
 from .reference import EagerReference
 from .storage import LEAST_OUTPUTS
 
-Progress = Callable[[str, float], None]
-
 
 def round_model(
-    own: OwnModel, precision: str, prompts: Sequence[Sequence[int]], settings: QuantizationSettings, progress: Progress
+    own: OwnModel,
+    precision: str,
+    target: str,
+    prompts: Sequence[Sequence[int]],
+    *,
+    settings: QuantizationSettings,
+    progress: Progress,
 ) -> tuple[OwnModel, QuantizedModel]:
     """Round linear layers and embeddings; the model itself stays as it is.
 
@@ -34,6 +36,7 @@ def round_model(
     Args:
         own: The model.
         precision: `int8` or `int4`.
+        target: `portable` or `tensorrt`.
         prompts: Token ids that the model writes text behind.
         settings: How much text.
         progress: Called with a stage's name and the share that is done.
@@ -55,28 +58,29 @@ def round_model(
     hessians = _hessians(changed, tokens) if precision == "int4" else {}
     matrices: dict[str, QuantizedMatrix] = {}
     for name, parameter in rounded.named_parameters():
-        wanted = _format(rounded, name, precision, own.facts.vocab_size)
+        wanted = _format(rounded, name, precision, target)
         if wanted is None or wanted.block_of(parameter.shape[1]) is None:
             continue
         hessian = hessians.get(name) if wanted.bits == 4 else None
         with torch.no_grad():
-            matrix = nearest(parameter, wanted) if hessian is None else compensated(parameter, wanted, hessian)
+            matrix = nearest(parameter, wanted) if hessian is None else gptq_matrix(parameter, wanted, hessian)
             parameter.copy_(torch.from_numpy(matrix.dequantized()))
         matrices[name] = matrix
     calibration = {"texts": len(tokens), "tokens": tokens.numel()}
     return changed, QuantizedModel(EagerReference(changed), matrices, held_out, calibration)  # type: ignore[arg-type]
 
 
-def _format(model: nn.Module, name: str, precision: str, vocab_size: int) -> Format | None:
+def _format(model: nn.Module, name: str, precision: str, target: str) -> Format | None:
     """How a parameter is to be stored; None for float."""
     path, _, kind = name.rpartition(".")
-    module = model.get_submodule(path)
+    module, formats = model.get_submodule(path), TARGET_FORMATS[target]
     if kind != "weight" or not isinstance(module, (nn.Linear, nn.Embedding)):
         return None
-    outputs = len(module.weight)
-    if isinstance(module, nn.Linear) and outputs < LEAST_OUTPUTS:
-        return None
-    return INT8 if precision == "int8" or isinstance(module, nn.Embedding) or outputs == vocab_size else INT4
+    tables = [one for one in model.modules() if isinstance(one, nn.Embedding)]
+    # The head is as high as an embedding: it keeps eight bits, or its floats, as that does.
+    if isinstance(module, nn.Embedding) or any(len(module.weight) == one.num_embeddings for one in tables):
+        return formats.int8 if formats.int8_tables else None
+    return None if len(module.weight) < LEAST_OUTPUTS else formats.of(precision)
 
 
 @torch.no_grad()

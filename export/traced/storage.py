@@ -14,10 +14,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ..graph.dequantize import SIGNED, UNSIGNED
-from ..graph.quantize_qdq import QUANTIZATIONS
+from ..graph.quantized_weights import SIGNED, UNSIGNED, centred_integers
 from ..graph.weight import lazy_weight
-from ..quantization.matrix import QuantizedMatrix
+from ..quantization.formats import QuantizedMatrix
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
@@ -69,41 +68,26 @@ class WeightStorage:
         self._halve_cache()
         self._drop_unused()
 
-    def as_integers(self, matrices: Mapping[str, QuantizedMatrix]) -> None:
-        """Store weights as integers in front of `DequantizeLinear`, for runtimes on a CPU; the rest stays float32.
+    def as_integers(self, matrices: Mapping[str, QuantizedMatrix], dtype: ir.DataType = FLOAT) -> None:
+        """Store weights as integers in front of `DequantizeLinear`; the rest stays as it is.
 
         Args:
-            matrices: By the names of the traced step's parameters; weights that have none stay float32.
+            matrices: By the names of the traced step's parameters; weights that have none stay float.
+            dtype: What the products of these weights are computed in: FLOAT, or FLOAT16 as TensorRT wants it.
         """
         for node, weight in list(self._products()):
             name = self._name_of(weight)
             if name in matrices:
-                node.replace_input_with(1, self._dequantized(name, matrices[name], weight, node))
+                value = self._dequantized(name, matrices[name], weight, node, dtype)
+                if dtype == FLOAT16:
+                    self._narrow_product(node, value)
+                else:
+                    node.replace_input_with(1, value)
         for node, table in list(self._lookups()):
             name = self._name_of(table)
             if name in matrices:
                 self._look_up_integers(node, name, matrices[name])
         self._drop_unused()
-
-    def as_qdq(self, precision: str) -> None:
-        """Store the weights of products as TensorRT reads integers, everything else as `halve` does.
-
-        Args:
-            precision: `int8` or `int4`.
-        """
-        quantization = QUANTIZATIONS[precision]()
-        for node, weight in list(self._products()):
-            parameter = self._parameters[self._name_of(weight)]
-            if weight.is_initializer() and quantization.fits(parameter.shape[1]):
-                integers, scales = quantization.quantize(parameter.detach().T)
-                name = self._name_of(weight)
-                parts = [
-                    self._initializer(quantization.stored(integers, f"{name}.integers")),
-                    self._initializer(ir.Tensor(scales.half().numpy(), FLOAT16, name=f"{name}.scales")),
-                ]
-                attributes = quantization.attributes(parameter.shape[1])
-                self._narrow_product(node, self._before(node, "DequantizeLinear", parts, FLOAT16, **attributes))
-        self.halve()
 
     def _products(self) -> Iterable[tuple[ir.Node, ir.Value]]:
         """Products in float32 by a parameter, as it is stored or turned, and that value."""
@@ -251,13 +235,17 @@ class WeightStorage:
             self._stored[name] = value
         return self._stored[name]
 
-    def _dequantized(self, name: str, matrix: QuantizedMatrix, weight: ir.Value, user: ir.Node) -> ir.Value:
+    def _dequantized(
+        self, name: str, matrix: QuantizedMatrix, weight: ir.Value, user: ir.Node, dtype: ir.DataType
+    ) -> ir.Value:
         """A weight's value from its integers, as a product reads it."""
         is_turned = weight.is_initializer()  # stored as [in, out]
-        parts = self._integer_parts(name, matrix, is_turned=is_turned)
-        axis = 0 if is_turned else 1
-        value = self._before(user, "DequantizeLinear", parts, FLOAT, axis=axis, block_size=matrix.block)
-        return value if is_turned else self._before(user, "Transpose", [value], FLOAT, perm=[1, 0])
+        parts = self._integer_parts(name, matrix, is_turned=is_turned, dtype=dtype)
+        per_channel = parts[1].shape is not None and len(parts[1].shape) == 1
+        axis = 0 if is_turned == (not per_channel) else 1
+        blocks = {} if per_channel else {"block_size": matrix.block}
+        value = self._before(user, "DequantizeLinear", parts, dtype, axis=axis, **blocks)
+        return value if is_turned else self._before(user, "Transpose", [value], dtype, perm=[1, 0])
 
     def _look_up_integers(self, node: ir.Node, name: str, matrix: QuantizedMatrix) -> None:
         """Choose rows as integers, so that the table is never widened for a few of its rows."""
@@ -269,20 +257,23 @@ class WeightStorage:
         ir.convenience.replace_all_uses_with(output, value)
         self.graph.remove(node, safe=True)
 
-    def _integer_parts(self, name: str, matrix: QuantizedMatrix, *, is_turned: bool) -> list[ir.Value]:
-        """Integers, scales and, where there are any, zero points."""
+    def _integer_parts(
+        self, name: str, matrix: QuantizedMatrix, *, is_turned: bool, dtype: ir.DataType = FLOAT
+    ) -> list[ir.Value]:
+        """Integers, scales and, where there are any, zero points; scales [out] where a block is a whole channel."""
 
         def laid(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             return np.ascontiguousarray(array.T if is_turned else array)
 
         label = f"{name}.T" if is_turned else name
-        scales = ir.Tensor(laid(matrix.scales), FLOAT, name=f"{label}.scales")
+        is_channel = dtype == FLOAT16 and matrix.block == matrix.integers.shape[1]
+        kept = matrix.scales[:, 0] if is_channel else laid(matrix.scales)
+        scales = self._initializer(ir.Tensor(kept.astype(dtype.numpy()), dtype, name=f"{label}.scales"))
         if matrix.zero_points is None:
-            centred = (matrix.integers.astype(np.int16) - matrix.middle).astype(np.int8)
-            return [self._integers(f"{label}.integers", laid(centred), SIGNED[matrix.bits]), self._initializer(scales)]
+            return [self._integers(f"{label}.integers", laid(centred_integers(matrix)), SIGNED[matrix.bits]), scales]
         return [
             self._integers(f"{label}.integers", laid(matrix.integers), UNSIGNED[matrix.bits]),
-            self._initializer(scales),
+            scales,
             self._integers(f"{label}.zero_points", laid(matrix.zero_points), UNSIGNED[matrix.bits]),
         ]
 

@@ -10,10 +10,16 @@ from contextlib import contextmanager
 import onnx_ir as ir
 import torch
 
-from minimind_edge.runtime.session.graph_facts import INPUTS, cache_names
+from minimind_edge.runtime.session.contract import (
+    BATCH,
+    CAPACITY,
+    INPUTS,
+    PAST,
+    SEQUENCE,
+    TOTAL,
+    cache_names,
+)
 
-from ..graph.dialect import BATCH, PAST, SEQUENCE, TOTAL
-from ..graph.tensorrt import CAPACITY
 from .experts import require_static
 from .owner import ModelFacts, OwnModel
 from .step import GrowingStep, StaticStep

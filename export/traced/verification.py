@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
-from ..artifact.manifest import file_sha256
+from ..artifact.manifest import file_sha256, graph_path, origin, read_manifest
+from ..artifact.origin import find_checkpoint, locate
 from ..parity import compare
-from ..verification import Verification, VerifiedGraph, find_checkpoint, locate, read_manifest
+from ..progress import Progress, part, silent
+from ..verification import Verification, VerifiedGraph
 from .code import load_code
 from .construction import build_model
 from .owner import understand
 from .reference import EagerReference
-
-Progress = Callable[[str, float], None]
 
 
 def verify_against_code(
@@ -33,32 +31,33 @@ def verify_against_code(
         ArtifactError: No artifact, or a graph is missing.
         ExportError: The checkpoint is not to be found, or the code cannot be run.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     folder, wanted = locate(path)
-    content = read_manifest(folder)
+    manifest = read_manifest(folder)
+    checkpoint, fields = origin(manifest, folder)
+    entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
+    graphs = [graph_path(folder, entry) for entry in entries]
     loaded = load_code(code)
-    source = against or find_checkpoint(folder, content["checkpoint"]["file"], content["checkpoint"]["sha256"])
+    source = against or find_checkpoint(folder, checkpoint)
     tell("reading the checkpoint", 0.0)
     built = build_model(loaded, source, config)
-    reference = cast("Any", EagerReference(understand(built.model)))
-    entries = [entry for entry in content["graphs"] if wanted is None or entry["file"] == wanted]
+    reference = EagerReference(understand(built.model), str(loaded))
     verified = []
-    for index, entry in enumerate(entries):
-
-        def telling(stage: str, done: float, index: int = index, file: str = entry["file"]) -> None:
-            tell(f"{file}: {stage}", (index + done) / len(entries))
-
-        graph = folder / entry["file"]
+    for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
         report = compare(
-            reference, graph, target=entry["target"], precision=entry["precision"], thorough=True, progress=telling
+            reference,
+            graph,
+            target=entry.target,
+            precision=entry.precision,
+            thorough=True,
+            progress=part(tell, index / len(entries), (index + 1) / len(entries), f"{entry.file}: "),
         )
-        verified.append(VerifiedGraph(entry["file"], file_sha256(graph) != entry["sha256"], report))
+        verified.append(VerifiedGraph(entry.file, file_sha256(graph) != entry.sha256, report))
     tell("done", 1.0)
     notes = [f"the reference is the code of {loaded}"]
-    traced = content.get("traced") or {}
-    if traced and traced.get("sha256") != loaded.sha256:
-        notes.append(f"{loaded.file} is not the file that the artifact was traced from ({traced.get('file')})")
-    if built.sha256 != content["checkpoint"]["sha256"]:
-        notes.append(f"{source} is not the file that the artifact was exported from; its weights are compared anyway")
+    if "model" in fields and fields.get("code_sha256") != loaded.sha256:
+        notes.append(f"{loaded} is not the code that the artifact was traced from ({fields['model']})")
+    if built.sha256 != checkpoint.sha256:
+        notes.append(f"{source} is not the file that was exported; its weights are compared all the same")
     notes += [f"{graph.file} was changed after the export" for graph in verified if graph.changed]
     return Verification(folder, source, tuple(notes), tuple(verified))

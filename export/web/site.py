@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
+from ..artifact.copying import copy_artifact
 from ..artifact.json_file import read_json
-from ..artifact.manifest import MANIFEST, is_artifact
+from ..artifact.manifest import is_artifact, read_manifest
 from ..artifact.staging import staged_folder
 from ..artifact.tokenizer_files import TOKENIZER
 from ..pipeline import export_onnx
+from ..progress import Progress, silent
 from ..request import ExportRequest
 from .libraries import WEBGPU_MARK, Library
 from .library_source import find_libraries
@@ -25,8 +28,6 @@ MODEL = "model"
 VENDOR = "vendor"
 DEFAULT_FOLDER = Path("site")
 TARGET = "portable"
-
-Progress = Callable[[str, float], None]
 
 # The share of the time that is over when the libraries are there.
 LIBRARIES_FOUND = 0.05
@@ -44,7 +45,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
-    tell = progress or (lambda stage, done: None)
+    tell = progress or silent
     folder = _destination(request.export)
     libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
     with staged_folder(folder) as stage:
@@ -80,7 +81,7 @@ def _put_model(export: ExportRequest, folder: Path, tell: Progress) -> tuple[str
         ArtifactError: The page cannot run it.
     """
     if export.checkpoint is not None and is_artifact(export.checkpoint):
-        shutil.copytree(export.checkpoint, folder)
+        copy_artifact(export.checkpoint, folder)
         notes: tuple[str, ...] = ()
     else:
         onward: Progress = lambda stage, done: tell(stage, LIBRARIES_FOUND + done * (1 - LIBRARIES_FOUND))  # noqa: E731
@@ -91,13 +92,12 @@ def _put_model(export: ExportRequest, folder: Path, tell: Progress) -> tuple[str
 
 
 def _check_runs_in_page(folder: Path, source: Path | None) -> None:
-    manifest = read_json(folder / MANIFEST)
-    graphs = [graph for graph in manifest["graphs"] if graph["file"] == manifest["default_graph"]]
-    if not graphs or graphs[0]["target"] != TARGET:
+    graph = read_manifest(folder).default
+    if graph.target != TARGET:
         raise ArtifactError(
             f"{source} has no graph of target {TARGET}, which the page runs; give the checkpoint instead"
         )
-    if (folder / f"{graphs[0]['file']}_data").exists():
+    if (folder / f"{graph.file}_data").exists():
         raise ArtifactError(
             f"{source} is too large for a browser: its weights fill a file of their own; try int8 or int4"
         )

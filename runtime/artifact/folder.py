@@ -1,19 +1,26 @@
 """An exported model on disk: which files it has, checked before anything is run.
 
-A folder may come from anywhere, so nothing in it is trusted: JSON is read with a size limit and by type, and no name
-in it may lead out of the folder.
+A folder may come from anywhere, so nothing in it is trusted: JSON is read with a size limit and by its schema, and no
+name in it may lead out of the folder (see `paths`).
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from ..errors import ArtifactError
-from .generation_config import GenerationConfig
+from .generation_config import GENERATION_CONFIG, GenerationConfig
+from .json_file import read_object
 from .json_object import JsonObject
-from .manifest import GraphEntry, Manifest
+from .manifest import MANIFEST, GraphEntry, Manifest
+from .model_config import CONFIG, ModelConfig
+from .paths import member, require_member
+
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 
 SUFFIXES = {
     "fp32": ("",),
@@ -27,7 +34,7 @@ SUFFIXES = {
 INT8_CACHE_SUFFIX = "_kv8"
 """What follows for a graph whose cache is int8."""
 
-MARKS = ("manifest.json", "config.json", "tokenizer.json")
+MARKS = (MANIFEST, CONFIG, TOKENIZER)
 """A folder that holds one of these is taken for an artifact."""
 
 PLAN_SUFFIX = ".plan"
@@ -56,7 +63,7 @@ class Artifact:
     graph: Path
     entry: GraphEntry | None
     manifest: Manifest | None
-    config: JsonObject
+    config: ModelConfig
     generation: GenerationConfig
     tokenizer: Path | None
     tokenizer_config: JsonObject
@@ -87,25 +94,23 @@ class Artifact:
 
     @property
     def max_length(self) -> int | None:
-        """Context length in tokens that the files tell of, None where they don't.
-
-        Raises:
-            ArtifactError: It is no positive integer.
-        """
+        """Context length in tokens that the files tell of, None where they don't."""
         if self.entry is not None and self.entry.max_length is not None:
             return self.entry.max_length
-        return self.config.positive("max_position_embeddings")
+        return self.config.max_position_embeddings
 
 
 def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision: str | None) -> Artifact:
-    files = {name: _member(folder, name) for name in (*MARKS, "generation_config.json", "tokenizer_config.json")}
-    manifest = Manifest.parse(JsonObject.read(file)) if (file := files["manifest.json"]) else None
-    config = _read(files["config.json"], "config.json")
+    names = (MANIFEST, CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+    files = {name: _member(folder, name) for name in names}
+    manifest = Manifest.read(file) if (file := files[MANIFEST]) else None
+    config = ModelConfig.parse(read_object(file), str(file)) if (file := files[CONFIG]) else ModelConfig()
+    generation = {} if (file := files[GENERATION_CONFIG]) is None else read_object(file)
     entry = None
     if graph is None:
         assert folder is not None  # a path is a folder or a graph
         entry = manifest.graph(precision) if manifest else None
-        graph = _listed_graph(folder, entry) if entry else _conventional_graph(folder, precision)
+        graph = require_member(folder, entry.file, "its manifest") if entry else _conventional_graph(folder, precision)
     elif folder and manifest:
         entry = next((each for each in manifest.graphs if _same_file(_member(folder, each.file), graph)), None)
     return Artifact(
@@ -115,23 +120,16 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
         entry=entry,
         manifest=manifest,
         config=config,
-        generation=GenerationConfig.parse(_read(files["generation_config.json"], "generation_config.json"), config),
-        tokenizer=files["tokenizer.json"],
-        tokenizer_config=_read(files["tokenizer_config.json"], "tokenizer_config.json"),
-        chat_template=_member(folder, "chat_template.jinja"),
+        generation=GenerationConfig.parse(generation, config, str(files[GENERATION_CONFIG])),
+        tokenizer=files[TOKENIZER],
+        tokenizer_config=_read(files[TOKENIZER_CONFIG], TOKENIZER_CONFIG),
+        chat_template=files[CHAT_TEMPLATE],
     )
 
 
 def _folder_around(graph: Path) -> Path | None:
     parents = (graph.parent, graph.parent.parent) if graph.absolute().parent.name == "onnx" else (graph.parent,)
     return next((parent for parent in parents if any((parent / mark).is_file() for mark in MARKS)), None)
-
-
-def _listed_graph(folder: Path, entry: GraphEntry) -> Path:
-    graph = _member(folder, entry.file)
-    if graph is None:
-        raise ArtifactError(f"{folder} lacks {entry.file}, which its manifest lists; export the checkpoint again")
-    return graph
 
 
 def _conventional_graph(folder: Path, precision: str | None) -> Path:
@@ -142,9 +140,9 @@ def _conventional_graph(folder: Path, precision: str | None) -> Path:
     suffixes = [*plain, *(f"{suffix}{INT8_CACHE_SUFFIX}" for suffix in plain)]
     names = [f"{parent}model{suffix}.onnx" for suffix in suffixes for parent in ("onnx/", "")]
     for name in names:
-        if graph := _member(folder, name):
+        if graph := member(folder, name):
             return graph
-    if precision is None and (plan := _member(folder, f"model{PLAN_SUFFIX}")):
+    if precision is None and (plan := member(folder, f"model{PLAN_SUFFIX}")):
         return plan
     raise ArtifactError(
         f"{folder} holds no graph ({', '.join(names[:2])}): expected what `minimind-export onnx` writes"
@@ -156,27 +154,7 @@ def _read(path: Path | None, name: str) -> JsonObject:
 
 
 def _member(folder: Path | None, name: str) -> Path | None:
-    """A regular file of the folder, None where there is none.
-
-    Raises:
-        ArtifactError: The name, or the link that it is, leads out of the folder.
-    """
-    if folder is None:
-        return None
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or PureWindowsPath(name).anchor or "\\" in name or ".." in relative.parts or "\0" in name:
-        raise ArtifactError(
-            f"{folder}: the file name {name!r} leads out of the folder; the artifact is not safe to use"
-        )
-    path = folder / relative
-    if not path.is_file():
-        return None
-    root = folder.resolve()
-    # The Hugging Face cache keeps a model's files as links from snapshots/REVISION/ to blobs/ beside it.
-    roots = (root, root.parent.parent / "blobs") if root.parent.name == "snapshots" else (root,)
-    if not any(path.resolve().is_relative_to(each) for each in roots):
-        raise ArtifactError(f"{path} is a link that leads out of its folder; the artifact is not safe to use")
-    return path
+    return None if folder is None else member(folder, name)
 
 
 def _same_file(first: Path | None, second: Path) -> bool:

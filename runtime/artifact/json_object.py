@@ -1,16 +1,17 @@
-"""One JSON object of an artifact, read as what it is: a file that somebody else wrote."""
+"""The files of a tokenizer, whose keys are not known beforehand: JSON objects with typed access by key.
+
+Every file with known keys has a schema instead, see `json_file`.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import ArtifactError
-
-MAX_BYTES = 64 << 20
-"""Largest JSON file that is read, in bytes; tokenizers of 250,000 tokens stay below a third of it."""
+from .json_file import kind as kind_of
+from .json_file import read_object
 
 T = TypeVar("T", str, int, float, bool)
 
@@ -36,19 +37,7 @@ class JsonObject(Mapping[str, Any]):
         Raises:
             ArtifactError: The file cannot be read, is too large, is no JSON in UTF-8, or its top level is no object.
         """
-        try:
-            if (size := path.stat().st_size) > MAX_BYTES:
-                raise ArtifactError(f"{path} has {size} bytes; no JSON file of an artifact has more than {MAX_BYTES}")
-            values = json.loads(path.read_bytes(), parse_constant=_no_constant)
-        except OSError as error:
-            raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
-        except RecursionError as error:
-            raise ArtifactError(f"{path} is nested too deeply to be a file of an artifact") from error
-        except ValueError as error:  # no JSON, no UTF-8, or an integer of thousands of digits
-            raise ArtifactError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ArtifactError(f"{path} must hold a JSON object, found {_kind(values)}")
-        return cls(values, str(path))
+        return cls(read_object(path), str(path))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -137,16 +126,5 @@ class JsonObject(Mapping[str, Any]):
         Raises:
             ArtifactError: Always.
         """
-        found = _kind(self._values[key]) if key in self._values else "nothing"
+        found = kind_of(self._values[key]) if key in self._values else "nothing"
         raise ArtifactError(f"{self.where}: {key!r} must be {expected}, found {found}")
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

@@ -13,37 +13,47 @@ rolling a growing one back go through the host's.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ..session.graph_facts import GraphFacts, cache_names
-from .buffers import DeviceMemory, grown_capacity, zeros
+from ..errors import MissingError
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
+from ..session.model import grown_capacity
 
 
-class KVCache(Protocol):
-    """The cache of one batch, bound to one IOBinding."""
+class DeviceMemory:
+    """Makes ONNX Runtime's values on a device.
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the buffers that there are now."""
-        ...
+    Args:
+        onnxruntime: The module.
+        device: `cpu` or `cuda`.
+        fresh: The value of a new buffer's numbers.
+    """
 
-    def bind(self, past: int, total: int) -> None:
-        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
+    def __init__(self, onnxruntime: ModuleType, device: str, fresh: float = 0.0) -> None:
+        self.device = device
+        self._fresh = fresh
+        self._ort_value = onnxruntime.OrtValue
 
-        Args:
-            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
-            total: Slots behind the run, at most the cache's limit.
+    def put(self, array: NDArray[Any]) -> Any:
+        """A value that holds an array; on the CPU it is the array's own memory."""
+        return self._ort_value.ortvalue_from_numpy(array, self.device, 0)
+
+    def buffer(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """A new buffer in the host's memory.
 
         Raises:
-            MissingError: There is no memory for that many.
+            MissingError: There is no memory for it.
         """
-        ...
-
-    def commit(self, total: int) -> None:
-        """Take note that the run has left slots 0 to `total - 1`."""
-        ...
+        buffer = zeros(shape, dtype)
+        if self._fresh:
+            buffer[...] = self._fresh
+        return buffer
 
 
 class SharedCache:
@@ -57,6 +67,9 @@ class SharedCache:
         memory: Where the buffers are made.
         batch_size: B.
         limit: Most slots there can ever be.
+
+    Attributes:
+        capacity: Slots that are bound: a run within them needs no other binding.
     """
 
     def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
@@ -66,32 +79,41 @@ class SharedCache:
         self._memory = memory
         self._batch_size = batch_size
         self._limit = limit
-        self._capacity = 0
+        self.capacity = 0
         self._buffers: list[Any] = []
 
     @property
     def nbytes(self) -> int:
-        """See `KVCache.nbytes`."""
-        return self._facts.kv_bytes_per_slot * self._batch_size * self._capacity
+        """Bytes of the buffers that there are now."""
+        return self._facts.kv_bytes_per_slot * self._batch_size * self.capacity
 
     def bind(self, past: int, total: int) -> None:
-        """See `KVCache.bind`."""
-        if total > self._capacity:
+        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
+
+        Args:
+            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
+            total: Slots after the run, at most the cache's limit.
+
+        Raises:
+            MissingError: There is no memory for that many.
+        """
+        if total > self.capacity:
             self._grow(past, grown_capacity(total, self._limit))
 
-    def commit(self, total: int) -> None:
-        """See `KVCache.commit`; the graph has written into the buffers that stay bound."""
+    def read(self, slots: int) -> list[NDArray[Any]]:
+        """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
+        return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
 
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
-        arrays = [zeros(shape, self._facts.kv_dtype) for _ in self._names]
+        arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
         for array, buffer in zip(arrays, self._buffers, strict=False):  # there are none the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]
         self._buffers = [self._memory.put(array) for array in arrays]
         for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
             self._binding.bind_ortvalue_input(past_name, buffer)
             self._binding.bind_ortvalue_output(present_name, buffer)
-        self._capacity = capacity
+        self.capacity = capacity
 
 
 class GrowingCache:
@@ -121,12 +143,12 @@ class GrowingCache:
 
     @property
     def nbytes(self) -> int:
-        """See `KVCache.nbytes`."""
+        """See `SharedCache.nbytes`."""
         slots = self._source.capacity + self._target.capacity
         return self._facts.kv_bytes_per_slot * self._batch_size * slots
 
     def bind(self, past: int, total: int) -> None:
-        """See `KVCache.bind`."""
+        """See `SharedCache.bind`."""
         if past != self._stored:
             self._keep(past)
         self._reserve(self._source, past)
@@ -141,9 +163,15 @@ class GrowingCache:
             bind_output(present_name, device, 0, dtype, total_shape, target)
 
     def commit(self, total: int) -> None:
-        """See `KVCache.commit`; what was written is what the next run reads."""
+        """Note that the run has left slots 0 to `total - 1`: what was written is what the next run reads."""
         self._source, self._target = self._target, self._source
         self._stored = total
+
+    def read(self, slots: int) -> list[NDArray[Any]]:
+        """See `SharedCache.read`."""
+        stored = self._shape(self._stored)
+        flat = (value.numpy()[: math.prod(stored)] for value in self._source.values)
+        return [each.reshape(stored)[:, :, :slots].copy() for each in flat]
 
     def _keep(self, length: int) -> None:
         """Lay the first `length` of the stored slots out as a cache of that length, in the other buffers."""
@@ -160,11 +188,15 @@ class GrowingCache:
         """Make room for `length` slots; the buffers of a run's past hold it already, but for an empty one."""
         if not buffers.values or length > buffers.capacity:
             capacity = grown_capacity(length, self._limit)
-            arrays = [zeros((math.prod(self._shape(capacity)),), self._facts.kv_dtype) for _ in self._names]
+            shape = (math.prod(self._shape(capacity)),)
+            arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
             buffers.take(capacity, [self._memory.put(array) for array in arrays])
 
     def _shape(self, length: int) -> tuple[int, int, int, int]:
         return self._batch_size, self._facts.num_key_value_heads, length, self._facts.head_dim
+
+
+KVCache: TypeAlias = SharedCache | GrowingCache
 
 
 class _Buffers:
@@ -194,3 +226,18 @@ def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:
     """Input and output of each cached tensor."""
     layers = facts.num_layers
     return list(zip(cache_names("past_key_values", layers), cache_names("present", layers), strict=True))
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A buffer in the host's memory; zero, because a kernel may multiply what it masks, and untouched pages are free.
+
+    Raises:
+        MissingError: There is no memory for it.
+    """
+    try:
+        return np.zeros(shape, dtype)
+    except (MemoryError, ValueError) as error:  # ValueError: beyond any memory
+        size = math.prod(shape) * dtype.itemsize >> 20
+        raise MissingError(
+            f"no memory for a buffer of {size} MiB; lower the batch size or the maximum length"
+        ) from error

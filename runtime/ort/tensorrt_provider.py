@@ -10,11 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ArtifactError, MissingError, UsageError
-from ..session.graph_facts import GraphFacts, cache_names
-from ..tensorrt.cuda_library import CudaLibrary
-from ..tensorrt.device import find_device
-from .environment import execution_providers
-from .session_options import onnxruntime_errors, session_options, summary
+from ..session.contract import cache_names
+from ..session.graph_facts import GraphFacts
+from ..session.model import DEFAULT_MAX_LENGTH
+from ..tensorrt.cuda import CudaLibrary, find_device
+from .environment import CPU, execution_providers
+from .loading import onnxruntime_errors, session_options, summary
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
 """By the device that asks for them."""
@@ -33,20 +34,14 @@ MOST_ROWS = 8
 MOST_TOKENS = 512
 """Of a run: a session cuts longer prompts."""
 
-DEFAULT_MAX_LENGTH = 32768
-"""Slots of a graph that does not tell its own limit."""
-
 Shape = tuple[int, ...]
 
 
-def open_by_tensorrt(
-    onnxruntime: ModuleType, plain: Any, path: str | os.PathLike[str], device: str, threads: int | None
-) -> Any:
+def open_by_tensorrt(onnxruntime: ModuleType, path: str | os.PathLike[str], device: str, threads: int | None) -> Any:
     """Have ONNX Runtime load a graph on one of TensorRT's providers; what that does not take, CUDA or the CPU runs.
 
     Args:
         onnxruntime: The module.
-        plain: Its session for the graph on the CPU, which tells what the graph is.
         path: The `.onnx` file.
         device: `tensorrt` or `rtx`.
         threads: That one operator on the CPU may use; None for the physical cores.
@@ -56,7 +51,7 @@ def open_by_tensorrt(
         MissingError: There is no GPU, or the provider is not installed or does not start.
         UsageError: The graph is for another target than `portable`.
     """
-    facts = GraphFacts.read(plain.get_inputs(), plain.get_outputs(), plain.get_modelmeta().custom_metadata_map)
+    facts = _read_facts(onnxruntime, path)
     if facts.target != "portable":
         remedy = "build a plan with `minimind-export engine`" if facts.target == "tensorrt" else "take --device cuda"
         raise UsageError(
@@ -108,6 +103,18 @@ def profile_options(facts: GraphFacts, device: str) -> dict[str, str]:
         )
         for which, named in shapes.items()
     }
+
+
+def _read_facts(onnxruntime: ModuleType, path: str | os.PathLike[str]) -> GraphFacts:
+    """What the graph is: only a session tells, here one on the CPU that prepares nothing for running it."""
+    options = session_options(onnxruntime, 1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        plain = onnxruntime.InferenceSession(os.fspath(path), options, providers=[CPU])
+    except onnxruntime_errors(onnxruntime) as error:
+        raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
+    return GraphFacts.read(plain.get_inputs(), plain.get_outputs(), plain.get_modelmeta().custom_metadata_map)
 
 
 def _shapes(facts: GraphFacts, rows: int, tokens: int, past: int) -> Iterator[tuple[str, Shape]]:

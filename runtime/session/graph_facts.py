@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
+from .contract import (
+    CACHES,
+    INPUT_DTYPES,
+    INPUTS,
+    LOGITS,
+    METADATA_PREFIX,
+    PAST_KEY_VALUES,
+    PRESENT,
+    cache_names,
+)
 
-INPUTS = {
-    "portable": ("input_ids", "attention_mask", "position_ids"),
-    "ort": ("input_ids", "attention_mask", "position_ids"),
-    "tensorrt": ("input_ids", "write_indices", "last_index"),
-}
-"""What each target's graphs are given beside the cache."""
+MOST = (1 << 31) - 1
+"""The largest size of an axis, and the largest number in the metadata, that can be meant."""
 
-GROWING_INPUTS = ("input_ids", "attention_mask", "position_ids", "last_index")
-"""The same of target `tensorrt` where the cache grows."""
-
-TOKEN_TYPES = {"portable": "tensor(int64)", "ort": "tensor(int64)", "tensorrt": "tensor(int32)"}
-"""Of these inputs."""
-
-CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""How each target's graphs keep their cache, where the graph does not tell."""
-
-METADATA_PREFIX = "minimind_edge."
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -66,6 +62,11 @@ class GraphFacts:
     cache: str
 
     @property
+    def gives_all_logits(self) -> bool:
+        """Whether a run gives the logits of every token of a chunk, not of one token a row alone."""
+        return self.target != "tensorrt"
+
+    @property
     def has_int8_cache(self) -> bool:
         """Whether the graph rounds what it caches to eight bits."""
         return self.kv_dtype == np.int8
@@ -87,23 +88,30 @@ class GraphFacts:
         Raises:
             ArtifactError: A name, a type or a shape is not what this runtime runs.
         """
+        try:
+            return cls._read(inputs, outputs, metadata)
+        except UnicodeDecodeError as error:  # the bindings decode a name when it is asked for
+            raise ArtifactError(f"the graph has a name that is not UTF-8: {error}; export it again") from error
+
+    @classmethod
+    def _read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
-        pasts, presents = cache_names("past_key_values", num_layers), cache_names("present", num_layers)
-        target = target_of(metadata)
-        cache = cache_of(metadata)
-        own = GROWING_INPUTS if (target, cache) == ("tensorrt", "growing") else INPUTS[target]
+        pasts, presents = cache_names(PAST_KEY_VALUES, num_layers), cache_names(PRESENT, num_layers)
+        target = _target_of(metadata)
+        cache = _cache_of(metadata, target)
+        own = INPUTS[target]
         _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
-        _check_names("outputs", (node.name for node in outputs), ("logits", *presents))
+        _check_names("outputs", (node.name for node in outputs), (LOGITS, *presents))
         nodes = {node.name: node for node in (*inputs, *outputs)}
-        _check_types([nodes[name] for name in own], {TOKEN_TYPES[target]})
-        _check_types([nodes["logits"]], {"tensor(float)"})
+        _check_types([nodes[name] for name in own], {f"tensor({INPUT_DTYPES[target]})"})
+        _check_types([nodes[LOGITS]], {"tensor(float)"})
         _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
         _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
         heads, head_dim = _cache_dims([nodes[name] for name in pasts])
-        vocab_size = nodes["logits"].shape[-1]
-        if not isinstance(vocab_size, int):
+        vocab_size = (nodes[LOGITS].shape or [None])[-1]
+        if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST:
             raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
         return cls(
             target=target,
@@ -118,11 +126,6 @@ class GraphFacts:
             eos_token_ids=_integers(metadata, "eos_token_id"),
             cache=cache,
         )
-
-
-def cache_names(prefix: str, num_layers: int) -> list[str]:
-    """Names of the cached tensors in the order of their layers, key before value."""
-    return [f"{prefix}.{layer}.{part}" for layer in range(num_layers) for part in ("key", "value")]
 
 
 def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:
@@ -143,12 +146,12 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
     """H_kv and D, the same for every layer."""
     found = {(node.shape[1], node.shape[3]) if len(node.shape) == 4 else tuple(node.shape) for node in pasts}
     dims = found.pop()
-    if found or len(dims) != 2 or not all(isinstance(dim, int) and dim > 0 for dim in dims):
+    if found or len(dims) != 2 or not all(isinstance(dim, int) and 0 < dim <= MOST for dim in dims):
         raise ArtifactError(f"the graph's cache must be [B, H_kv, P, D] with one H_kv and D, found {dims} in one layer")
     return dims[0], dims[1]
 
 
-def target_of(metadata: Mapping[str, str]) -> str:
+def _target_of(metadata: Mapping[str, str]) -> str:
     """The target; a graph that doesn't tell can only be run as `portable`.
 
     Raises:
@@ -160,18 +163,19 @@ def target_of(metadata: Mapping[str, str]) -> str:
     return target
 
 
-def cache_of(metadata: Mapping[str, str]) -> str:
-    """How the graph keeps its cache; see `GraphFacts.cache`.
-
-    Raises:
-        ArtifactError: It is for a target that this runtime does not run.
-    """
-    return metadata.get(f"{METADATA_PREFIX}cache", CACHES[target_of(metadata)])
+def _cache_of(metadata: Mapping[str, str], target: str) -> str:
+    """How the graph keeps its cache; see `GraphFacts.cache`."""
+    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+    if found != CACHES[target]:
+        raise ArtifactError(
+            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+        )
+    return found
 
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:
     found = _integers(metadata, "max_length")
-    if found and (len(found) > 1 or found[0] < 1):
+    if found and (len(found) > 1 or not 1 <= found[0] <= MOST):
         raise ArtifactError(f"the graph's {METADATA_PREFIX}max_length must be one number, at least 1, found {found}")
     return found[0] if found else None
 
@@ -179,6 +183,9 @@ def _max_length(metadata: Mapping[str, str]) -> int | None:
 def _integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
     text = metadata.get(METADATA_PREFIX + key, "")
     try:
-        return tuple(int(part) for part in text.strip("[] ").split(",") if part)
+        found = tuple(int(part) for part in text.strip("[] ").split(",") if part)
     except ValueError as error:
-        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text!r}, expected integers") from error
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}, expected integers") from error
+    if any(abs(number) > MOST for number in found):
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}: expected at most {MOST}")
+    return found

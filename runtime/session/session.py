@@ -1,73 +1,161 @@
-"""The one thing the decode loop knows about a model: token ids go in, next-token logits come out."""
+"""The session: token ids go in, next-token logits come out. The decode loop knows nothing else of a model."""
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TokenIds: TypeAlias = NDArray[np.int64]
-"""Token ids, `[B, S]` or `[B]` int64."""
+from ..errors import ContextLengthError, PromptError, UsageError
+from .graph_facts import GraphFacts
+from .layout import CompactLayout, Layout, PaddedLayout, Prompt
+from .model import Logits, Model, TokenIds
 
-Logits: TypeAlias = NDArray[np.float32]
-"""Next-token logits, `[B, V]` float32, or `[B, S, V]` for those of several tokens."""
 
-
-class Session(Protocol):
-    """A causal language model with a key/value cache, run one chunk or one token at a time.
+class Session:
+    """A causal language model with a KV cache, run one chunk or one token at a time; `load_session` makes one.
 
     Positions are cache slots, the same for every row of a batch: a chunk of S tokens takes S slots in each row, padding
     included. Where a row's padding lies is told by the attention mask, once, when the chunk is prefilled; its tokens'
-    position ids count real tokens only.
+    position ids count real tokens only. A call that fails leaves the session as it was.
 
-    A logits array is a view of the session's memory: it is valid until the next call.
+    An array of logits is a view of the session's memory: it is valid until the next call.
+
+    Args:
+        model: Runs the chunks.
+        max_length: Most cache slots; None for the model's own limit, which stands where it is less.
+
+    Attributes:
+        facts: The sizes and types of the model's inputs and outputs.
+        device: `cpu` or `cuda`.
+        max_length: Most cache slots, padding included.
+        vocab_size: V: token ids are 0 to `vocab_size - 1`.
+        batch_size: Rows, B.
+        length: Cache slots in use, padding included.
+
+    Raises:
+        UsageError: `max_length` is less than 1.
     """
 
-    @property
-    def batch_size(self) -> int:
-        """Rows, B."""
-        ...
+    def __init__(self, model: Model, *, max_length: int | None = None) -> None:
+        check_positive("max_length", max_length)
+        self.facts: GraphFacts = model.facts
+        self.device = model.device
+        self.max_length = model.max_length if max_length is None else min(model.max_length, max_length)
+        self.vocab_size = model.facts.vocab_size
+        self.batch_size = 0
+        self.length = 0
+        self._model = model
+        self._experts: list[NDArray[np.int64]] = []
+        self.reset()
 
     @property
-    def length(self) -> int:
-        """Cache slots in use, padding included."""
-        ...
+    def gives_all_logits(self) -> bool:
+        """Whether `forward` works: the model gives the logits of every token of a chunk."""
+        return self.facts.gives_all_logits
 
     @property
-    def max_length(self) -> int:
-        """Cache slots there can ever be."""
-        ...
+    def run_s(self) -> float:
+        """Seconds spent so far inside the model's own run."""
+        return self._model.run_s
 
     @property
-    def vocab_size(self) -> int:
-        """Token ids are 0 to `vocab_size - 1`; V of the logits."""
-        ...
+    def kv_cache_bytes(self) -> int:
+        """Bytes of the KV cache's buffers."""
+        return self._model.kv_cache_bytes
 
-    @property
-    def can_verify(self) -> bool:
-        """Whether `verify` works: the model gives the logits of every token of a chunk."""
-        ...
+    def reset(self, batch_size: int = 1) -> None:
+        """Forget everything and take `batch_size` rows from here on.
+
+        Raises:
+            MissingError: There is no memory for so many rows.
+            UsageError: `batch_size` is less than 1, or the model runs fewer rows.
+        """
+        check_positive("batch_size", batch_size)
+        self._model.reserve(batch_size, self.max_length)
+        if batch_size != self.batch_size:
+            layout = CompactLayout if self.facts.cache == "static" else PaddedLayout
+            self._layout: Layout = layout(self._model, batch_size, self.max_length)
+            self.batch_size = batch_size
+        self._layout.truncate(0)
+        self.length = 0
+
+    def truncate(self, length: int) -> None:
+        """Forget all slots from `length` on; costs nothing until the next call.
+
+        Args:
+            length: Slots to keep, 0 to the current length.
+
+        Raises:
+            UsageError: `length` is out of range.
+        """
+        if not 0 <= length <= self.length:
+            raise UsageError(f"cannot keep {length} positions of a session that holds {self.length}")
+        self._layout.truncate(length)
+        self.length = length
 
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
-        """Run a chunk of prompt tokens behind what is cached.
+        """Run prompt tokens after what is cached, in as many chunks as the model takes.
 
         Args:
             input_ids: `[B, S]` int64, S at least 1; B is the session's batch size, or, where nothing is cached, any.
-            attention_mask: `[B, S]` int64 of 0 and 1, this chunk's part only; None where no token is padding.
+            attention_mask: `[B, S]` int64 of 0 and 1, of these tokens only; None where none of them is padding.
 
         Returns:
-            `[B, V]` float32: the logits of each row's last real token of this chunk (of its last token, where a row has
-            none).
+            `[B, V]` float32: the logits of each row's last real token (of its last token, where a row has none).
 
         Raises:
-            PromptError: a shape, a mask value or a token id is out of range.
+            PromptError: A shape, a mask value or a token id is out of range.
             ContextLengthError: `length + S` is past `max_length`; nothing has been run.
         """
-        ...
+        prompt = self._arrange(input_ids, attention_mask)
+        result: Logits | None = None
+        experts = []
+        for part in prompt.parts(self._model.chunk):
+            ends_here = (part.start <= prompt.last) & (prompt.last < part.stop)
+            last = prompt.last - part.start
+            first = int(last[ends_here].min()) if ends_here.any() else part.stop - part.start - 1
+            arrays = self._layout.fill(prompt, part, first)
+            self._model.run(arrays)
+            experts.append(self._model.experts())
+            logits = self._layout.last_logits(arrays, last)
+            if result is None:
+                result = logits if part.stop == prompt.ids.shape[1] else logits.copy()
+            else:
+                result[ends_here] = logits[ends_here]
+        assert result is not None  # there is at least one token
+        self._append(prompt, experts)
+        return result
+
+    def forward(
+        self, input_ids: TokenIds, attention_mask: TokenIds | None = None, position_ids: TokenIds | None = None
+    ) -> Logits:
+        """Run tokens after what is cached in one run, and give the logits of each of them.
+
+        Args:
+            input_ids: `[B, S]` int64, S at least 1.
+            attention_mask: See `prefill`.
+            position_ids: `[B, S]` int64; None counts each row's real tokens.
+
+        Returns:
+            `[B, S, V]` float32. They differ from those of single steps by rounding.
+
+        Raises:
+            PromptError: A shape, a mask value or a token id is out of range.
+            ContextLengthError: `length + S` is past `max_length`; nothing has been run.
+            UsageError: `gives_all_logits` is false.
+        """
+        if not self.gives_all_logits:
+            raise UsageError("a graph of target tensorrt gives one row of logits: it cannot give those of every token")
+        prompt = self._arrange(input_ids, attention_mask, position_ids)
+        arrays = self._layout.fill(prompt, slice(0, prompt.ids.shape[1]), 0)
+        self._model.run(arrays)
+        self._append(prompt, [self._model.experts()])
+        return arrays.logits
 
     def decode(self, tokens: TokenIds) -> Logits:
-        """Append one token to every row.
+        """Append one real token to every row.
 
         Args:
             tokens: `[B]` int64.
@@ -76,42 +164,87 @@ class Session(Protocol):
             `[B, V]` float32.
 
         Raises:
-            PromptError: the shape or a token id is out of range.
+            PromptError: The shape or a token id is out of range.
             ContextLengthError: `length` is `max_length` already; nothing has been run.
         """
-        ...
+        length, ids = self.length, tokens.tolist()
+        if tokens.ndim != 1 or len(ids) != self.batch_size or tokens.dtype.kind not in "iu":
+            raise PromptError(f"expected {self.batch_size} token ids, found {tokens.dtype} {tokens.shape}")
+        self._check_ids(min(ids), max(ids))
+        if length >= self.max_length:
+            self._check_room(1)
+        arrays = self._layout.step(ids, length)
+        self._model.run(arrays)
+        self._layout.append_step(length)
+        self.length = length + 1
+        if self._experts:
+            self._experts = self._model.experts()
+        return arrays.logits[:, 0]
 
-    def verify(self, tokens: TokenIds) -> Logits:
-        """Append tokens to every row, as that many calls of `decode` would, in one run.
+    def cache(self) -> list[NDArray[Any]]:
+        """A copy of what is cached: every key and value in turn, each `[B, H_kv, length, D]`."""
+        return self._layout.cache(self.length)
 
-        Args:
-            tokens: `[B, S]` int64, S at least 1.
+    def experts(self) -> list[NDArray[np.int64]]:
+        """The experts that the tokens of the last call were sent to, `[B, S, k]` a layer; empty where not shown."""
+        return self._experts
 
-        Returns:
-            `[B, S, V]` float32: the logits behind each of them. They differ from those of single steps by rounding.
+    def _arrange(
+        self, input_ids: TokenIds, attention_mask: TokenIds | None, position_ids: TokenIds | None = None
+    ) -> Prompt:
+        """Check a prompt, and have the layout put it after what is cached."""
+        if input_ids.ndim != 2 or not input_ids.size or input_ids.dtype.kind not in "iu":
+            raise PromptError(
+                f"expected token ids [B, S] with at least one token, found {input_ids.dtype} {input_ids.shape}"
+            )
+        self._check_ids(int(input_ids.min()), int(input_ids.max()))
+        mask = _checked_mask(attention_mask, input_ids.shape)
+        if position_ids is not None and position_ids.shape != input_ids.shape:
+            raise PromptError(f"expected position ids of shape {input_ids.shape}, found {position_ids.shape}")
+        rows, width = input_ids.shape
+        if self.length and rows != self.batch_size:
+            raise PromptError(f"expected a chunk for {self.batch_size} rows, found {rows}; reset first")
+        self._check_room(width)
+        if rows != self.batch_size:
+            self.reset(rows)
+        return self._layout.arrange(input_ids, mask, self.length, position_ids)
 
-        Raises:
-            PromptError: the shape or a token id is out of range.
-            ContextLengthError: `length + S` is past `max_length`; nothing has been run.
-            UsageError: `can_verify` is false.
-        """
-        ...
+    def _append(self, prompt: Prompt, experts: list[list[NDArray[np.int64]]]) -> None:
+        """Count a prompt that has run."""
+        self._layout.append(self.length, prompt.mask)
+        self.length += prompt.mask.shape[1]
+        self._experts = []
+        if experts[0]:
+            layers = [np.concatenate(layer, axis=1) for layer in zip(*experts, strict=True)]
+            self._experts = self._layout.experts(prompt, layers)
 
-    def truncate(self, length: int) -> None:
-        """Forget all slots from `length` on; costs nothing until the next call.
+    def _check_ids(self, least: int, greatest: int) -> None:
+        if least < 0 or greatest >= self.vocab_size:
+            token = least if least < 0 else greatest
+            raise PromptError(f"token id {token} is outside of the vocabulary of {self.vocab_size} tokens")
 
-        Args:
-            length: slots to keep, 0 to the current length.
+    def _check_room(self, count: int) -> None:
+        if self.length + count > self.max_length:
+            raise ContextLengthError(
+                f"{count} more tokens after {self.length} cached positions exceed the maximum of {self.max_length}; "
+                f"shorten the prompt, or {self._model.remedy}"
+            )
 
-        Raises:
-            UsageError: `length` is out of range.
-        """
-        ...
 
-    def reset(self, batch_size: int = 1) -> None:
-        """Forget everything and take `batch_size` rows from here on.
+def check_positive(name: str, value: int | None) -> None:
+    """Check a number that may be left out.
 
-        Raises:
-            UsageError: `batch_size` is less than 1.
-        """
-        ...
+    Raises:
+        UsageError: It is less than 1.
+    """
+    if value is not None and value < 1:
+        raise UsageError(f"{name} must be at least 1, found {value}")
+
+
+def _checked_mask(attention_mask: TokenIds | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where tokens `[B, S]` are no padding."""
+    if attention_mask is None:
+        return np.ones(shape, np.bool_)
+    if attention_mask.shape != shape or not np.isin(attention_mask, (0, 1)).all():
+        raise PromptError(f"expected an attention mask of 0 and 1 with shape {shape}")
+    return attention_mask.astype(np.bool_)

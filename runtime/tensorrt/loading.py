@@ -1,16 +1,73 @@
-"""From the bytes of a plan to contexts that run it."""
+"""From the path of a plan to the model that runs it: what it needs against what is here, then TensorRT itself.
+
+The driver, the GPU and TensorRT's version are asked first: without a driver TensorRT would crash.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import tempfile
 import weakref
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 from ..errors import ArtifactError, MissingError
-from .backend import Backend, error_text
-from .device import CudaDevice
-from .interfaces import Context, Driver, Engine
-from .kernel_cache import KernelCache, kernel_file
-from .plan import DECODE, PREFILL, Plan
+from .backend import Backend, error_text, load_backend
+from .compute_capability import rtx_refusal, runs_on
+from .cuda import CudaDevice, CudaDriver, CudaLibrary, Driver, find_device
+from .model import Context, TensorRTModel
+from .plan import BACKEND_NAMES, DECODE, PREFILL, Plan
+
+VERSION_PARTS = 3
+"""Leading numbers of a version that must be the plan's; the fourth counts builds of the same release."""
+
+FOLDER = "minimind-edge"
+
+
+class Engine(Protocol):
+    """A loaded plan (TensorRT's `ICudaEngine`)."""
+
+    @property
+    def num_io_tensors(self) -> int:
+        """Inputs and outputs."""
+        ...
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        """Profiles."""
+        ...
+
+    def get_tensor_name(self, index: int) -> str:
+        """Name of an input or output."""
+        ...
+
+    def get_tensor_shape(self, name: str) -> Sequence[int]:
+        """Its shape, -1 where an axis varies."""
+        ...
+
+
+def load_plan(path: str | os.PathLike[str], *, device_ordinal: int = 0) -> TensorRTModel:
+    """Load a plan on a GPU.
+
+    Args:
+        path: The `.plan`, with its `.plan.json` next to it.
+        device_ordinal: Number of the GPU.
+
+    Raises:
+        ArtifactError: The plan or its description is missing, damaged or foreign.
+        MissingError: There is no driver, GPU or TensorRT for it, or no memory.
+    """
+    plan = Plan.read(path)
+    data = plan.load_bytes()
+    library, device = require_device(plan, device_ordinal)
+    backend = require_backend(plan)
+    driver = CudaDriver(library, device)
+    loaded = LoadedEngine(backend, plan, data, device)
+    contexts = loaded.contexts(driver)
+    return TensorRTModel(plan, driver, contexts, records_steps=not loaded.replays_by_itself, reason=loaded.reason)
 
 
 class LoadedEngine:
@@ -49,7 +106,7 @@ class LoadedEngine:
         self.engine: Engine = engine
         self.replays_by_itself = hasattr(backend.module, "CudaGraphStrategy")
         _check_interface(engine, plan)
-        digest = plan.content.child("plan").optional("sha256", str)
+        digest = None if plan.description.plan is None else plan.description.plan.sha256
         kernels = kernel_file(digest, str(device.capability)) if device is not None and digest else None
         self._kernels = KernelCache(kernels)
         # Kernels for new shapes are compiled while the plan runs: they are kept when it is let go, or at the end.
@@ -87,13 +144,7 @@ class LoadedEngine:
             return engine.create_execution_context(strategy)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        if self._plan.cache_form == "static":
-            config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        else:
-            # Each step has shapes of its own: a graph, or kernels, made for them would never be used again.
-            config.cuda_graph_strategy = module.CudaGraphStrategy.DISABLED
-            kernels = module.DynamicShapesKernelSpecializationStrategy.NONE
-            config.dynamic_shapes_kernel_specialization_strategy = kernels
+        config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._kernels.attach(config)
         return engine.create_execution_context(config)
 
@@ -116,9 +167,169 @@ def _check_validity(backend: Backend, runtime: Any, plan: Plan, data: bytes) -> 
 
 def _check_interface(engine: Engine, plan: Plan) -> None:
     found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-    expected = {each.required("name", str) for each in plan.content.children("tensors")}
+    expected = {each.name for each in plan.description.tensors}
     if found != expected or engine.num_optimization_profiles != 2:
         raise ArtifactError(
             f"{plan.path} has other inputs, outputs or profiles than its description; build it again with "
             f"`{plan.rebuild_command()}`"
         )
+
+
+def require_device(plan: Plan, ordinal: int = 0) -> tuple[CudaLibrary, CudaDevice]:
+    """The driver and the GPU that a plan can run on.
+
+    Raises:
+        MissingError: There is no driver, no GPU, or one that the plan was not built for.
+    """
+    try:
+        library = CudaLibrary()
+        device = find_device(library, ordinal)
+    except MissingError as error:
+        raise MissingError(f"{plan.path} needs {needs(plan)}: {error}") from error
+    check_device(plan, device)
+    return library, device
+
+
+def require_backend(plan: Plan) -> Backend:
+    """The TensorRT that built a plan.
+
+    Raises:
+        MissingError: It is not installed, or in another version.
+    """
+    try:
+        backend = load_backend(plan.backend)
+    except MissingError as error:
+        raise MissingError(f"{plan.path} needs {needs(plan)}: {error}") from error
+    check_version(plan, backend.version)
+    return backend
+
+
+def check_device(plan: Plan, device: CudaDevice) -> None:
+    """See that a plan runs on a GPU.
+
+    Raises:
+        MissingError: It does not.
+    """
+    if runs_on(plan.compute_capabilities, device.capability, plan.backend):
+        return
+    refusal = rtx_refusal(device.capability) if plan.backend == "rtx" else None
+    if refusal is not None:
+        command = plan.rebuild_command(backend="tensorrt")
+        remedy = f"{refusal}; build it on this machine with full TensorRT: `{command}`"
+    elif plan.backend == "rtx":
+        remedy = f"build it again with `{plan.rebuild_command(capability=device.capability)}`"
+    else:
+        remedy = f"plans of TensorRT run on the kind of GPU that built them; on this one, `{plan.rebuild_command()}`"
+    raise MissingError(
+        f"{plan.path} needs {needs(plan)}; here is {device.name} with compute capability {device.capability}: {remedy}"
+    )
+
+
+def check_version(plan: Plan, version: str) -> None:
+    """See that a plan is of the TensorRT that is installed: one version does not read another's plans.
+
+    Raises:
+        MissingError: It is not.
+    """
+    if _release(version) == _release(plan.version):
+        return
+    raise MissingError(
+        f"{plan.path} needs {needs(plan)}; here is {BACKEND_NAMES[plan.backend]} {version}: install the plan's "
+        f"version, or build it again with `{plan.rebuild_command()}`"
+    )
+
+
+def needs(plan: Plan) -> str:
+    """What a plan runs on, for people."""
+    capabilities = ", ".join(map(str, plan.compute_capabilities))
+    return f"{BACKEND_NAMES[plan.backend]} {plan.version} and a GPU of compute capability {capabilities}"
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".")[:VERSION_PARTS]
+
+
+class KernelCache:
+    """A file of compiled kernels. It makes starting faster and is needed by nothing: what fails with it is passed over.
+
+    TensorRT-RTX itself checks a file's content against its version, the GPU and the driver, and refuses what does not
+    fit; then it compiles anew, and the file is replaced.
+
+    Args:
+        path: The file; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._cache: Any = None
+        self._stored = b""
+
+    def attach(self, config: Any) -> None:
+        """Have an execution context use the cache.
+
+        Args:
+            config: TensorRT-RTX's `IRuntimeConfig` that the context will be made with.
+        """
+        if self._path is None or not hasattr(config, "create_runtime_cache"):
+            return
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            self._load(self._path)
+        if self._cache is not None:
+            config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Write what was compiled, if that is more than the file has; it is there whole or not at all."""
+        if self._path is None or self._cache is None:
+            return
+        serialized = self._cache.serialize()
+        data = b"" if serialized is None else bytes(serialized)
+        if data in (b"", self._stored):
+            return
+        with contextlib.suppress(OSError):
+            _replace(self._path, data)
+            self._stored = data
+
+    def _load(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return
+        if self._cache is not None and data and self._cache.deserialize(data):
+            self._stored = data
+
+
+def kernel_file(digest: str, capability: str) -> Path | None:
+    """Where the kernels of a plan are kept: in the user's own cache folder, as they are code.
+
+    Args:
+        digest: The plan's sha256.
+        capability: Compute capability of the GPU.
+
+    Returns:
+        The file; None where the user has no such folder.
+    """
+    folder = _user_cache()
+    return None if folder is None else folder / FOLDER / "kernels" / f"{digest[:32]}-{capability}.cache"
+
+
+def _user_cache() -> Path | None:
+    given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    if given and Path(given).is_absolute():
+        return Path(given)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..artifact.json_object import JsonObject
+from ..artifact.json_file import read_object
 from ..errors import ArtifactError, UsageError
+from ..session.graph_facts import GraphFacts
 from .compute_capability import ComputeCapability
+from .plan_description import PlanDescription
 
-FORMAT = 1
-"""Newest format of the file that is understood."""
-
-BACKENDS = ("tensorrt", "rtx")
-CACHES = ("static", "growing")
+CACHE_FORM = "static"
+"""How a plan keeps its cache: written in place, each row at an index of its own."""
 
 MAGIC = {"tensorrt": b"ftrt", "rtx": b"vtrt"}
 """First bytes of a plan."""
@@ -89,7 +88,6 @@ class Plan:
         version: Of the backend that built it.
         compute_capabilities: Of the GPUs that it was built for.
         precision: Of the weights.
-        cache_form: `static` (written in place) or `growing`.
         cache: The cache's sizes.
         experts: Of a mixture of experts an output a layer that tells the chosen ones; empty for a dense model.
         vocab_size: V.
@@ -97,7 +95,8 @@ class Plan:
         max_chunk: Most tokens of a row in one run.
         eos_token_ids: Ids that end a text.
         source: Name of the checkpoint or graph that it was built from.
-        content: All that the file says.
+        description: All that is read of the file beside it.
+        content: The same as JSON, with what only people read.
     """
 
     path: Path
@@ -105,7 +104,6 @@ class Plan:
     version: str
     compute_capabilities: tuple[ComputeCapability, ...]
     precision: str
-    cache_form: str
     cache: CacheLayout
     experts: tuple[ExpertOutput, ...]
     vocab_size: int
@@ -113,7 +111,8 @@ class Plan:
     max_chunk: int
     eos_token_ids: tuple[int, ...]
     source: str
-    content: JsonObject
+    description: PlanDescription
+    content: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Plan:
@@ -131,50 +130,62 @@ class Plan:
                 f"{sidecar} is missing, which says what {path.name} needs: copy it from where the plan was built, or "
                 f"build again with `minimind-export engine -o {path}`"
             )
-        return cls.parse(path, JsonObject.read(sidecar))
+        return cls.parse(path, read_object(sidecar), str(sidecar))
 
     @classmethod
-    def parse(cls, path: Path, values: JsonObject) -> Plan:
+    def parse(cls, path: Path, values: Mapping[str, Any], where: str | None = None) -> Plan:
         """Check the content of a `.plan.json`.
+
+        Args:
+            path: The plan.
+            values: The content of the file beside it.
+            where: That file, for messages.
 
         Raises:
             ArtifactError: A value is missing or wrong, or the format is newer than this version's.
         """
-        if (version := values.required("format", int)) > FORMAT:
+        where = where or str(sidecar_path(path))
+        told = PlanDescription.parse(values, where)
+        kv, eos = told.kv_cache, told.eos_token_ids
+        if kv.form != CACHE_FORM:
             raise ArtifactError(
-                f"{values.where} has format {version}, this version reads {FORMAT}: upgrade minimind-edge"
+                f"{where}: a plan with a {kv.form} cache is of an older version: build it again with "
+                "`minimind-export engine`"
             )
-        limits, kv = values.child("limits"), values.child("kv_cache")
         return cls(
             path=path,
-            backend=_one_of(values, "backend", BACKENDS),
-            version=values.required("backend_version", str),
-            compute_capabilities=_capabilities(values),
-            precision=values.required("precision", str),
-            cache_form=_one_of(kv, "form", CACHES),
-            cache=CacheLayout(
-                num_layers=_count(kv, "num_layers"),
-                num_key_value_heads=_count(kv, "num_key_value_heads"),
-                head_dim=_count(kv, "head_dim"),
-                capacity=_count(kv, "capacity"),
-                dtype=_one_of(kv, "dtype", tuple(KV_BYTES)),
-            ),
-            experts=tuple(_expert_outputs(values)),
-            vocab_size=_count(values, "vocab_size"),
-            max_batch=_count(limits, "batch_size"),
-            max_chunk=_count(limits, "chunk"),
-            eos_token_ids=values.integers("eos_token_ids"),
-            source=values.child("checkpoint").optional("file", str) or "CHECKPOINT",
+            backend=told.backend,
+            version=told.backend_version,
+            compute_capabilities=_capabilities(told, where),
+            precision=told.precision,
+            cache=CacheLayout(kv.num_layers, kv.num_key_value_heads, kv.head_dim, kv.capacity, kv.dtype),
+            experts=_expert_outputs(told, where),
+            vocab_size=told.vocab_size,
+            max_batch=told.limits.batch_size,
+            max_chunk=told.limits.chunk,
+            eos_token_ids=eos if isinstance(eos, tuple) else (eos,),
+            source="CHECKPOINT" if told.checkpoint is None else told.checkpoint.file,
+            description=told,
             content=values,
         )
 
-    has_int8_cache = False
-    """As `GraphFacts.has_int8_cache`: a plan's cache is float."""
-
     @property
-    def target(self) -> str:
-        """Of the graph that it was built from."""
-        return "tensorrt"
+    def facts(self) -> GraphFacts:
+        """The sizes and types of the plan's inputs and outputs, as those of the graph that it was built from."""
+        stored = {"bfloat16": "uint16"}.get(self.cache.dtype, self.cache.dtype)
+        return GraphFacts(
+            target="tensorrt",
+            num_layers=self.cache.num_layers,
+            num_key_value_heads=self.cache.num_key_value_heads,
+            head_dim=self.cache.head_dim,
+            kv_dtype=np.dtype(stored),
+            vocab_size=self.vocab_size,
+            max_length=self.cache.capacity,
+            precision=self.precision,
+            generation=None,
+            eos_token_ids=self.eos_token_ids,
+            cache=CACHE_FORM,
+        )
 
     @property
     def title(self) -> str:
@@ -193,8 +204,10 @@ class Plan:
                 f"{self.path} is no plan of {BACKEND_NAMES[self.backend]}: expected {MAGIC[self.backend]!r} at its "
                 f"beginning, found {data[:4]!r}; build it again with `{self.rebuild_command()}`"
             )
-        built = self.content.child("plan")
-        expected = built.required("bytes", int), built.required("sha256", str)
+        built = self.description.plan
+        if built is None:
+            raise ArtifactError(f"{sidecar_path(self.path)}: plan is missing, the size and digest of {self.path.name}")
+        expected = built.bytes, built.sha256
         if (len(data), hashlib.sha256(data).hexdigest()) != expected:
             raise ArtifactError(
                 f"{self.path} is not the plan that {sidecar_path(self.path).name} describes (expected {expected[0]} "
@@ -230,34 +243,22 @@ def sidecar_path(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
-def _count(values: JsonObject, key: str) -> int:
-    found = values.positive(key)
-    if found is None:
-        values.reject(key, "at least 1")
-    return found
+def _expert_outputs(description: PlanDescription, where: str) -> tuple[ExpertOutput, ...]:
+    found = [
+        (f"{where}: tensors[{index}]", tensor)
+        for index, tensor in enumerate(description.tensors)
+        if tensor.name.endswith(EXPERTS_SUFFIX)
+    ]
+    for place, tensor in found:
+        if tensor.dtype not in EXPERT_TYPES:
+            raise ArtifactError(f"{place}.dtype is {tensor.dtype}: expected one of {', '.join(EXPERT_TYPES)}")
+        if len(tensor.shape) != 3 or tensor.shape[2] < 1:
+            raise ArtifactError(f"{place}.shape is {list(tensor.shape)}: expected [B, S, k]")
+    return tuple(ExpertOutput(tensor.name, tensor.shape[2], np.dtype(tensor.dtype)) for _, tensor in found)
 
 
-def _expert_outputs(values: JsonObject) -> Iterator[ExpertOutput]:
-    for tensor in values.children("tensors"):
-        if (name := tensor.required("name", str)).endswith(EXPERTS_SUFFIX):
-            shape = tensor.integers("shape")
-            if len(shape) != 3 or shape[2] < 1:
-                tensor.reject("shape", "[B, S, k]")
-            yield ExpertOutput(name, shape[2], np.dtype(_one_of(tensor, "dtype", EXPERT_TYPES)))
-
-
-def _one_of(values: JsonObject, key: str, choices: tuple[str, ...]) -> str:
-    found = values.required(key, str)
-    if found not in choices:
-        values.reject(key, f"one of {', '.join(choices)}")
-    return found
-
-
-def _capabilities(values: JsonObject) -> tuple[ComputeCapability, ...]:
-    found: Any = values.get("compute_capabilities")
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
-        values.reject("compute_capabilities", 'a list such as ["8.6"]')
+def _capabilities(description: PlanDescription, where: str) -> tuple[ComputeCapability, ...]:
     try:
-        return tuple(ComputeCapability.parse(each) for each in found)
+        return tuple(ComputeCapability.parse(each) for each in description.compute_capabilities)
     except UsageError as error:
-        raise ArtifactError(f"{values.where}: {error}") from error
+        raise ArtifactError(f"{where}: compute_capabilities: {error}") from error

@@ -10,7 +10,7 @@ from static_decoder import StaticDecoder
 
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
-from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
+from minimind_edge.runtime.tensorrt.cuda import CudaLibrary
 
 NEEDS_RTX = pytest.mark.skipif(
     not rtx_libraries() or not find_spec("tensorrt_rtx_bindings"),

@@ -9,8 +9,7 @@ import pytest
 from static_decoder import StaticDecoder
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.tensorrt.cuda_driver import CudaDriver
-    from minimind_edge.runtime.tensorrt.device import CudaDevice
+    from minimind_edge.runtime.tensorrt.cuda import CudaDevice, CudaDriver
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,15 +25,13 @@ def decoder() -> StaticDecoder:
 
 @pytest.fixture(scope="session")
 def device() -> CudaDevice:
-    from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
-    from minimind_edge.runtime.tensorrt.device import find_device
+    from minimind_edge.runtime.tensorrt.cuda import CudaLibrary, find_device
 
     return find_device(CudaLibrary())
 
 
 @pytest.fixture
 def driver(device: CudaDevice) -> CudaDriver:
-    from minimind_edge.runtime.tensorrt.cuda_driver import CudaDriver
-    from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
+    from minimind_edge.runtime.tensorrt.cuda import CudaDriver, CudaLibrary
 
     return CudaDriver(CudaLibrary(), device)

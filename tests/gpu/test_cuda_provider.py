@@ -9,7 +9,7 @@ from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind.checkpoint import read_checkpoint
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
 
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
@@ -21,7 +21,7 @@ def model(request):
 def session(request, model, tmp_path):
     save_graph(build_graph(model, request.param, "fp32", 128), tmp_path / "model.onnx")
     try:
-        return OrtSession.load(tmp_path / "model.onnx", device="cuda")
+        return load_session(tmp_path / "model.onnx", device="cuda")
     except MissingError as error:
         pytest.skip(str(error))
 

@@ -31,17 +31,6 @@ def test_fresh_memory_is_zero_and_keeps_what_is_copied(driver):
     driver.free(address)
 
 
-def test_a_copy_on_the_device(driver):
-    source, target = driver.allocate(64), driver.allocate(64)
-    host = driver.host_array((16,), np.int32)
-    host[:] = np.arange(16)
-    driver.to_device(source, host)
-    driver.copy(target + 32, source + 8, 32)
-    driver.to_host(host, target)
-    driver.synchronize()
-    assert host.tolist() == [0] * 8 + list(range(2, 10))
-
-
 def test_a_record_repeats_with_what_the_host_holds_then(driver):
     address = driver.allocate(64)
     there, back = driver.host_array((16,), np.int32), driver.host_array((16,), np.int32)

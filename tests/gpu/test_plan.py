@@ -8,7 +8,7 @@ from static_decoder import VOCAB
 
 from minimind_edge.export.engine import EngineRequest, build_engine
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.tensorrt.opening import load_plan
+from minimind_edge.runtime.tensorrt.loading import load_plan
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
 """Of the largest logit. float16 keeps 11 bits of each number on the way."""

@@ -7,29 +7,23 @@ import pytest
 from described_plan import PLAN_BYTES, describe
 from static_decoder import VOCAB
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
-from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
+from minimind_edge.runtime.session.session import Session
+from minimind_edge.runtime.tensorrt.model import TensorRTModel
 from minimind_edge.runtime.tensorrt.plan import Plan
-from minimind_edge.runtime.tensorrt.session import TensorRTSession
 
 
-@pytest.fixture(params=["static", "growing"])
-def session(request, driver, decoder, tmp_path):
+@pytest.fixture
+def session(driver, decoder, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch does the arithmetic here")
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch was built without CUDA")
-    from torch_standin import GrowingTorchContext, TorchContext
+    from torch_standin import TorchContext
 
     content = describe(decoder, tmp_path, length=64, chunk=8)
-    content["kv_cache"]["form"] = request.param
     path = tmp_path / "model.plan"
     path.write_bytes(PLAN_BYTES)
-    plan = Plan.parse(path, JsonObject(content, str(path)))
-    session, context = {
-        "static": (TensorRTSession, TorchContext),
-        "growing": (GrowingTensorRTSession, GrowingTorchContext),
-    }[request.param]
-    return session(plan, driver, (context(decoder), context(decoder)))
+    plan = Plan.parse(path, content)
+    return Session(TensorRTModel(plan, driver, (TorchContext(decoder), TorchContext(decoder))))
 
 
 def check(found, decoder, *rows):

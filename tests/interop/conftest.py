@@ -18,7 +18,7 @@ from minimind_edge.export import ExportRequest, export_onnx
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.minimind import load_checkpoint
-from minimind_edge.runtime import OrtSession
+from minimind_edge.runtime import Session, load_session
 
 CALIBRATION = QuantizationSettings(rows=4, length=32, measured_rows=2, held_out_rows=1)
 """Next to none: what a tool makes of integers does not depend on how well they were chosen."""
@@ -93,7 +93,7 @@ def expected(checkpoint: Any) -> Callable[..., list[tuple[list[int], list[int]]]
         key = integers or kind
         if key not in made:
             prompts = [_prompt_ids(checkpoint(kind), prompt) for prompt in PROMPTS]
-            model = load_checkpoint(checkpoint(kind)) if integers is None else OrtSession.load(integers, device="cpu")
+            model = load_checkpoint(checkpoint(kind)) if integers is None else load_session(integers, device="cpu")
             made[key] = [(ids, (_by_eager if integers is None else _by_session)(model, ids)) for ids in prompts]
         return made[key]
 
@@ -115,7 +115,7 @@ def _by_eager(model: Any, prompt_ids: list[int]) -> list[int]:
     return tokens[len(prompt_ids) :]
 
 
-def _by_session(session: OrtSession, prompt_ids: list[int]) -> list[int]:
+def _by_session(session: Session, prompt_ids: list[int]) -> list[int]:
     session.reset()
     tokens = [int(session.prefill(np.array([prompt_ids]))[0].argmax())]
     while len(tokens) < NEW_TOKENS and tokens[-1] != EOS:

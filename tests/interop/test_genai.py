@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from interop_tools import completions, environment
 
-from minimind_edge.export.pipeline import graph_file
+from minimind_edge.export.artifact.graph_file import graph_file
 
 TARGETS = ("portable", "ort")
 FLOATS = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from interop_tools import answer, environment
 
-from minimind_edge.export.pipeline import graph_file
+from minimind_edge.export.artifact.graph_file import graph_file
 
 PRECISIONS = {
     "portable": ("fp32", "fp16", "int8", "int4"),

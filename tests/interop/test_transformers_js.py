@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from interop_tools import SCRIPTS, completions, environment, interpreter, run
 
-from minimind_edge.export.pipeline import graph_file
+from minimind_edge.export.artifact.graph_file import graph_file
 
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
 AS_IT_IS = [

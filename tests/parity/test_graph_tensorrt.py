@@ -12,14 +12,15 @@ import pytest
 import torch
 from graph_rows import make_model
 from onnx import numpy_helper
+from rounded_weights import tensorrt_weights
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
-from minimind_edge.export.parity.session_runner import SessionRunner
+from minimind_edge.export.parity.runner import SessionRunner
 from minimind_edge.minimind import MiniMindForCausalLM
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, UsageError
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.session.session import Session
 
 MAX_LENGTH = 96
@@ -36,7 +37,8 @@ def one_thread() -> Iterator[None]:
 
 def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32", cache: str = "static") -> Path:
     path = folder / f"{precision}.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache), path)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache, quantized=weights), path)
     onnx.checker.check_model(str(path))
     return path
 
@@ -85,7 +87,7 @@ def test_the_growing_form_as_users_run_it(tmp_path: Path) -> None:
     assert report.greedy == (24, 24)
     assert {one.runner for one in report.measurements} == {"graph", "session", "session, rolled back"}
     assert any(one.case == "far positions" for one in report.measurements)
-    limited_to_its_slots(model, load_graph(path, device="cpu", threads=1, max_length=20))
+    limited_to_its_slots(model, load_session(path, device="cpu", threads=1, max_length=20))
 
 
 @pytest.mark.parametrize("cache", ["static", "growing"])
@@ -95,7 +97,7 @@ def test_positions_past_yarns_original_context(cache: str, tmp_path: Path) -> No
     plain = make_model("gqa", max_position_embeddings=4096, num_hidden_layers=1)
     path = tmp_path / "fp32.onnx"
     save_graph(build_graph(model, "tensorrt", "fp32", 4096, cache=cache), path)
-    session = load_graph(path, device="cpu", threads=1)
+    session = load_session(path, device="cpu", threads=1)
     text = np.random.default_rng(0).integers(2, 131, 2064)
     found = [session.prefill(text[None, :2060])[0].copy()]
     found += [session.decode(text[end : end + 1])[0].copy() for end in range(2060, 2064)]
@@ -112,7 +114,7 @@ def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
     model = make_model("yarn", yarn_parameters=scaling, num_hidden_layers=1)
     report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
     assert report, report.failures
-    assert any(one.case == "behind 30 tokens" for one in report.measurements)
+    assert any(one.case == "after 30 tokens" for one in report.measurements)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -128,7 +130,7 @@ def test_a_graph_computes_what_its_integers_say(precision: str, tmp_path: Path) 
     tolerance = tolerance_of("fp16", 2)
 
     def session() -> SessionRunner:
-        return SessionRunner(load_graph(path, device="cpu", threads=1))
+        return SessionRunner(load_session(path, device="cpu", threads=1))
 
     suite = Suite(model.config.vocab_size, MAX_LENGTH)
     report = compare_runners(rounded, [session], suite, tolerance, target="tensorrt", precision=precision, steps=24)
@@ -147,7 +149,7 @@ def dequantized(path: Path, limit: int) -> dict[str, torch.Tensor]:
             assert np.abs(integers).max() in {limit, limit + 1}
             if scales.ndim == 2:
                 scales = np.repeat(scales, len(integers) // len(scales), axis=0)
-            found[name.removesuffix(".integers")] = torch.from_numpy((integers * scales).T.copy())
+            found[name.removesuffix(".T.integers")] = torch.from_numpy((integers * scales).T.copy())
     assert len(found) == 2 * 7
     return found
 
@@ -228,14 +230,14 @@ def test_integers_are_small(tmp_path: Path) -> None:
 
 def test_a_session_at_its_limit(tmp_path: Path) -> None:
     model = make_model("gqa")
-    limited_to_its_slots(model, load_graph(export(model, tmp_path), device="cpu", threads=1, max_length=20))
+    limited_to_its_slots(model, load_session(export(model, tmp_path), device="cpu", threads=1, max_length=20))
 
 
 def limited_to_its_slots(model: MiniMindForCausalLM, session: Session) -> None:
     """Fill 20 slots, and try one more."""
     ids = np.arange(2, 22)[None]
     session.prefill(ids[:, :18])
-    with pytest.raises(ContextLengthError, match="3 more tokens behind 18"):
+    with pytest.raises(ContextLengthError, match="3 more tokens after 18"):
         session.prefill(ids[:, :3])
     assert session.length == 18
     session.decode(ids[:, 18])
@@ -249,7 +251,7 @@ def limited_to_its_slots(model: MiniMindForCausalLM, session: Session) -> None:
 
 def test_bfloat16_has_no_arithmetic_on_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"build a plan with `minimind-export engine`"):
-        load_graph(export(make_model("gqa"), tmp_path, "bf16"), device="cpu")
+        load_session(export(make_model("gqa"), tmp_path, "bf16"), device="cpu")
 
 
 def test_what_does_not_go_together() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minimind_edge.export.pipeline import export_onnx
+from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine, SamplingParams
 from minimind_edge.runtime.errors import UsageError
@@ -26,7 +27,15 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled dense demo in float32, int8 and int4."""
     folder = tmp_path_factory.mktemp("tensorrt") / "demo"
     for precision in ("int4", "fp32", "int8"):
-        export_onnx(ExportRequest(output=folder, target="tensorrt", precision=precision, max_length=64, verify=False))
+        request = ExportRequest(
+            output=folder,
+            target="tensorrt",
+            precision=precision,
+            max_length=64,
+            quantization=QuantizationSettings(rows=16, length=64, measured_rows=4, held_out_rows=2),
+            verify=False,
+        )
+        export_onnx(request)
     return folder
 
 
@@ -39,6 +48,15 @@ def test_files(artifact: Path) -> None:
         ("onnx/model_q4.onnx", "int4", "tensorrt", 24),
     ]
     assert not (artifact / "genai_config.json").exists(), "onnxruntime-genai does not load such graphs"
+
+
+def test_the_manifest_says_what_integers_cost(artifact: Path) -> None:
+    graphs = json.loads((artifact / "manifest.json").read_text())["graphs"]
+    quality = {entry["precision"]: entry.get("quality") for entry in graphs}
+    assert quality["fp32"] is None
+    assert 0 < quality["int8"]["mean_kl"] < 1e-3
+    assert quality["int8"]["mean_kl"] < quality["int4"]["mean_kl"] < 0.02
+    assert quality["int4"]["bits_per_weight"] < quality["int8"]["bits_per_weight"] < 12
 
 
 def test_a_growing_cache_is_an_artifact_like_any_other(artifact: Path, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from rounded_cache import integers, with_rounded_cache
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
-from minimind_edge.export.quantization.cache_scales import CacheScales, cache_scales
+from minimind_edge.export.quantization.kv_cache_scales import CacheScales, cache_scales
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
 
 VARIANTS = ("gqa", "mqa", "yarn", "minimind3", "moe", "minimind3-moe")
 PADDINGS = ("none", "left", "right")
@@ -129,7 +129,7 @@ def test_a_session_rolls_back_and_grows_as_if_it_had_never_been_longer(tmp_path)
     model = make_model("gqa")
     path = file_of(tmp_path, model, scales_of(model))
     prompt = np.arange(2, 14)[None]
-    fresh, rolled = OrtSession.load(path, threads=1), OrtSession.load(path, threads=1)
+    fresh, rolled = load_session(path, threads=1), load_session(path, threads=1)
     expected = fresh.prefill(prompt).copy()
     rolled.prefill(prompt[:, :5])
     rolled.prefill(np.full((1, 6), 99))
@@ -143,9 +143,9 @@ def test_a_session_rolls_back_and_grows_as_if_it_had_never_been_longer(tmp_path)
 
 def test_a_session_takes_a_quarter_of_the_memory(tmp_path):
     model = make_model("gqa")
-    rounded = OrtSession.load(file_of(tmp_path, model, scales_of(model)), threads=1)
+    rounded = load_session(file_of(tmp_path, model, scales_of(model)), threads=1)
     save_graph(build_graph(model, "ort", "fp32", CAPACITY), tmp_path / "float.onnx")
-    plain = OrtSession.load(tmp_path / "float.onnx", threads=1)
+    plain = load_session(tmp_path / "float.onnx", threads=1)
     assert (rounded.facts.kv_dtype, rounded.facts.has_int8_cache, plain.facts.has_int8_cache) == (np.int8, True, False)
     assert rounded.facts.kv_bytes_per_slot == 2 * 2 * 2 * 16
     assert rounded.kv_cache_bytes == 0

@@ -102,9 +102,9 @@ def test_one_number_of_the_file_fails_and_names_its_layer(exported: Exported, tm
 
 def test_weights_beside_the_graph_are_found(exported: Exported, tmp_path: Path) -> None:
     model, path, target = exported
-    beside = tmp_path / "model.onnx"
-    onnx.save(onnx.load(path), beside, save_as_external_data=True, location="model.onnx_data", size_threshold=256)
-    assert compare(model, beside, target=target, precision="fp32", steps=2)
+    external = tmp_path / "model.onnx"
+    onnx.save(onnx.load(path), external, save_as_external_data=True, location="model.onnx_data", size_threshold=256)
+    assert compare(model, external, target=target, precision="fp32", steps=2)
 
 
 def test_a_graph_that_does_not_run_fails(exported: Exported, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A candidate that is wrong in one thing fails, and the report says where; an exact copy passes.
 
-The candidates are PyTorch models behind the runner's interface: what is tested is the comparison, not a graph.
+The candidates are PyTorch models with the runner's interface: what is tested is the comparison, not a graph.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import pytest
 import torch
 
 from minimind_edge.export.errors import ExportError
-from minimind_edge.export.parity import ParityReport, StepOutput, Suite, compare_runners, tolerance_of
+from minimind_edge.export.parity import (
+    EagerOutput,
+    ModelShape,
+    ParityReport,
+    StepOutput,
+    Suite,
+    compare_runners,
+    tolerance_of,
+)
 from minimind_edge.export.parity.case import Chunk
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM, MoEGate
 
@@ -106,14 +114,59 @@ def moe() -> MiniMindForCausalLM:
     return make(use_moe=True)
 
 
+class OwnersModel:
+    """Eager code that is not ours, as its owner's adapter gives it: without the experts that it chooses."""
+
+    name = "my_model.py:MyMiniMind"
+
+    def __init__(self, model: MiniMindForCausalLM) -> None:
+        self.runner = TorchRunner(model)
+        self.shape = dataclasses.replace(ModelShape.of(model.config), shows_experts=False)
+
+    def run(self, chunk: Chunk) -> EagerOutput:
+        if chunk.start == 0:
+            self.runner.reset(1, chunk.input_ids.shape[1])
+        logits = self.runner.step(chunk).logits
+        return EagerOutput(logits, self.runner.presents())
+
+    def release(self) -> None:
+        del self.runner
+
+
 def compared(
-    model: MiniMindForCausalLM, runner: TorchRunner, precision: str = "fp32", steps: int = 6, suite: Suite | None = None
+    model: MiniMindForCausalLM | OwnersModel,
+    runner: TorchRunner,
+    precision: str = "fp32",
+    steps: int = 6,
+    suite: Suite | None = None,
 ) -> ParityReport:
-    suite = suite or Suite(model.config.vocab_size, MAX_LENGTH)
-    tolerance = tolerance_of(precision, model.config.num_hidden_layers)
+    suite = suite or Suite(TINY["vocab_size"], MAX_LENGTH)
+    tolerance = tolerance_of(precision, TINY["num_hidden_layers"])
     return compare_runners(
         model, [lambda: runner], suite, tolerance, target="portable", precision=precision, steps=steps
     )
+
+
+@pytest.mark.parametrize("fields", [{}, {"use_moe": True}, {"qk_norm": True}])
+def test_an_owners_code_is_a_reference_too(fields: dict[str, object]) -> None:
+    model = make(**fields)
+    report = compared(OwnersModel(model), TorchRunner(copy.deepcopy(model)))
+    assert report, report.failures
+    assert report.greedy == (6, 6)
+    assert report.experts == (0, 0)
+    assert report.to_json()["reference"] == "my_model.py:MyMiniMind"
+    assert ("reference", "my_model.py:MyMiniMind") in {(row.quantity, row.measured) for row in report.rows()}
+    own = compared(model, TorchRunner(copy.deepcopy(model)))
+    assert own.to_json()["reference"] == "minimind-edge's own model"
+
+
+def test_a_graph_of_the_stock_model_is_not_its_owners_changed_one(dense: MiniMindForCausalLM) -> None:
+    changed = copy.deepcopy(dense)
+    for layer in changed.model.layers:
+        layer.mlp.act_fn = torch.nn.GELU()
+    assert compared(dense, TorchRunner(dense))
+    report = compared(OwnersModel(changed), TorchRunner(dense))
+    assert place(report) == 1
 
 
 def place(report: ParityReport) -> object:
@@ -150,7 +203,7 @@ def test_an_exact_copy_passes(fields: dict[str, object]) -> None:
         ("model.layers.0.self_attn.k_proj.weight", 0),
         ("model.layers.1.self_attn.v_proj.weight", 1),
         ("model.layers.1.input_layernorm.weight", 1),
-        # What a layer does behind its cache shows in the next one's.
+        # What a layer does after its cache shows in the next one's.
         ("model.layers.0.self_attn.q_proj.weight", 1),
         ("model.layers.1.mlp.down_proj.weight", 2),
         ("model.layers.2.mlp.up_proj.weight", "head"),

@@ -16,7 +16,7 @@ import torch
 from minimind_edge.export import ExportRequest, ParityError, export_onnx, verify_artifact
 from minimind_edge.export.errors import ExportError
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-from minimind_edge.runtime import OrtSession
+from minimind_edge.runtime import load_session
 from minimind_edge.runtime.errors import UsageError
 
 SMALL: dict[str, Any] = {
@@ -133,7 +133,7 @@ def test_every_generation_arrives(saved: Any, kind: str, target: str, tmp_path: 
     input_ids = np.arange(3, 40)[None]
     with torch.no_grad():
         expected = checkpoint.model(torch.from_numpy(input_ids)).logits[:, -1].numpy()
-    session = OrtSession.load(result.graph, device="cpu")
+    session = load_session(result.graph, device="cpu")
     found = session.prefill(input_ids)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 

@@ -15,7 +15,7 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.quantization.quantize import quantize_model
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-from minimind_edge.runtime.ort.session_options import session_options
+from minimind_edge.runtime.ort.loading import session_options
 
 SETTINGS = QuantizationSettings(rows=4, length=24, measured_rows=2, held_out_rows=2)
 
@@ -46,7 +46,7 @@ def save(config: MiniMindConfig, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-@pytest.mark.parametrize("target", ["ort", "portable"])
+@pytest.mark.parametrize("target", ["ort", "portable", "tensorrt"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, precision: str, tmp_path: Path) -> None:
     checkpoint = save(CONFIGS[name], tmp_path / "checkpoint")
@@ -59,9 +59,41 @@ def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, preci
     assert graph["quality"]["mean_kl"] < 0.01
     assert graph["quality"]["tokens"] == 2 * 23
     # random weights of a model this small: norms and routers stay float, and the tables have eight bits
-    assert 4.5 < graph["quality"]["bits_per_weight"] < (9 if precision == "int8" else 7)
+    most = 9 if precision == "int8" else 7
+    # target tensorrt keeps the tables in float16: 16 bits for a tenth of these weights
+    assert 4.5 < graph["quality"]["bits_per_weight"] < most + (16 - most) * 0.2 * (target == "tensorrt")
     assert graph["bytes"] < 0.8 * 4 * result.manifest["architecture"]["parameters"]["total"]
     assert verify_artifact(tmp_path / "artifact", checkpoint)
+
+
+WIDTHS = {
+    "200 with 600": {"hidden_size": 200, "intermediate_size": 600, "num_attention_heads": 5, "num_key_value_heads": 1},
+    "100 with 150": {"hidden_size": 100, "intermediate_size": 150, "num_attention_heads": 5, "num_key_value_heads": 1},
+    "mixture": {"hidden_size": 72, "intermediate_size": 90, "head_dim": 16, **MIXTURE},
+}
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_widths_that_no_block_divides_are_integers_too(widths: str, precision: str, tmp_path: Path) -> None:
+    checkpoint = save(MiniMindConfig(**SMALL | WIDTHS[widths]), tmp_path / "checkpoint")
+    for target in (None, "portable", "tensorrt"):
+        request = ExportRequest(
+            *(checkpoint, tmp_path / f"{target}"),
+            target=target or "auto",
+            precision=precision,
+            max_length=256,
+            quantization=SETTINGS,
+        )
+        result = export_onnx(request)
+        assert result.parity
+        (graph,) = result.manifest["graphs"]
+        bits = graph["quality"]["bits_per_weight"]
+        assert bits < 12
+        assert graph["target"] == ("portable" if target is None and widths == "100 with 150" else target or "ort")
+        assert f"{bits:.2f} bits per weight" in result.notes
+        warned = any(note.startswith("warning: model.layers.0") for note in result.notes)
+        assert warned == (target == "tensorrt" and precision == "int4")
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -92,12 +124,12 @@ def test_portable_integers_are_widened_once_when_a_session_loads(precision: str,
 def test_beyond_its_budget_int8_takes_smaller_blocks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from minimind_edge.export.quantization import blocks
+    from minimind_edge.export.quantization import mixed_precision
 
     checkpoint = save(CONFIGS[name], tmp_path / "checkpoint")
     found = {}
     for budget in (1e9, 0.0):
-        monkeypatch.setattr(blocks, "INT8_BUDGET", budget)
+        monkeypatch.setattr(mixed_precision, "INT8_BUDGET", budget)
         request = ExportRequest(
             checkpoint, tmp_path / f"{budget:g}", precision="int8", max_length=256, quantization=SETTINGS
         )
@@ -122,11 +154,11 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_other_integers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minimind_edge.export.graph import block_weights
+    from minimind_edge.export.graph import quantized_weights
 
     checkpoint = save(CONFIGS["minimind2"], tmp_path / "checkpoint")
     # the two halves of a byte in the other's place
-    monkeypatch.setattr(block_weights, "packed_integers", lambda matrix: _swapped(matrix.integers, matrix.bits))
+    monkeypatch.setattr(quantized_weights, "packed_integers", lambda matrix: _swapped(matrix.integers, matrix.bits))
     with pytest.raises(ParityError):
         export_onnx(
             ExportRequest(checkpoint, tmp_path / "artifact", precision="int4", max_length=256, quantization=SETTINGS)

@@ -45,10 +45,7 @@ def engine(request, tmp_path_factory):
 def generous_drafts(monkeypatch):
     """Draft seven tokens at any match: the clock would try less, and the test would prove less."""
 
-    def choose(lengths, match_length, most):
-        return max(0, min(7, most)) if lengths._step_s else 0
-
-    monkeypatch.setattr(module.DraftLength, "choose", choose)
+    monkeypatch.setattr(module.DraftBudget, "affordable", property(lambda budget: 7 if budget._step_s else 0))
 
 
 def prompts(engine):
@@ -107,7 +104,7 @@ def test_logits_of_several_tokens_are_those_of_single_steps(engine):
     single = np.stack([session.decode(prompt[:, slot])[0].copy() for slot in range(8, 40)])
     for size in (2, 5, 16):
         session.truncate(8)
-        rows = [session.verify(prompt[:, start : min(start + size, 40)])[0].copy() for start in range(8, 40, size)]
+        rows = [session.forward(prompt[:, start : min(start + size, 40)])[0].copy() for start in range(8, 40, size)]
         assert np.abs(np.concatenate(rows) - single).max() < 1e-5 * np.abs(single).max()
     with pytest.raises(PromptError, match="2; reset first"):
-        session.verify(np.zeros((2, 3), np.int64))
+        session.forward(np.zeros((2, 3), np.int64))

@@ -27,7 +27,7 @@ from minimind_edge.export.traced.trace import trace
 from minimind_edge.export.traced.verification import verify_against_code
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 
 CODE = Path(__file__).parent.parent / "data" / "changed_models.py"
 CHANGED = [
@@ -98,7 +98,7 @@ def greedy(model: torch.nn.Module, steps: int) -> list[int]:
 
 
 def session_greedy(graph: Path, steps: int) -> list[int]:
-    session = load_graph(graph, device="cpu")
+    session = load_session(graph, device="cpu")
     session.reset(1)
     logits = session.prefill(np.array([PROMPT]))
     found = []
@@ -116,6 +116,7 @@ def test_a_changed_model_is_exported_by_its_own_code_and_runs_as_it_does(name, c
     assert result.parity is not None
     assert result.parity
     assert result.parity.max_rel <= 1e-4
+    assert result.parity.reference == f"changed_models.py:{name}"
     assert result.manifest["traced"] == load_code(f"{CODE}:{name}").to_json()
     assert session_greedy(result.graph, NEW_TOKENS) == greedy(changed_model(name), NEW_TOKENS)
     graph = onnx.load(result.graph)
@@ -211,7 +212,9 @@ def test_half_floats_stay_within_the_bounds_of_fp16(traced_experts, tmp_path):
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_integers_compute_what_they_stand_for(precision, traced_experts, tmp_path):
     settings = QuantizationSettings(rows=4, length=64, measured_rows=4, held_out_rows=1)
-    rounded, quantized = round_model(traced_experts[0], precision, [(1,)], settings, lambda stage, done: None)
+    rounded, quantized = round_model(
+        traced_experts[0], precision, "portable", [(1,)], settings=settings, progress=lambda stage, done: None
+    )
     matrices = {f"model.{name}": matrix for name, matrix in quantized.matrices.items()}
     assert {matrix.bits for matrix in matrices.values()} == ({8} if precision == "int8" else {4, 8})
     file = stored(traced_experts, precision, tmp_path, lambda storage: storage.as_integers(matrices))
@@ -385,7 +388,9 @@ def test_a_changed_model_with_tensors_of_its_own_is_no_stock_one(name, checkpoin
 def test_parity_failure_is_an_error(checkpoint, tmp_path, monkeypatch):
     """A trace that lost something must not become an artifact: here the reference is another model's code."""
     other = understand(changed_model("Halved"))
-    monkeypatch.setattr("minimind_edge.export.traced.pipeline.EagerReference", lambda own: EagerReference(other))
+    monkeypatch.setattr(
+        "minimind_edge.export.traced.pipeline.EagerReference", lambda own, name=None: EagerReference(other)
+    )
     request = ExportRequest(
         checkpoint=checkpoint("Gelu"), output=tmp_path / "none", target="portable", model=f"{CODE}:Gelu"
     )

@@ -27,6 +27,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "moe": {"use_moe": True},
     "moe-unnormalised": {"use_moe": True, "norm_topk_prob": False, "n_shared_experts": 2, "n_routed_experts": 5},
     "minimind3": {"qk_norm": True, "head_dim": 32, "rms_norm_eps": 1e-6},
+    "minimind3-heads-of-24": {"qk_norm": True, "head_dim": 24, "inference_rope_scaling": True},
+    "heads-of-8": {"head_dim": 8},
     "minimind3-moe": {"qk_norm": True, "use_moe": True, "n_shared_experts": 0, "num_experts_per_tok": 1},
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from minimind_edge.export.quantization.cache_scales import CacheScales
+from minimind_edge.export.quantization.kv_cache_scales import CacheScales
 from minimind_edge.minimind import Attention
 
 

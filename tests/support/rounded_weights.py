@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from minimind_edge.export.quantization import QuantizedMatrix
+from minimind_edge.export.quantization.formats import TENSORRT
+from minimind_edge.export.quantization.rounding import nearest
 
 LEAST_SCALE = 2.0**-14
 
@@ -47,6 +49,14 @@ def quantized(
             own = embedding_bits if is_table and embedding_bits else bits
             matrices[name] = rounded(parameter.detach().numpy(), own, block, zero_points=zero_points)
     return matrices
+
+
+def tensorrt_weights(model: Any, precision: str) -> dict[str, QuantizedMatrix]:
+    """The linear layers of the blocks as target `tensorrt` stores them, rounded to nearest; none for floats."""
+    if precision not in ("int8", "int4"):
+        return {}
+    names = (name for name, _ in model.named_parameters() if name.endswith("_proj.weight"))
+    return {name: nearest(model.get_parameter(name).detach(), TENSORRT.of(precision)) for name in names}
 
 
 def with_weights(model: Any, matrices: Mapping[str, QuantizedMatrix]) -> Any:

@@ -2,8 +2,8 @@
 
 It is no emulation of speed or of arithmetic: it enforces the rules that the real ones have and are silent about
 (work is done later and in order, addresses are the device's, shapes lie in the profile, past and present are one
-buffer or, where the cache grows, all apart, nothing is written past the cache's end), and computes with ONNX Runtime on
-the graph that a plan would be built from.
+buffer, nothing is written past the cache's end), and computes with ONNX Runtime on the graph that a plan would be built
+from.
 """
 
 from __future__ import annotations
@@ -71,12 +71,6 @@ class StandInDriver:
         self._check_copy(address, array)
         self._ask(lambda: array.reshape(-1).view(np.uint8).__setitem__(slice(None), self.view(address, array.nbytes)))
 
-    def copy(self, target: int, source: int, size: int) -> None:
-        self.view(target, size)
-        self.view(source, size)
-        require(target + size <= source or source + size <= target, "a copy onto itself")
-        self._ask(lambda: self.view(target, size).__setitem__(slice(None), self.view(source, size).copy()))
-
     def synchronize(self) -> None:
         require(self.recording is None, "synchronized while a graph was recorded")
         work, self.queue = self.queue, []
@@ -137,7 +131,7 @@ class StandInEngine:
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.inputs = {each.name: each for each in self.session.get_inputs()}
         self.outputs = {each.name: each for each in self.session.get_outputs()}
-        self.profiles = [each.child("shapes") for each in self.plan.content.children("profiles")]
+        self.profiles = [each.shapes for each in self.plan.description.profiles]
 
     def context(self, profile: int) -> StandInContext:
         context = StandInContext(self)
@@ -199,25 +193,19 @@ class StandInContext:
         return True
 
     def _check_cache(self) -> None:
-        """Past and present of a static cache are one buffer, of a growing one all are apart; its mask fits."""
+        """Past and present are one buffer."""
         names = [name for name in self._addresses if name.startswith("past_key_values")]
         pasts = [self._addresses[name] for name in names]
         presents = [self._addresses[name.replace("past_key_values", "present")] for name in names]
-        if self._engine.plan.cache_form == "static":
-            require(pasts == presents, "past and present are not aliased")
-            return
-        require(len({*pasts, *presents}) == 2 * len(names), "past and present share memory")
-        slots = self._shapes[names[0]][2] + self._shapes["input_ids"][1]
-        require(self._shapes["attention_mask"][1] == slots, "the mask has other slots than past and chunk")
+        require(pasts == presents, "past and present are not aliased")
 
     def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         self.runs += 1
         engine = self._engine
         feeds = {name: self._array(name, shape, addresses[name]) for name, shape in shapes.items()}
-        if engine.plan.cache_form == "static":
-            capacity = engine.plan.cache.capacity
-            end = int(feeds["write_indices"].max()) + shapes["input_ids"][1]
-            require(end <= capacity, f"wrote {end} slots of {capacity}, which the kernel drops silently")
+        capacity = engine.plan.cache.capacity
+        end = int(feeds["write_indices"].max()) + shapes["input_ids"][1]
+        require(end <= capacity, f"wrote {end} slots of {capacity}, which the kernel drops silently")
         names = list(engine.outputs)
         for name, result in zip(names, engine.session.run(names, feeds), strict=True):
             view = engine.driver.view(addresses[name], result.nbytes)

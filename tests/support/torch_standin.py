@@ -96,28 +96,3 @@ class TorchContext:
 
     def _tensor(self, name: str, dtype: torch.dtype, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         return torch.as_tensor(DeviceArray(self._addresses[name], shape or self._shapes[name], dtype), device="cuda")
-
-
-class GrowingTorchContext(TorchContext):
-    """The same with a cache that grows: past and chunk are joined in other memory."""
-
-    def _positions(self, length: int) -> torch.Tensor:
-        return self._tensor("position_ids", torch.int32).long()
-
-    def _cached(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        keys, values = (self._joined(layer, part, new) for part, new in (("key", k), ("value", v)))
-        real = self._tensor("attention_mask", torch.int32).bool()[:, None, None]
-        total, length = keys.shape[2], k.shape[2]
-        own = torch.arange(total - length, total, device="cuda")[:, None]
-        return keys, values, real & (torch.arange(total, device="cuda") <= own)
-
-    def _joined(self, layer: int, part: str, new: torch.Tensor) -> torch.Tensor:
-        name = f"past_key_values.{layer}.{part}"
-        batch, heads, slots, dim = self._shapes[name]
-        present = self._tensor(f"present.{layer}.{part}", torch.float32, (batch, heads, slots + new.shape[2], dim))
-        if slots:  # PyTorch takes no memory of no size
-            present[:, :, :slots] = self._tensor(name, torch.float32)
-        present[:, :, slots:] = new
-        return present

@@ -61,10 +61,11 @@ def test_a_whole_folder(folder):
     assert artifact.entry is not None
     assert (artifact.entry.target, artifact.entry.precision, artifact.entry.opset) == ("ort", "fp32", 21)
     assert artifact.manifest is not None
-    assert artifact.manifest.checkpoint["generation"] == "minimind2"
-    assert artifact.manifest.architecture["hidden_size"] == 512
+    assert artifact.manifest.checkpoint is not None
+    assert artifact.manifest.checkpoint.generation == "minimind2"
+    assert artifact.manifest.architecture.hidden_size == 512
     assert artifact.manifest.versions["onnx"] == "1.23.2"
-    assert artifact.config["model_type"] == "llama"
+    assert artifact.config.model_type == "llama"
     assert artifact.max_length == 512
     assert artifact.tokenizer == folder / "tokenizer.json"
     assert artifact.tokenizer_config["eos_token"] == "<|im_end|>"
@@ -182,7 +183,7 @@ def test_links_inside_the_folder_are_fine(folder):
 
 
 def test_a_snapshot_of_the_hugging_face_cache(folder):
-    cache = folder.parent / "cache"
+    cache = folder.parent / "models--someone--minimind"
     snapshot = cache / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
     (cache / "blobs").mkdir()
@@ -199,7 +200,7 @@ def test_a_snapshot_of_the_hugging_face_cache(folder):
 def test_a_pipe_is_no_file(folder):
     (folder / "config.json").unlink()
     os.mkfifo(folder / "config.json")
-    assert dict(Artifact.open(folder).config) == {}
+    assert Artifact.open(folder).config.model_type is None
 
 
 @pytest.mark.parametrize(
@@ -228,25 +229,25 @@ def test_bytes_that_are_no_text(folder):
 
 
 def test_a_huge_file(folder, monkeypatch):
-    monkeypatch.setattr("minimind_edge.runtime.artifact.json_object.MAX_BYTES", 8)
-    assert "no JSON file of an artifact has more than 8" in refusal(folder)
+    monkeypatch.setattr("minimind_edge.runtime.artifact.json_file.MAX_BYTES", 8)
+    assert "has more than 8 bytes" in refusal(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
         ({"format": 2}, "upgrade"),
-        ({"format": "1"}, "'format' must be an integer, found \"1\""),
-        ({"format": True}, "found true"),
+        ({"format": "1"}, 'format is "1": expected an integer'),
+        ({"format": True}, "format is true: expected an integer"),
         ({"graphs": []}, "lists no graph"),
-        ({"graphs": {}}, "a list of objects, found an object"),
-        ({"graphs": ["onnx/model.onnx"]}, "a list of objects"),
-        ({"graphs": [{**GRAPHS[0], "file": 3}]}, "graphs[0]: 'file' must be a string, found 3"),
-        ({"graphs": [{"file": "onnx/model.onnx", "target": "ort"}]}, "'precision' must be a string, found nothing"),
-        ({"graphs": [{**GRAPHS[0], "max_length": 1.5}]}, "'max_length' must be an integer, found 1.5"),
-        ({"graphs": [{**GRAPHS[0], "max_length": 0}]}, "'max_length' must be at least 1, found 0"),
+        ({"graphs": {}}, "graphs is an object: expected a list"),
+        ({"graphs": ["onnx/model.onnx"]}, 'graphs[0] is "onnx/model.onnx": expected an object'),
+        ({"graphs": [{**GRAPHS[0], "file": 3}]}, "graphs[0].file is 3: expected a string"),
+        ({"graphs": [{"file": "onnx/model.onnx", "target": "ort"}]}, "graphs[0].precision is missing"),
+        ({"graphs": [{**GRAPHS[0], "max_length": 1.5}]}, "graphs[0].max_length is 1.5: expected an integer"),
+        ({"graphs": [{**GRAPHS[0], "max_length": 0}]}, "graphs[0].max_length is 0: expected an integer, at least 1"),
         ({"default_graph": "onnx/other.onnx"}, "none of its graphs"),
-        ({"checkpoint": "x"}, "'checkpoint' must be an object"),
+        ({"checkpoint": "x"}, 'checkpoint is "x": expected an object'),
     ],
 )
 def test_a_manifest_of_wrong_types(folder, change, part):
@@ -259,12 +260,12 @@ def test_a_manifest_of_wrong_types(folder, change, part):
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"eos_token_id": "2"}, "an integer or a list"),
-        ({"eos_token_id": [2, None]}, "an integer or a list"),
-        ({"temperature": "hot"}, "'temperature' must be a number, found \"hot\""),
-        ({"temperature": 10**400}, "must be a number"),
-        ({"top_k": 1.5}, "'top_k' must be an integer"),
-        ({"do_sample": 1}, "'do_sample' must be true or false"),
+        ({"eos_token_id": "2"}, 'eos_token_id is "2": expected an integer, a list or null'),
+        ({"eos_token_id": [2, None]}, "eos_token_id[1] is null: expected an integer"),
+        ({"temperature": "hot"}, 'temperature is "hot": expected a number'),
+        ({"temperature": 10**400}, "expected a number"),
+        ({"top_k": 1.5}, "top_k is 1.5: expected an integer"),
+        ({"do_sample": 1}, "do_sample is 1: expected true or false"),
     ],
 )
 def test_a_generation_config_of_wrong_types(folder, values, part):
@@ -275,9 +276,7 @@ def test_a_generation_config_of_wrong_types(folder, values, part):
 @pytest.mark.parametrize("value", [-5, "512", True])
 def test_a_config_with_an_impossible_length(tmp_path, value):
     write(tmp_path, "config.json", {"max_position_embeddings": value})
-    artifact = Artifact.open(write(tmp_path, "model.onnx"))
-    with pytest.raises(ArtifactError, match="max_position_embeddings"):
-        _ = artifact.max_length
+    assert "max_position_embeddings" in refusal(write(tmp_path, "model.onnx"))
 
 
 def test_a_listed_graph_that_is_missing(folder):

@@ -21,7 +21,7 @@ class FakeSession:
         self.batch_size = 1
         self.length = 0
         self.prompts = []
-        self.seconds_inside = 0.0
+        self.run_s = 0.0
 
     def reset(self, batch_size=1):
         self.batch_size, self.length = batch_size, 0
@@ -36,7 +36,7 @@ class FakeSession:
 
     def decode(self, tokens):
         self.length += 1
-        self.seconds_inside += 1.0
+        self.run_s += 1.0
         return np.zeros((len(tokens), self.vocab_size), dtype=np.float32)
 
 
@@ -60,10 +60,10 @@ def test_quantities_by_hand():
 def test_every_length_is_warmed_up_once_and_then_run_in_rounds():
     session = FakeSession()
     plan = BenchPlan(prompt_tokens=(4, 9), new_tokens=3, batch=2, runs=3)
-    rows = bench.measure(session, plan, lambda: session.seconds_inside)
+    rows = bench.measure(session, plan)
     assert session.prompts == [(2, 4), (2, 9)] * 4
     assert [(row.prompt_tokens, row.new_tokens, row.batch, row.runs) for row in rows] == [(4, 3, 2, 3), (9, 3, 2, 3)]
-    assert session.seconds_inside == 2 * 4 * 2, "two decode steps behind the first token, in each of eight runs"
+    assert session.run_s == 2 * 4 * 2, "two decode steps behind the first token, in each of eight runs"
 
 
 def test_json_holds_each_median_with_its_range():
@@ -89,5 +89,5 @@ def test_a_plan_that_measures_nothing_is_refused(wrong):
 def test_a_plan_longer_than_the_context_is_refused_before_it_runs():
     session = FakeSession()
     with pytest.raises(UsageError, match="70 tokens"):
-        bench.measure(session, BenchPlan(prompt_tokens=(60,), new_tokens=10), lambda: 0.0)
+        bench.measure(session, BenchPlan(prompt_tokens=(60,), new_tokens=10))
     assert session.prompts == []

@@ -18,9 +18,11 @@ def _artifact(folder: Path, *graphs: tuple[str, str]) -> Path:
     content: dict[str, Any] = {
         "format": 1,
         "tool": {"name": "minimind-edge"},
-        "checkpoint": {"sha256": "aa"},
+        "checkpoint": {"file": "full_sft_64.pth", "sha256": "aa"},
         "config": CONFIG,
-        "graphs": [{"target": target, "precision": precision} for target, precision in graphs],
+        "graphs": [
+            {"file": f"{precision}.onnx", "target": target, "precision": precision} for target, precision in graphs
+        ],
     }
     (folder / "manifest.json").write_text(json.dumps(content))
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimind_edge.export.evaluation import Question
-from minimind_edge.export.evaluation.answers import FREE_ANSWER_TOKENS, answer_all
+from minimind_edge.export.evaluation.questions import FREE_ANSWER_TOKENS, answer_all
 from minimind_edge.runtime.artifact.generation_config import GenerationConfig
 from minimind_edge.runtime.engine import Engine
 
@@ -72,7 +72,7 @@ def test_answers_come_in_the_order_of_the_questions():
     letters = "CADBE"
     questions = [asked(letter, exact="?" * (ord(letter) - ord("A") + 1)) for letter in letters]
     done = []
-    found = answer_all(engine(), questions, most_rows=2, progress=done.append)
+    found = answer_all(engine(), questions, batch_size=2, progress=done.append)
     assert found == ["CC", "", "DDD", "B", "EEEE"]
     assert done[-1] == 1.0
     assert sorted(done) == done
@@ -80,7 +80,7 @@ def test_answers_come_in_the_order_of_the_questions():
 
 def test_no_batch_is_larger_than_it_may_be():
     subject = engine()
-    answer_all(subject, [asked("B", exact="B")] * 5, most_rows=2)
+    answer_all(subject, [asked("B", exact="B")] * 5, batch_size=2)
     assert subject.session.batches == [2, 2, 1]
 
 

@@ -11,9 +11,13 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.evaluation import likelihood
-from minimind_edge.export.evaluation.likelihood import measure_likelihood, token_losses
-from minimind_edge.export.evaluation.predictor import EagerPredictor, SessionPredictor
-from minimind_edge.export.evaluation.row import Row, batches
+from minimind_edge.export.evaluation.examples import Example, batches
+from minimind_edge.export.evaluation.likelihood import (
+    EagerLanguageModel,
+    SessionLanguageModel,
+    measure_likelihood,
+    token_losses,
+)
 
 VOCABULARY = 128
 
@@ -52,17 +56,17 @@ class Table:
 def test_only_what_is_to_be_predicted_counts():
     halves = logits_of([0.5, 0.5], [0.5, 0.5])
     sure = logits_of([0.75, 0.25], [0.25, 0.75])
-    rows = [Row((0, 0, 0), 2), Row((1, 0, 0, 1, 1), 3)]  # predicted: 0 behind 0; 1 behind 0, 1 behind 1
+    rows = [Example((0, 0, 0), 2), Example((1, 0, 0, 1, 1), 3)]  # predicted: 0 after 0; 1 after 0, 1 after 1
     found = measure_likelihood(rows, Table(sure), Table(halves))
     assert found.tokens == 3
     assert found.perplexity == pytest.approx((0.75 * 0.25 * 0.75) ** (-1 / 3))
     assert found.reference_perplexity == pytest.approx(2.0)
     assert found.mean_kl == pytest.approx(0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
-    assert found.top1_agreement == pytest.approx(2 / 3)  # of equal logits the first is taken: they differ behind 1
+    assert found.top1_agreement == pytest.approx(2 / 3)  # of equal logits the first is taken: they differ after 1
 
 
 def test_without_a_reference_there_is_nothing_to_be_far_from():
-    found = measure_likelihood([Row((0, 1), 1)], Table(logits_of([0.5, 0.5], [0.5, 0.5])))
+    found = measure_likelihood([Example((0, 1), 1)], Table(logits_of([0.5, 0.5], [0.5, 0.5])))
     assert found.perplexity == pytest.approx(2.0)
     assert (found.reference_perplexity, found.mean_kl, found.top1_agreement) == (None, None, None)
 
@@ -73,12 +77,12 @@ def test_logits_that_are_not_finite_are_an_error(spoiled, whose):
     tables = [np.zeros((2, 2)), np.zeros((2, 2))]
     tables[spoiled][1, 0] = np.inf
     with pytest.raises(ExportError, match=f"{whose} gives logits that are not finite for 1 of 3 tokens"):
-        measure_likelihood([Row((0, 0, 1, 0), 1)], *map(Table, tables))
+        measure_likelihood([Example((0, 0, 1, 0), 1)], *map(Table, tables))
 
 
 def test_long_rows_are_shown_in_parts_that_fit_in_memory(monkeypatch):
     table = np.random.default_rng(0).normal(size=(5, 5))
-    rows = [Row(tuple(np.arange(length) % 5), 1) for length in (2, 9, 17)]
+    rows = [Example(tuple(np.arange(length) % 5), 1) for length in (2, 9, 17)]
     at_once = measure_likelihood(rows, Table(table), Table(table[::-1]))
     monkeypatch.setattr(likelihood, "CHUNK_BYTES", 4 * 5 * 3 * 4)
     monkeypatch.setattr(likelihood, "BLOCK_NUMBERS", 10)
@@ -90,7 +94,7 @@ def test_long_rows_are_shown_in_parts_that_fit_in_memory(monkeypatch):
 
 
 def test_batches_hold_rows_of_like_length_padded_on_the_right():
-    first, second = batches([Row((1, 2, 3), 1), Row((4, 5), 1), Row((6, 7, 8, 9), 2)], most_rows=2)
+    first, second = batches([Example((1, 2, 3), 1), Example((4, 5), 1), Example((6, 7, 8, 9), 2)], batch_size=2)
     assert first.token_ids.tolist() == [[4, 5, 0], [1, 2, 3]]
     assert first.predicted.tolist() == [[False, True, False], [False, True, True]]
     assert second.lengths.tolist() == [4]
@@ -101,7 +105,7 @@ def test_batches_hold_rows_of_like_length_padded_on_the_right():
 def rows():
     generator = np.random.default_rng(1)
     return [
-        Row(tuple(generator.integers(0, VOCABULARY, length).tolist()), first)
+        Example(tuple(generator.integers(0, VOCABULARY, length).tolist()), first)
         for length, first in ((9, 1), (30, 7), (4, 3))
     ]
 
@@ -109,7 +113,7 @@ def rows():
 def expected_loss(model, row):
     ids = torch.tensor([row.token_ids])
     labels = ids.clone()
-    labels[:, : row.first] = -100
+    labels[:, : row.context_length] = -100
     with torch.inference_mode():
         return float(model(ids, labels=labels).loss)  # the mean over the tokens that have a label
 
@@ -129,21 +133,21 @@ def test_perplexity_is_that_of_transformers_loss(random_model, rows):
     )
     llama = LlamaForCausalLM(config).eval()
     mean = sum(expected_loss(llama, row) * row.predicted for row in rows) / sum(row.predicted for row in rows)
-    assert measure_likelihood(rows, EagerPredictor(llama)).perplexity == pytest.approx(math.exp(mean), rel=1e-5)
+    assert measure_likelihood(rows, EagerLanguageModel(llama)).perplexity == pytest.approx(math.exp(mean), rel=1e-5)
 
 
 def test_two_models_are_as_far_apart_as_pytorch_says(tiny_config, random_model, rows):
     candidate, reference = random_model(tiny_config, 0), random_model(tiny_config, 1)
-    found = measure_likelihood(rows, EagerPredictor(candidate), EagerPredictor(reference), most_rows=2)
+    found = measure_likelihood(rows, EagerLanguageModel(candidate), EagerLanguageModel(reference), batch_size=2)
     logits = {name: [] for name in ("candidate", "reference")}
     targets = []
     with torch.inference_mode():
         for row in rows:
             ids = torch.tensor([row.token_ids])
-            part = slice(row.first - 1, len(row.token_ids) - 1)
+            part = slice(row.context_length - 1, len(row.token_ids) - 1)
             logits["candidate"].append(candidate(ids).logits[0, part])
             logits["reference"].append(reference(ids).logits[0, part])
-            targets.append(ids[0, row.first :])
+            targets.append(ids[0, row.context_length :])
     ours, theirs, due = (torch.cat(parts) for parts in (*logits.values(), targets))
     divergence = kl_div(log_softmax(ours, -1), log_softmax(theirs, -1), log_target=True, reduction="batchmean")
     assert found.tokens == len(due)
@@ -159,7 +163,7 @@ class Steps:
     vocab_size = 3
 
     def __init__(self, can_verify):
-        self.can_verify = can_verify
+        self.gives_all_logits = can_verify
         self.calls = []
 
     def reset(self, batch_size):
@@ -170,7 +174,7 @@ class Steps:
         self.logits[:] = np.eye(self.vocab_size)[tokens]
         return self.logits
 
-    def verify(self, tokens):
+    def forward(self, tokens):
         self.calls.append("verify")
         return np.eye(self.vocab_size, dtype=np.float32)[tokens]
 
@@ -178,7 +182,7 @@ class Steps:
 @pytest.mark.parametrize(("can_verify", "calls"), [(True, ["verify"]), (False, ["decode", "decode"])])
 def test_a_session_is_asked_for_all_rows_of_logits_where_it_has_them(can_verify, calls):
     session = Steps(can_verify)
-    predictor = SessionPredictor(session)
+    predictor = SessionLanguageModel(session)
     predictor.start(2)
     logits = predictor.extend(np.array([[0, 2], [1, 0]]))
     assert logits.argmax(-1).tolist() == [[0, 2], [1, 0]]

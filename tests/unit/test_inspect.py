@@ -183,7 +183,7 @@ def test_checkpoint_for_people(tiny_checkpoint):
     assert f"{total:,}" in text
     assert "256 bytes per token" in text
     assert "assumed" in text
-    assert "none beside the checkpoint" in text
+    assert "none next to the checkpoint" in text
 
 
 def test_hugging_face_folder_is_a_checkpoint(random_model, tmp_path):
@@ -211,6 +211,9 @@ def write_manifest(folder, **entries):
     (folder / "manifest.json").write_text(json.dumps(manifest | entries))
 
 
+ENTRY = {"file": "onnx/model.onnx", "target": "portable", "precision": "fp16"}
+
+
 def test_artifact(tmp_path):
     write_manifest(tmp_path)
     graph = make_graph(tmp_path / "onnx/model.onnx")
@@ -229,7 +232,7 @@ def test_artifact(tmp_path):
 
 
 def test_artifact_that_was_not_verified(tmp_path):
-    write_manifest(tmp_path, graphs=[{"file": "onnx/model.onnx", "parity": None}])
+    write_manifest(tmp_path, graphs=[ENTRY | {"parity": None}])
     make_graph(tmp_path / "onnx/model.onnx")
     assert "not verified" in text_of(inspect_path(tmp_path))
 
@@ -246,8 +249,8 @@ def test_folder_of_graphs_without_a_manifest(tmp_path):
 @pytest.mark.parametrize(
     "entries",
     [
-        {"graphs": [{"file": "../model.onnx"}]},
-        {"graphs": [{"file": "onnx/gone.onnx"}]},
+        {"graphs": [ENTRY | {"file": "../model.onnx"}], "default_graph": None},
+        {"graphs": [ENTRY | {"file": "onnx/gone.onnx"}], "default_graph": None},
         {"graphs": "model.onnx"},
         {"graphs": [{"parity": None}]},
         {"architecture": 5},

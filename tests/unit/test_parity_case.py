@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from minimind_edge.export.parity import Suite
 from minimind_edge.export.parity.case import Case, layout_of, unpadded
-from minimind_edge.export.parity.suite import Suite
 
 
 def test_left_padding_then_a_step() -> None:
@@ -44,7 +44,7 @@ def test_suite_covers_what_the_contract_names(thorough: bool) -> None:
     assert {1, 65} <= {case.slots for case in cases if len(case.splits) == 1}
     assert any(len(case.rows) == 1 and case.splits[:2] == (1, 23) for case in cases)
     assert any((case.layout[:, 0] < 0).any() for case in cases), "left padding"
-    assert any((case.layout[:, -3:-2] < 0).any() for case in cases), "right padding, with tokens behind it"
+    assert any((case.layout[:, -3:-2] < 0).any() for case in cases), "right padding, with tokens after it"
     far = next(case for case in cases if case.positions is not None)
     assert far.positions is not None
     assert far.positions[0][-1] == 4095

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from minimind_edge.export.divergence import TokenErrors
 from minimind_edge.export.parity import ParityReport
-from minimind_edge.export.parity.divergence import TokenErrors
 from minimind_edge.export.parity.measurement import LayerErrors, Measurement, TensorError
-from minimind_edge.export.parity.tolerance import FP32, Tolerance, fp16_tolerance
+from minimind_edge.export.parity.tolerance import FP32, Tolerance, tolerance_of
 
 
 def measurement(**changes: object) -> Measurement:
@@ -63,7 +63,7 @@ def test_numbers_of_a_pass() -> None:
 
 
 def test_json_round_trips() -> None:
-    for found in (report(), report(measurement()), report(measurement(), tolerance=fp16_tolerance(8))):
+    for found in (report(), report(measurement()), report(measurement(), tolerance=tolerance_of("fp16", 8))):
         assert json.loads(json.dumps(found.to_json(), allow_nan=False)) == found.to_json()
 
 
@@ -132,7 +132,7 @@ def test_another_expert_fails_in_float32_and_is_counted_in_float16() -> None:
     strict = report(one, has_experts=True)
     assert strict.to_json()["experts"] == {"equal": 199, "total": 200}
     assert strict.to_json()["first_departing_layer"] == 1
-    assert report(one, tolerance=fp16_tolerance(2), has_experts=True)
+    assert report(one, tolerance=tolerance_of("fp16", 2), has_experts=True)
 
 
 def test_tokens_on_another_route_count_for_the_shares_alone() -> None:
@@ -142,7 +142,7 @@ def test_tokens_on_another_route_count_for_the_shares_alone() -> None:
 
 
 def test_few_tokens_may_be_out_of_bounds_in_float16() -> None:
-    bounds = fp16_tolerance(2)
+    bounds = tolerance_of("fp16", 2)
 
     def outliers(count: int) -> ParityReport:
         errors = {name: np.zeros(100) for name in ("kl", "margin")}
@@ -166,12 +166,12 @@ def test_few_tokens_may_be_out_of_bounds_in_float16() -> None:
 
 def test_float16_bound_by_hand() -> None:
     # 4 * 2^-11 * sqrt(12 * 3) = 24 / 2048
-    assert fp16_tolerance(3).logits_rel == pytest.approx(24 / 2048)
+    assert tolerance_of("fp16", 3).logits_rel == pytest.approx(24 / 2048)
 
 
 def test_rows_are_for_people() -> None:
     rows = {row.quantity: row for row in report(measurement()).rows()}
     assert (rows["logits max abs"].measured, rows["logits max abs"].bound) == ("4.00e-06", "")
     assert rows["greedy tokens equal"].measured == "2 of 2"
-    assert rows["first layer that departs"].measured == "none"
+    assert rows["first divergence (layer)"].measured == "none"
     assert "experts equal" not in rows

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.export.parity.case import Case, layout_of, unpadded
-from minimind_edge.export.parity.runner import RunError
-from minimind_edge.export.parity.session_runner import SessionRunner
+from minimind_edge.export.parity.runner import RunError, SessionRunner
 from minimind_edge.runtime.errors import ContextLengthError
 
 
@@ -16,6 +15,9 @@ class FakeSession:
 
     def __init__(self) -> None:
         self.calls: list[object] = []
+
+    def experts(self) -> list[object]:
+        return []
 
     def reset(self, batch_size: int = 1) -> None:
         self.calls.append(("reset", batch_size))

@@ -32,9 +32,9 @@ class Edge:
     """A session of this project's runtime."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        from minimind_edge.runtime.ort.ort_session import OrtSession
+        from minimind_edge.runtime.load import load_session
 
-        self._session = OrtSession.load(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
+        self._session = load_session(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
 
     def generate(self, prompt: list[int], new_tokens: int) -> serving.Timing:
         """Generate greedily, by the decode loop that users run."""

@@ -11,6 +11,6 @@ __all__ = ["FuseSkipNorm", "finishing_passes"]
 
 
 def finishing_passes(target: str) -> passes.Sequential:
-    """What a graph of this target goes through between its last node and its file."""
+    """The passes over a finished graph of this target, before it is written."""
     fusions = [FuseSkipNorm()] if target == "ort" else []
     return passes.Sequential(ShapeInferencePass(strict_mode=False), *fusions)

@@ -11,9 +11,9 @@ from described_plan import PLAN_BYTES, describe
 from static_decoder import StaticDecoder
 from tensorrt_standin import StandInDriver, StandInEngine
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.session.session import Session
+from minimind_edge.runtime.tensorrt.model import TensorRTModel
 from minimind_edge.runtime.tensorrt.plan import Plan
-from minimind_edge.runtime.tensorrt.session import TensorRTSession
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def plan(description: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable
     def make(*arguments: Any, **changes: Any) -> Plan:
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
-        return Plan.parse(path, JsonObject(description(*arguments, **changes), f"{path}.json"))
+        return Plan.parse(path, description(*arguments, **changes))
 
     return make
 
@@ -42,11 +42,12 @@ def plan(description: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable
 class StandIn:
     """A session and the stand-in under it, for tests to look at."""
 
-    def __init__(self, plan: Plan, **options: Any) -> None:
+    def __init__(self, plan: Plan, *, max_length: int | None = None, **options: Any) -> None:
         self.driver = StandInDriver()
         self.engine = StandInEngine(self.driver, plan, plan.path.with_name("model.onnx"))
         self.prefill, self.decode = self.engine.context(0), self.engine.context(1)
-        self.session = TensorRTSession(plan, self.driver, (self.prefill, self.decode), **options)
+        model = TensorRTModel(plan, self.driver, (self.prefill, self.decode), **options)
+        self.session = Session(model, max_length=max_length)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from importlib.util import find_spec
 import pytest
 
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
-from minimind_edge.runtime.tensorrt.interfaces import Context, Engine
+from minimind_edge.runtime.tensorrt.loading import Engine
+from minimind_edge.runtime.tensorrt.model import Context
 
 USED = {
     "Builder": {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorrt_standin import StandInDriver
 
-from minimind_edge.runtime.tensorrt.static_buffers import StaticBuffers
+from minimind_edge.runtime.tensorrt.model import DeviceBuffers
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def buffers(plan, description):
     def make(dtype="float32"):
         cache = description()["kv_cache"] | {"dtype": dtype}
         driver = StandInDriver()
-        return StaticBuffers(driver, plan(kv_cache=cache)), driver
+        return DeviceBuffers(driver, plan(kv_cache=cache)), driver
 
     return make
 
@@ -56,7 +56,7 @@ def test_the_cache_is_read_in_its_own_type(buffers, dtype, stored):
     found, driver = buffers(dtype)
     found.reserve(1)
     driver.memory[dict(found.addresses())["present.0.value"]][: stored.nbytes] = stored.view(np.uint8)
-    tensors = found.read_cache(1)
+    tensors = found.read_cache(1, 32)
     assert [each.shape for each in tensors] == [(1, 2, 32, 16)] * 4
     assert tensors[1].reshape(-1)[:4].tolist() == [1, -2.5, 3, 0]
     assert not any(tensors[index].any() for index in (0, 2, 3))

@@ -16,7 +16,7 @@ from minimind_edge.export.inspection import inspect_path
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.device import CudaDevice
+from minimind_edge.runtime.tensorrt.cuda import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
 from minimind_edge.runtime.tensorrt.plan import Plan
 
@@ -86,6 +86,7 @@ def test_an_artifact_gives_its_tokenizer_and_proof(source, tmp_path):
     parity = {"passed": True}
     entry = {"file": "model.onnx", "target": "tensorrt", "precision": "fp16", "parity": parity}
     manifest = {
+        "format": 1,
         "tool": {"name": "minimind-edge"},
         "checkpoint": {"file": "tiny.pth", "sha256": "ab" * 32, "generation": "minimind2"},
         "graphs": [entry],

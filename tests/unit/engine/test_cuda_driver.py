@@ -12,9 +12,7 @@ import pytest
 
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.cuda_driver import CudaDriver
-from minimind_edge.runtime.tensorrt.cuda_library import OUT_OF_MEMORY, CudaError
-from minimind_edge.runtime.tensorrt.device import CudaDevice
+from minimind_edge.runtime.tensorrt.cuda import OUT_OF_MEMORY, CudaDevice, CudaDriver, CudaError
 
 DEVICE = CudaDevice(0, "NVIDIA Test", ComputeCapability(8, 6), 1 << 20, "13.0")
 
@@ -69,11 +67,6 @@ class FakeLibrary:
     def cuMemcpyDtoHAsync_v2(self, target, address, size, stream):
         assert stream.value == 0x57
         ctypes.memmove(target.value, address.value, size.value)
-
-    def cuMemcpyDtoDAsync_v2(self, target, source, size, stream):
-        assert stream.value == 0x57
-        assert isinstance(target, ctypes.c_uint64)
-        ctypes.memmove(target.value, source.value, size.value)
 
     def cuStreamSynchronize(self, stream):
         assert stream.value == 0x57

@@ -13,7 +13,7 @@ from minimind_edge.export.engine.profiles import Limits, profiles_of
 from minimind_edge.export.engine.request import EngineRequest
 from minimind_edge.export.errors import ExportError
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.session.graph_facts import cache_names
+from minimind_edge.runtime.session.contract import cache_names
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import CacheLayout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from dataclasses import replace
 from enum import Enum
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import pytest
 from minimind_edge.runtime.errors import ArtifactError, MissingError
 from minimind_edge.runtime.tensorrt.backend import Backend
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.device import CudaDevice
+from minimind_edge.runtime.tensorrt.cuda import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
 
 
@@ -151,9 +150,8 @@ def rtx(plan, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     device = CudaDevice(0, "NVIDIA Test", ComputeCapability(8, 6), 8 << 30, "13.0")
 
-    def load(form="static", capability=device):
+    def load(capability=device):
         made = plan()
-        made = replace(made, cache_form=form)
         engine = RtxEngine(names(made))
         found = backend(engine)
         found.module.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole", DISABLED="off")
@@ -201,11 +199,8 @@ def test_kernels_that_cannot_be_kept_are_no_error(rtx, monkeypatch, tmp_path):
     assert engine.config.cache is None
 
 
-def test_steps_of_a_growing_cache_are_neither_recorded_nor_specialised(rtx):
-    _, engine = rtx("growing")
-    config = engine.config
-    assert (config.cuda_graph_strategy, config.dynamic_shapes_kernel_specialization_strategy) == ("off", "none")
-    _, engine = rtx("static")
+def test_steps_are_recorded_whole(rtx):
+    _, engine = rtx()
     config = engine.config
     assert (config.cuda_graph_strategy, config.dynamic_shapes_kernel_specialization_strategy) == ("whole", "default")
 

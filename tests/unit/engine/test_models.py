@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from checkpoint_states import make_state
 from described_plan import PLAN_BYTES, describe_graph
+from rounded_weights import tensorrt_weights
 from tensorrt_standin import StandInDriver, StandInEngine
 
 from minimind_edge.export.engine import EngineRequest, build_engine
@@ -18,12 +18,11 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.minimind import MiniMindConfig, load_checkpoint
-from minimind_edge.runtime.artifact.json_object import JsonObject
-from minimind_edge.runtime.tensorrt import opening
+from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.tensorrt import loading
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
-from minimind_edge.runtime.tensorrt.growing_session import GrowingTensorRTSession
-from minimind_edge.runtime.tensorrt.plan import Plan
-from minimind_edge.runtime.tensorrt.session import TensorRTSession
+from minimind_edge.runtime.tensorrt.model import TensorRTModel
+from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, Plan, sidecar_path
 
 TINY = {
     "hidden_size": 64,
@@ -59,24 +58,11 @@ def test_a_plan_of_every_kind_of_model_in_every_precision(kind_of_model, tmp_pat
     check_plan(kind_of_model, tmp_path, precision)
 
 
-@NEEDS_RTX
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-@pytest.mark.parametrize("variant", ["minimind2-yarn", "minimind3-moe"])
-def test_a_plan_with_a_growing_cache(random_model, config_of_kind, tmp_path, variant, precision):
-    content = check_plan(random_model(config_of_kind(variant)), tmp_path, precision, cache="growing")
-    assert content["kv_cache"]["form"] == "growing"
-    assert "two buffers that take turns" in content["kv_cache"]["layout"]
-    assert content["graph"]["opset"] == 19
-    decode = content["profiles"][1]["shapes"]
-    assert decode["past_key_values.1.value"] == [
-        [rows, 2, slots, content["kv_cache"]["head_dim"]] for rows, slots in ((1, 0), (1, 32), (2, 63))
-    ]
-
-
-def check_plan(model, folder, precision, cache="static"):
+def check_plan(model, folder, precision):
     """Build a plan; what its description says."""
     graph = folder / "model.onnx"
-    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, cache=cache), graph)
+    weights = tensorrt_weights(model, precision)
+    save_graph(build_graph(model, "tensorrt", precision, CAPACITY, quantized=weights), graph)
     result = build_engine(EngineRequest(graph, folder / "model.plan", backend="rtx"))
     data, content = result.plan.read_bytes(), result.content
     assert data.startswith(b"vtrt")
@@ -102,27 +88,35 @@ def test_a_plan_holds_its_weights_once(random_model, tmp_path):
     assert result.plan.stat().st_size < weights + 6e6
 
 
-@pytest.fixture(params=["static", "growing"])
-def session(request, tmp_path):
-    """A model's session on the stand-in, its cache in either form; the plan's description lies beside the graph."""
+@pytest.fixture
+def load(monkeypatch, tmp_path):
+    """Describe a plan of a model, and have it run by the stand-in: `load(model, **limits)` gives its path."""
 
-    def load(model, **limits):
+    def describe(model, **limits):
         graph = tmp_path / "model.onnx"
-        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY, cache=request.param), graph)
+        save_graph(build_graph(model, "tensorrt", "fp32", CAPACITY), graph)
         content = describe_graph(graph, **{"batch_size": 3, "length": CAPACITY, "chunk": 16} | limits)
         path = tmp_path / "model.plan"
         path.write_bytes(PLAN_BYTES)
-        plan = Plan.parse(path, JsonObject(content | {"config": model.config.arguments()}, str(path)))
+        sidecar_path(path).write_text(json.dumps(content | {"config": model.config.arguments()}))
+        plan = Plan.read(path)
         driver = StandInDriver()
         engine = StandInEngine(driver, plan, graph)
-        kind = TensorRTSession if request.param == "static" else GrowingTensorRTSession
-        return kind(plan, driver, (engine.context(0), engine.context(1)))
+        running = TensorRTModel(plan, driver, (engine.context(0), engine.context(1)))
+        monkeypatch.setattr(loading, "load_plan", lambda path: running)
+        return path
 
-    return load
+    return describe
 
 
-def test_logits_and_greedy_tokens_are_eagers(session, tiny_model):
-    running = session(tiny_model)
+def redescribe(path, **changes):
+    """Change what stands next to a plan."""
+    sidecar = sidecar_path(path)
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | changes))
+
+
+def test_logits_and_greedy_tokens_are_eagers(load, tiny_model):
+    running = load_session(load(tiny_model))
     rows = [np.random.default_rng(seed).integers(3, 128, size).tolist() for seed, size in ((0, 21), (1, 5))]
     ids, mask = np.zeros((2, 21), np.int64), np.zeros((2, 21), np.int64)
     for index, row in enumerate(rows):
@@ -149,13 +143,11 @@ def saved(request, random_model, tmp_path):
 
 
 @pytest.mark.parametrize(("changed", "rows"), [(False, 3), (True, 3), (False, 1)])
-def test_verify_holds_a_plan_against_its_checkpoint(session, saved, monkeypatch, changed, rows):
+def test_verify_holds_a_plan_against_its_checkpoint(load, saved, changed, rows):
     model, checkpoint = saved
     if changed:
         model.model.layers[1].self_attn.o_proj.weight.data[3, 5] += 1.0
-    running = session(model, batch_size=rows)
-    monkeypatch.setattr(opening, "load_plan", lambda path: running)
-    verification = verify_artifact(running.facts.path, checkpoint)
+    verification = verify_artifact(load(model, batch_size=rows), checkpoint)
     assert bool(verification) is not changed
     assert json.dumps(verification.to_json())
     equal, compared = verification.graphs[0].report.experts
@@ -164,37 +156,33 @@ def test_verify_holds_a_plan_against_its_checkpoint(session, saved, monkeypatch,
     assert any("batches of three rows are left out" in note for note in verification.notes) is (rows == 1)
 
 
-def test_experts_that_are_not_told_are_spoken_of(session, random_model, tmp_path, monkeypatch):
+def test_experts_that_are_not_told_are_spoken_of(load, random_model, tmp_path):
     """A plan of another builder may lack the outputs that tell them."""
     model = random_model(MiniMindConfig(**TINY, use_moe=True))
     torch.save(model.state_dict(), tmp_path / "tiny.pth")
-    running = session(model)
-    running.facts = replace(running.facts, experts=())
-    monkeypatch.setattr(opening, "load_plan", lambda path: running)
-    verification = verify_artifact(running.facts.path, tmp_path / "tiny.pth")
+    path = load(model)
+    tensors = json.loads(sidecar_path(path).read_text())["tensors"]
+    redescribe(path, tensors=[each for each in tensors if not each["name"].endswith(EXPERTS_SUFFIX)])
+    verification = verify_artifact(path, tmp_path / "tiny.pth")
     assert verification
     assert any("the experts chosen are not compared" in note for note in verification.notes)
     assert verification.graphs[0].report.experts == (0, 0)
 
 
-def test_verify_needs_to_know_the_checkpoint(session, saved, monkeypatch):
-    running = session(saved[0])
-    plan = Plan.parse(running.facts.path, JsonObject({**running.facts.content, "config": None}, "model.plan.json"))
-    running.facts = plan
-    monkeypatch.setattr(opening, "load_plan", lambda path: running)
+def test_verify_needs_to_know_the_checkpoint(load, saved):
+    path = load(saved[0])
+    redescribe(path, config=None)
     with pytest.raises(ExportError, match="was built from a graph alone"):
-        verify_artifact(plan.path)
+        verify_artifact(path)
 
 
-def test_a_plan_is_an_engine_like_any_other(session, saved, monkeypatch):
+def test_a_plan_is_an_engine_like_any_other(load, saved):
     """`Engine.load` opens it by its name; its greedy text is eager's."""
     from minimind_edge.runtime import Engine, SamplingParams
 
     model, _ = saved
-    running = session(model)
-    monkeypatch.setattr(opening, "load_plan", lambda path, max_length=None: running)
-    engine = Engine.load(running.facts.path)
-    assert engine.stop_token_ids == running.facts.eos_token_ids == (2,)
+    engine = Engine.load(load(model))
+    assert engine.stop_token_ids == engine.session.facts.eos_token_ids == (2,)
     text = [5, 9, 70, 33]
     result = engine.generate(text, params=SamplingParams(greedy=True), max_new_tokens=12, ignore_eos=True)
     for token in result.token_ids:
@@ -204,14 +192,12 @@ def test_a_plan_is_an_engine_like_any_other(session, saved, monkeypatch):
     assert len(result.token_ids) == 12
 
 
-def test_a_plan_is_measured_as_any_other_artifact(session, saved, monkeypatch):
-    from minimind_edge.runtime.bench import BenchPlan
-    from minimind_edge.runtime.bench_report import measure_artifact
+def test_a_plan_is_measured_as_any_other_artifact(load, saved):
+    from minimind_edge.runtime.bench import BenchPlan, measure_artifact
 
-    running = session(saved[0])
-    monkeypatch.setattr(opening, "load_plan", lambda path, max_length=None: running)
+    path = load(saved[0])
     plan = BenchPlan(prompt_tokens=(4, 20), new_tokens=5, batch=2, runs=2)
-    report = measure_artifact(running.facts.path, plan, threads=None, device="auto", progress=lambda *_: None).to_json()
+    report = measure_artifact(path, plan, threads=None, device="auto", progress=lambda *_: None).to_json()
     assert [row["prompt_tokens"] for row in report["rows"]] == [4, 20]
     for row in report["rows"]:
         assert 0 < row["step_overhead_s"] < row["step_s"], "the plan's own run is most of a step, and not all"

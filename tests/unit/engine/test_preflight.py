@@ -8,15 +8,14 @@ import pytest
 
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.tensorrt import backend as backend_module
-from minimind_edge.runtime.tensorrt import cuda_library, preflight
+from minimind_edge.runtime.tensorrt import cuda, loading
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.cuda_library import CudaLibrary
-from minimind_edge.runtime.tensorrt.device import CudaDevice, find_device
-from minimind_edge.runtime.tensorrt.opening import load_plan
+from minimind_edge.runtime.tensorrt.cuda import CudaDevice, CudaLibrary, find_device
+from minimind_edge.runtime.tensorrt.loading import load_plan
 
 HAS_DRIVER = True
 try:
-    ctypes.CDLL(cuda_library.LIBRARY)
+    ctypes.CDLL(cuda.LIBRARY)
 except OSError:
     HAS_DRIVER = False
 
@@ -35,7 +34,7 @@ def message(call, *arguments):
 
 @pytest.mark.skipif(HAS_DRIVER, reason="there is an NVIDIA driver here")
 def test_no_driver(plan):
-    text = message(preflight.require_device, plan())
+    text = message(loading.require_device, plan())
     assert "needs TensorRT-RTX 1.7.1.116 and a GPU of compute capability 8.6, 12.0" in text
     assert "no NVIDIA driver here (libcuda.so.1 does not load)" in text
 
@@ -47,39 +46,39 @@ def test_tensorrt_is_not_touched_without_a_driver(plan, description, monkeypatch
 
     made = plan()
     made.path.with_name("model.plan.json").write_text(json.dumps(description()))
-    monkeypatch.setattr(preflight, "load_backend", lambda name: pytest.fail("TensorRT was loaded"))
+    monkeypatch.setattr(loading, "load_backend", lambda name: pytest.fail("TensorRT was loaded"))
     message(load_plan, made.path)
 
 
 def test_a_gpu_that_the_plan_runs_on(plan):
-    preflight.check_device(plan(), device("8.6"))
-    preflight.check_device(plan(), device("12.1"))
+    loading.check_device(plan(), device("8.6"))
+    loading.check_device(plan(), device("12.1"))
 
 
 def test_a_gpu_that_the_plan_was_not_built_for(plan):
-    text = message(preflight.check_device, plan(), device("8.9", "NVIDIA RTX 4090"))
+    text = message(loading.check_device, plan(), device("8.9", "NVIDIA RTX 4090"))
     assert "here is NVIDIA RTX 4090 with compute capability 8.9" in text
     assert "--compute-capability 8.9" in text
 
 
 @pytest.mark.parametrize(("capability", "gpu"), [("8.7", "Jetson Orin"), ("9.0", "H100"), ("10.0", "B200")])
 def test_a_gpu_that_tensorrt_rtx_never_runs_on(plan, capability, gpu):
-    text = message(preflight.check_device, plan(), device(capability))
+    text = message(loading.check_device, plan(), device(capability))
     assert gpu in text
     assert "--backend tensorrt" in text
 
 
 def test_a_plan_of_full_tensorrt_on_another_kind_of_gpu(plan):
     made = plan(backend="tensorrt", backend_version="10.13.0.35", compute_capabilities=["8.7"])
-    preflight.check_device(made, device("8.7"))
-    text = message(preflight.check_device, made, device("8.6"))
+    loading.check_device(made, device("8.7"))
+    text = message(loading.check_device, made, device("8.6"))
     assert "run on the kind of GPU that built them" in text
     assert "--backend tensorrt" in text
 
 
 def test_versions(plan):
-    preflight.check_version(plan(), "1.7.1.200")
-    text = message(preflight.check_version, plan(), "1.8.0.3")
+    loading.check_version(plan(), "1.7.1.200")
+    text = message(loading.check_version, plan(), "1.8.0.3")
     assert "needs TensorRT-RTX 1.7.1.116" in text
     assert "here is TensorRT-RTX 1.8.0.3" in text
     assert "minimind-export engine" in text
@@ -88,7 +87,7 @@ def test_versions(plan):
 def test_bindings_that_are_not_installed(plan, monkeypatch):
     monkeypatch.setitem(backend_module.MODULES, "rtx", ("no_such_bindings",))
     monkeypatch.setattr(backend_module, "rtx_libraries", list)
-    text = message(preflight.require_backend, plan())
+    text = message(loading.require_backend, plan())
     assert "TensorRT-RTX cannot be used: it is not installed" in text
     assert "pip install" in text
 
@@ -103,7 +102,7 @@ class FakeCuda(CudaLibrary):
 
     def call(self, name, *arguments):
         if self._codes.get(name):
-            raise cuda_library.CudaError(f"{name} failed", self._codes[name])
+            raise cuda.CudaError(f"{name} failed", self._codes[name])
         if name == "cuDeviceGetCount":
             arguments[0]._obj.value = self._devices
         elif name == "cuDeviceGetName":
@@ -123,7 +122,7 @@ def test_what_the_driver_says_of_a_gpu():
 
 def test_no_gpu():
     assert "finds no GPU" in message(find_device, FakeCuda(devices=0))
-    assert "finds no GPU" in message(find_device, FakeCuda(codes={"cuDeviceGetCount": cuda_library.NO_DEVICE}))
+    assert "finds no GPU" in message(find_device, FakeCuda(codes={"cuDeviceGetCount": cuda.NO_DEVICE}))
     assert "there is no GPU 3" in message(find_device, FakeCuda(), 3)
 
 

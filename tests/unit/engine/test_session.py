@@ -117,7 +117,7 @@ def test_the_cache_is_filled_to_its_last_slot_and_no_further(standin, decoder):
     session.prefill(row[None, :7])
     session.decode(row[7:8])
     check(session.decode(row[8:9]), decoder, row)
-    with pytest.raises(ContextLengthError, match="1 more tokens behind 9 cached positions exceed the maximum of 9"):
+    with pytest.raises(ContextLengthError, match="1 more tokens after 9 cached positions exceed the maximum of 9"):
         session.decode(row[:1])
     session.truncate(8)
     with pytest.raises(ContextLengthError, match="--max-length"):
@@ -195,7 +195,7 @@ def test_a_run_that_fails_leaves_the_session_as_it_was(standin, decoder):
 
 
 def test_steps_that_cannot_be_recorded_are_run_one_by_one(standin, decoder, monkeypatch):
-    from minimind_edge.runtime.tensorrt.cuda_library import CudaError
+    from minimind_edge.runtime.tensorrt.cuda import CudaError
 
     under = standin()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from minimind_edge.export.quantization.calibration import written_text
-from minimind_edge.export.quantization.prompts import calibration_prompts
+from minimind_edge.export.quantization.calibration import calibration_prompts, written_text
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 PROMPTS = [(1, 5, 6), (1,), tuple(range(40))]

@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from minimind_edge.export.quantization.formats import Format
-from minimind_edge.export.quantization.gptq import DAMPING, compensated_integers
-from minimind_edge.export.quantization.grid import Grid, fit_grid
-from minimind_edge.export.quantization.hessian import correlation_of, hessian_of, moved_target
-from minimind_edge.export.quantization.rounding import compensated, nearest
+from minimind_edge.export.quantization.gptq import (
+    DAMPING,
+    correlation_of,
+    gptaq_target,
+    gptq_integers,
+    gptq_matrix,
+    hessian_of,
+)
+from minimind_edge.export.quantization.rounding import Grid, fit_grid, nearest
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -42,7 +47,7 @@ def test_it_is_the_plain_algorithm() -> None:
     grid = fit_grid(weight, 4, 32, symmetric=False)
     scales, zeros = (part.repeat_interleave(32, dim=1).double().numpy() for part in (grid.scales, grid.zeros))
     expected = plain_gptq(weight.numpy(), scales, zeros, hessian.double().numpy())
-    found = compensated_integers(weight, grid, hessian).numpy()
+    found = gptq_integers(weight, grid, hessian).numpy()
     # float32 against float64: one that lies in the middle of two integers may go either way, and takes its row along
     assert (found == expected).mean() > 0.97
 
@@ -52,7 +57,7 @@ def test_by_hand_the_second_input_makes_up_for_the_first() -> None:
     weight, hessian = torch.tensor([[0.4, 0.4]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
     grid = Grid(bits=4, block=2, symmetric=True, scales=torch.ones(1, 1), zeros=torch.full((1, 1), 8.0))
     assert grid.integers(weight).tolist() == [[8, 8]]
-    assert compensated_integers(weight, grid, hessian).tolist() == [[8, 9]]
+    assert gptq_integers(weight, grid, hessian).tolist() == [[8, 9]]
 
 
 @pytest.mark.parametrize("wanted", [Format(4, 32, False), Format(4, 64, True), Format(8, 32, True)])
@@ -62,14 +67,14 @@ def test_the_output_errors_are_less_than_those_of_the_nearest(wanted: Format) ->
     def error(values: np.ndarray) -> float:
         return float((inputs @ (weight - torch.from_numpy(values)).T).square().mean())
 
-    better = error(compensated(weight, wanted, hessian_of(inputs)).dequantized())
+    better = error(gptq_matrix(weight, wanted, hessian_of(inputs)).dequantized())
     assert better < 0.6 * error(nearest(weight, wanted).dequantized())
 
 
 def test_a_moved_target_gives_what_the_float_inputs_gave() -> None:
     weight, wanted = draw(16, 32), correlated_inputs(600, 32)
     inputs = wanted @ (torch.eye(32) + 0.1 * draw(32, 32, seed=9))  # what rounded layers before made of them
-    moved = moved_target(weight, hessian_of(inputs), correlation_of(wanted, inputs))
+    moved = gptaq_target(weight, hessian_of(inputs), correlation_of(wanted, inputs))
     before, after = (((inputs @ one.T) - wanted @ weight.T).square().mean() for one in (weight, moved))
     assert after < 0.2 * before
 
@@ -82,13 +87,13 @@ def test_the_statistics_of_an_expert_weigh_tokens_by_their_shares() -> None:
 
 def test_an_expert_that_no_token_reaches_is_rounded_for_all_of_them() -> None:
     weight, inputs = draw(8, 32), correlated_inputs(100, 32)
-    unreached = compensated(weight, Format(4, 32, False), hessian_of(inputs, torch.zeros(100)))
-    everywhere = compensated(weight, Format(4, 32, False), hessian_of(inputs))
+    unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs, torch.zeros(100)))
+    everywhere = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs))
     assert (unreached.integers == everywhere.integers).mean() > 0.97
 
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:
     weight = draw(4, 32)
-    matrix = compensated(weight, Format(4, 32, False), torch.zeros(32, 32))
+    matrix = gptq_matrix(weight, Format(4, 32, False), torch.zeros(32, 32))
     assert np.isfinite(matrix.dequantized()).all()
     assert np.abs(matrix.dequantized() - weight.numpy()).max() < weight.abs().max() / 7

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper, parser
 
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.session.session import Session
 
 LAYERS, HEADS, KV_HEADS, HEAD_DIM, VOCAB, POSITIONS = 2, 4, 2, 8, 32, 1024
 HIDDEN = HEADS * HEAD_DIM
@@ -217,11 +218,11 @@ def save_graph(decoder: TinyDecoder, tmp_path: Path) -> SaveGraph:
 
 
 @pytest.fixture
-def load(save_graph: SaveGraph) -> Callable[..., OrtSession]:
-    """Write a graph and load it: `load(target, precision="fp32", **arguments of OrtSession.load)`."""
+def load(save_graph: SaveGraph) -> Callable[..., Session]:
+    """Write a graph and load it: `load(target, precision="fp32", **arguments of load_session)`."""
 
-    def open_session(target: str, precision: str = "fp32", **arguments: Any) -> OrtSession:
-        return OrtSession.load(save_graph(target, precision, target=target), threads=1, **arguments)
+    def open_session(target: str, precision: str = "fp32", **arguments: Any) -> Session:
+        return load_session(save_graph(target, precision, target=target), threads=1, **arguments)
 
     return open_session
 
@@ -229,4 +230,4 @@ def load(save_graph: SaveGraph) -> Callable[..., OrtSession]:
 @pytest.fixture
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers begin with 4 slots instead of 256, so that short texts outgrow them."""
-    monkeypatch.setattr("minimind_edge.runtime.ort.buffers.MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.session.model.MIN_CAPACITY", 4)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from minimind_edge.runtime.errors import MissingError, UsageError
+from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.ort import environment
 from minimind_edge.runtime.ort.environment import (
     execution_providers,
@@ -16,8 +17,7 @@ from minimind_edge.runtime.ort.environment import (
     require_cuda,
     require_fused_attention,
 )
-from minimind_edge.runtime.ort.ort_session import OrtSession
-from minimind_edge.runtime.ort.session_options import session_options
+from minimind_edge.runtime.ort.loading import session_options
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 MEND = "run `pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`"
@@ -100,7 +100,7 @@ def test_cuda_is_asked_for_here(save_graph, installed):
     if CUDA in import_onnxruntime().get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(MissingError, match="pip install onnxruntime-gpu"):
-        OrtSession.load(save_graph("portable"), device="cuda")
+        load_session(save_graph("portable"), device="cuda")
 
 
 def test_no_onnxruntime(monkeypatch, installed):

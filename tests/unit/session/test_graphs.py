@@ -8,12 +8,12 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.ort.ort_session import OrtSession
+from minimind_edge.runtime.load import load_session
 
 
 def refusal(path) -> str:
     with pytest.raises(ArtifactError) as caught:
-        OrtSession.load(path)
+        load_session(path)
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 500
@@ -129,14 +129,14 @@ def test_what_the_graph_tells(save_graph):
     path = save_graph(
         "ort", "fp16", target="ort", precision="fp16", max_length="64", generation="minimind3", eos_token_id="2"
     )
-    facts = OrtSession.load(path).facts
+    facts = load_session(path).facts
     assert (facts.target, facts.precision, facts.generation) == ("ort", "fp16", "minimind3")
     assert (facts.num_layers, facts.num_key_value_heads, facts.head_dim, facts.vocab_size) == (2, 2, 8, 32)
     assert (facts.kv_dtype, facts.max_length, facts.eos_token_ids) == (np.float16, 64, (2,))
 
 
 def test_a_graph_without_metadata_is_portable(save_graph, decoder):
-    session = OrtSession.load(save_graph("portable"), threads=1)
+    session = load_session(save_graph("portable"), threads=1)
     assert (session.facts.target, session.facts.max_length, session.max_length) == ("portable", None, 32768)
     assert session.facts.eos_token_ids == ()
     ids = np.array([[3, 1, 4]])
@@ -145,7 +145,7 @@ def test_a_graph_without_metadata_is_portable(save_graph, decoder):
 
 @pytest.mark.parametrize("text", ["2,0", "[2, 0]", "2, 0"])
 def test_several_ids_end_a_text(save_graph, text):
-    assert OrtSession.load(save_graph("portable", eos_token_id=text)).facts.eos_token_ids == (2, 0)
+    assert load_session(save_graph("portable", eos_token_id=text)).facts.eos_token_ids == (2, 0)
 
 
 @pytest.mark.parametrize("target", ["portable", "ort"])
@@ -155,7 +155,7 @@ def test_a_graph_that_fails_as_it_runs(save_graph, decoder, capfd, target):
             if table.name in {"cos_table", "sin_table"}:
                 table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:6], table.name))
 
-    session = OrtSession.load(save_graph(target, change=change, target=target), threads=1)
+    session = load_session(save_graph(target, change=change, target=target), threads=1)
     ids = np.arange(8)[None]
     expected = decoder.logits(ids)
     session.prefill(ids[:, :4])

@@ -7,10 +7,10 @@ import onnxruntime
 import pytest
 
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.ort import buffers
-from minimind_edge.runtime.ort.buffers import DeviceMemory, grown_capacity, zeros
-from minimind_edge.runtime.ort.kv_cache import GrowingCache, SharedCache
+from minimind_edge.runtime.ort import kv_cache
+from minimind_edge.runtime.ort.kv_cache import DeviceMemory, GrowingCache, SharedCache, zeros
 from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.model import grown_capacity
 
 FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, (), "shared")
 NAMES = ["past_key_values.0.key", "past_key_values.0.value"], ["present.0.key", "present.0.value"]
@@ -43,7 +43,7 @@ def binding():
 
 @pytest.fixture
 def make(binding, monkeypatch):
-    monkeypatch.setattr(buffers, "MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.session.model.MIN_CAPACITY", 4)
     return lambda kind, limit=20: kind(FACTS, binding, DeviceMemory(onnxruntime, "cpu"), 1, limit)
 
 
@@ -168,7 +168,7 @@ def test_no_memory(make, monkeypatch, kind):
     def refuse(shape, dtype):
         raise MemoryError
 
-    monkeypatch.setattr(buffers.np, "zeros", refuse)
+    monkeypatch.setattr(kv_cache.np, "zeros", refuse)
     with pytest.raises(MissingError, match="no memory for a buffer of 32 MiB"):
         cache.bind(0, 1 << 20)
 

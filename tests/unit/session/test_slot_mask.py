@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.session.slot_mask import PAGE, SlotMask
+from minimind_edge.runtime.session.layout import PAGE, SlotMask
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_no_padding_is_left_after_a_roll_back(slots):
 
 
 def test_over_many_pages_and_buffers(slots, monkeypatch):
-    monkeypatch.setattr("minimind_edge.runtime.ort.buffers.MIN_CAPACITY", 4)
+    monkeypatch.setattr("minimind_edge.runtime.session.model.MIN_CAPACITY", 4)
     chunk(slots, 0, [[0, 1], [1, 1]])
     for length in range(2, 100):
         assert step(slots, length) == [length - 1, length]

@@ -12,12 +12,12 @@ from graph_rows import make_model
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.runtime.errors import MissingError, UsageError
-from minimind_edge.runtime.load import load_graph
+from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.ort import tensorrt_provider
 from minimind_edge.runtime.ort.tensorrt_provider import PROVIDERS, open_by_tensorrt, profile_options
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
-from minimind_edge.runtime.tensorrt.cuda_library import LIBRARY
+from minimind_edge.runtime.tensorrt.cuda import LIBRARY
 
 TENSORRT, RTX = PROVIDERS.values()
 HAS_DRIVER = True
@@ -79,16 +79,16 @@ def test_tensorrt_takes_the_graph_with_these_shapes(facts, graphs):
 @pytest.mark.parametrize("device", PROVIDERS)
 def test_other_targets_have_better_ways(graphs, device):
     with pytest.raises(UsageError, match="build a plan with `minimind-export engine`"):
-        load_graph(graphs["tensorrt"], device=device, threads=1)
+        load_session(graphs["tensorrt"], device=device, threads=1)
     with pytest.raises(UsageError, match="is for ort: take --device cuda"):
-        load_graph(graphs["ort"], device=device, threads=1)
+        load_session(graphs["ort"], device=device, threads=1)
 
 
 @pytest.mark.skipif(HAS_DRIVER, reason="there is an NVIDIA driver here")
 @pytest.mark.parametrize("device", PROVIDERS)
 def test_without_a_gpu(graphs, device):
     with pytest.raises(MissingError, match=f"--device {device} needs an NVIDIA driver and GPU") as caught:
-        load_graph(graphs["portable"], device=device, threads=1)
+        load_session(graphs["portable"], device=device, threads=1)
     assert caught.value.exit_code == 4
 
 
@@ -123,6 +123,8 @@ class Plugins:
         return options
 
     def _session(self, path, options, providers=()):
+        if list(providers) == ["CPUExecutionProvider"]:  # to ask what the graph is
+            return onnxruntime.InferenceSession(path, providers=providers)
         self.asked.append(providers)
         return SimpleNamespace(get_providers=lambda: [TENSORRT, RTX] if self._starts else ["CPUExecutionProvider"])
 
@@ -135,8 +137,7 @@ def opened(graphs, monkeypatch):
     monkeypatch.setattr(
         tensorrt_provider, "import_module", lambda name: SimpleNamespace(get_library_path=lambda: "ep.so")
     )
-    plain = onnxruntime.InferenceSession(graphs["portable"], providers=["CPUExecutionProvider"])
-    return lambda runtime, device: open_by_tensorrt(runtime, plain, graphs["portable"], device, 1)
+    return lambda runtime, device: open_by_tensorrt(runtime, graphs["portable"], device, 1)
 
 
 def test_the_plugin_is_made_known_once(opened, facts):

@@ -14,7 +14,7 @@ from minimind_edge.runtime.text.tokenizer import Tokenizer
 class FakeSession:
     """A session whose next token follows from the real tokens it holds: `(31 * sum + 7 * count) % vocab_size`."""
 
-    can_verify = True
+    gives_all_logits = True
     device = "cpu"
 
     def __init__(self, vocab_size=50, max_length=40):
@@ -55,10 +55,10 @@ class FakeSession:
         self.calls.append(("decode", tokens.tolist()))
         return self._append(tokens[:, None])
 
-    def verify(self, tokens):
+    def forward(self, tokens):
         assert tokens.dtype == np.int64
         assert len(tokens) == self.batch_size
-        self.calls.append(("verify", tokens.tolist()))
+        self.calls.append(("forward", tokens.tolist()))
         if self.length + tokens.shape[1] > self.max_length:
             raise ContextLengthError("the context is full")
         return np.stack([self._append(column[:, None]) for column in tokens.T], axis=1)

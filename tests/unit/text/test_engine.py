@@ -226,7 +226,7 @@ def test_load_passes_its_options_on(artifact):
 
 
 @pytest.mark.parametrize(
-    ("target", "precision", "int8_cache", "device", "can_verify", "expected"),
+    ("target", "precision", "int8_cache", "device", "gives_all_logits", "expected"),
     [
         ("ort", "fp32", False, "cpu", True, True),
         ("portable", "int8", False, "cpu", True, True),
@@ -239,18 +239,18 @@ def test_load_passes_its_options_on(artifact):
     ],
 )
 def test_speculation_is_on_where_it_changes_no_token(
-    artifact, monkeypatch, make_session, target, precision, int8_cache, device, can_verify, expected
+    artifact, monkeypatch, make_session, target, precision, int8_cache, device, gives_all_logits, expected
 ):
     folder, _ = artifact
     session = make_session(vocab_size=500)
     session.facts = types.SimpleNamespace(
         eos_token_ids=(9,), target=target, precision=precision, has_int8_cache=int8_cache
     )
-    session.device, session.can_verify = device, can_verify
+    session.device, session.gives_all_logits = device, gives_all_logits
     monkeypatch.setattr("minimind_edge.runtime.load.load_session", lambda path, **options: session)
     assert Engine.load(folder).speculates is expected
     assert Engine.load(folder, speculate=False).speculates is False
-    if can_verify:
+    if gives_all_logits:
         assert Engine.load(folder, speculate=True).speculates is True
     else:
         with pytest.raises(UsageError, match="no speculation"):

@@ -23,22 +23,18 @@ def eager_drafts(request, monkeypatch):
     """So many tokens are drafted wherever there is a match, whatever the clock says."""
 
     class Always:
-        def choose(self, match_length, most):
-            return max(0, min(request.param, most))
+        affordable = request.param
 
-        def took_step(self, seconds, *, behind_draft):
+        def took_step(self, seconds, *, rolled_back):
             assert seconds >= 0
 
         def took_draft(self, seconds, drafted):
             assert drafted > 0
 
-        def saved_steps(self, count):
-            pass
-
-        def judged(self, match_length, drafted, right):
+        def judged(self, drafted, right):
             assert 0 <= right <= drafted
 
-    monkeypatch.setattr(speculation, "DraftLength", Always)
+    monkeypatch.setattr(speculation, "DraftBudget", Always)
     return request.param
 
 
@@ -83,7 +79,7 @@ def test_the_most_new_tokens_are_kept_to(make_repeating, eager_drafts, count):
     prompt = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1]
     expected = run(make_repeating(), prompt, GREEDY, count, speculate=False)
     assert run(session, prompt, GREEDY, count, speculate=True)[:2] == expected[:2]
-    runs = [tokens for call, *tokens in session.calls if call in ("decode", "verify")]
+    runs = [tokens for call, *tokens in session.calls if call in ("decode", "forward")]
     assert session.length == len(prompt) + count - 1
     assert len(runs) <= count - 1
 
@@ -149,6 +145,6 @@ def test_a_batch_and_a_session_that_cannot_verify_are_refused(make_repeating):
     with pytest.raises(UsageError, match="single prompt"):
         generate(make_repeating(), [[1], [2]], GREEDY, 4, speculate=True)
     session = make_repeating()
-    session.can_verify = False
+    session.gives_all_logits = False
     with pytest.raises(UsageError, match="logits of every token"):
         generate(session, [[1]], GREEDY, 4, speculate=True)

@@ -1,0 +1,196 @@
+"""One graph of an artifact: its weights rounded where that is asked for, then built, written, measured and verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .artifact.graph_file import graph_file
+from .artifact.manifest import graph_entry
+from .errors import ParityError
+from .graph.precision import INTEGERS
+from .progress import Progress, part
+from .request import ExportRequest
+
+if TYPE_CHECKING:
+    from minimind_edge.minimind.causal_lm import MiniMindForCausalLM
+
+    from .artifact.tokenizer_files import TokenizerFiles
+    from .parity import ParityReport
+    from .parity.tolerance import Tolerance
+    from .quantization.kv_cache_scales import CalibratedCache
+    from .quantization.quantize import QuantizedModel
+
+BUILT, WRITTEN = 0.55, 0.66
+"""Shares of the time of a graph of 26M parameters that have passed when it is built, and when it is written."""
+
+
+@dataclass(frozen=True)
+class WrittenGraph:
+    """A graph that was written.
+
+    Args:
+        entry: What the manifest says of it.
+        parity: The parity report; None where it was not verified.
+        bits_per_weight: The stored bits of all weights divided by the model's parameters.
+        notes: Lines for people about how its weights were rounded.
+    """
+
+    entry: dict[str, Any]
+    parity: ParityReport | None
+    bits_per_weight: float
+    notes: tuple[str, ...]
+
+
+class GraphExport:
+    """Writes the graph of one request.
+
+    Args:
+        request: What to export; its target is decided.
+        model: The checkpoint's model in float32. Verification lets go of its weights.
+        tokenizer: The tokenizer that calibration texts are written with; None for one of no use.
+        max_length: The context length in tokens.
+        progress: Called with a stage's name and the share of the graph's work that is done.
+    """
+
+    def __init__(
+        self,
+        request: ExportRequest,
+        model: MiniMindForCausalLM,
+        tokenizer: TokenizerFiles | None,
+        max_length: int,
+        progress: Progress,
+    ) -> None:
+        self._request = request
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._progress = progress
+
+    def write(self, folder: Path) -> WrittenGraph:
+        """Write the graph into an artifact folder.
+
+        Raises:
+            ParityError: The graph does not compute what the model computes, or rounding cost the model too much.
+        """
+        request, quantized = self._request, self._quantize()
+        computed = self._model if quantized is None else quantized.model
+        cached = self._calibrate_cache(computed)
+        file = graph_file(request.target, request.precision, request.kv_cache)
+        opset, stored_bytes = self._build(computed, quantized, cached, folder / file)
+        bits = 8 * stored_bytes / sum(weight.numel() for weight in self._model.parameters())
+        quality = self._quality(quantized or cached, folder / file)
+        if quality is not None and quantized is not None:
+            quality = {"bits_per_weight": round(bits, 3), **quality, "calibration": quantized.calibration}
+        parity = self._verify(computed, quantized is not None, folder / file) if request.verify else None
+        entry = graph_entry(
+            folder,
+            file,
+            target=request.target,
+            precision=request.precision,
+            opset=opset,
+            max_length=self._max_length,
+            cache=request.cache if request.target == "tensorrt" else None,
+            kv_cache=request.kv_cache,
+            parity=None if parity is None else parity.to_json(),
+            quality=quality,
+        )
+        return WrittenGraph(entry, parity, bits, () if quantized is None else quantized.notes)
+
+    def _quantize(self) -> QuantizedModel | None:
+        """The model with its weights rounded; None where the precision rounds none."""
+        request = self._request
+        if request.precision not in INTEGERS:
+            return None
+        from .quantization.quantize import quantize_model
+
+        progress = part(self._progress, 0.0, BUILT)
+        return quantize_model(
+            self._model, request.precision, self._prompts(), request.quantization, progress, target=request.target
+        )
+
+    def _calibrate_cache(self, computed: MiniMindForCausalLM) -> CalibratedCache | None:
+        """The scales of an int8 KV cache, for the model that the graph computes; None where the cache is float."""
+        if self._request.kv_cache == "float":
+            return None
+        from .quantization.kv_cache_scales import calibrate_cache
+
+        progress = part(self._progress, BUILT, BUILT, "keys and values: ")
+        return calibrate_cache(computed, self._prompts(), self._request.quantization, progress)
+
+    def _prompts(self) -> Any:
+        from .quantization.calibration import calibration_prompts
+
+        return calibration_prompts(self._tokenizer, self._model.config.bos_token_id)
+
+    def _build(
+        self,
+        computed: MiniMindForCausalLM,
+        quantized: QuantizedModel | None,
+        cached: CalibratedCache | None,
+        path: Path,
+    ) -> tuple[int, int]:
+        """Build and write the graph; the version of its standard operators, and the bytes of its weights."""
+        from .graph import build_graph, save_graph
+        from .graph.onnx_file import weight_bytes
+
+        graph = build_graph(
+            computed,
+            self._request.target,
+            self._request.precision,
+            self._max_length,
+            progress=part(self._progress, 0.0, BUILT) if quantized is None and cached is None else None,
+            cache=self._request.cache,
+            quantized=None if quantized is None else quantized.matrices,
+            cache_scales=None if cached is None else cached.scales,
+        )
+        self._progress("writing the graph", BUILT)
+        save_graph(graph, path)
+        return graph.opset_imports[""], weight_bytes(graph)
+
+    def _quality(self, rounded: QuantizedModel | CalibratedCache | None, graph: Path) -> dict[str, Any] | None:
+        """What rounding weights or cache cost, for the manifest; None where nothing was rounded.
+
+        Raises:
+            ParityError: It cost too much, where the export is to be verified.
+        """
+        if rounded is None:
+            return None
+        from .quantization.quality import measure_quality, require_quality
+
+        quality = measure_quality(self._model, graph, rounded.held_out)
+        if self._request.verify:
+            require_quality(quality, self._request.precision)
+        return quality
+
+    def _verify(self, computed: MiniMindForCausalLM, is_rounded: bool, graph: Path) -> ParityReport:
+        """Compare the graph with the model that it computes: of rounded weights, that allows narrow bounds.
+
+        Raises:
+            ParityError: It is out of tolerance.
+        """
+        from .parity import compare
+
+        request = self._request
+        report = compare(
+            computed,
+            graph,
+            target=request.target,
+            precision=request.precision,
+            tolerance=_rounded_tolerance(request.target, computed.config.num_hidden_layers) if is_rounded else None,
+            release=True,
+            progress=part(self._progress, WRITTEN, 1.0, "verifying: "),
+        )
+        if not report:
+            raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+        return report
+
+
+def _rounded_tolerance(target: str, num_hidden_layers: int) -> Tolerance:
+    """The bounds of a graph of integers against the model of the rounded weights: activations are still rounded."""
+    from .parity.tolerance import rounded_weights_tolerance, tolerance_of
+
+    if target == "tensorrt":
+        return tolerance_of("fp16", num_hidden_layers)
+    return rounded_weights_tolerance(num_hidden_layers)

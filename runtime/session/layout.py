@@ -1,0 +1,319 @@
+"""How the rows of a batch lie in the cache: with a slot for every token, padding included, or without any padding.
+
+`PaddedLayout` serves graphs that take an attention mask and position ids, `CompactLayout` graphs that write each row at
+an index of its own. Both are told where padding lies once, when a chunk is prefilled, and fill the arrays of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from .model import Logits, Model, RunArrays, TokenIds, grown_capacity
+
+PAGE = 32
+"""Attention masks that are made at a time: one alone, between two runs, costs several times as much."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens to run after what is cached, in the columns that a layout gives them.
+
+    Attributes:
+        ids: `[B, W]`.
+        mask: `[B, S]` bool as it was given: False where there is padding.
+        counts: `[B]`, real tokens of each row.
+        last: `[B]`, column of each row's last real token; of its last column where it has none.
+        length: Cache slots in use before, padding included.
+        positions: `[B, S]` position ids that the caller chose; None counts each row's real tokens.
+    """
+
+    ids: TokenIds
+    mask: NDArray[np.bool_]
+    counts: TokenIds
+    last: TokenIds
+    length: int
+    positions: TokenIds | None = None
+
+    def parts(self, chunk: int) -> Iterator[slice]:
+        """The columns of each run, at most `chunk` of them."""
+        width = self.ids.shape[1]
+        for start in range(0, width, chunk):
+            yield slice(start, min(start + chunk, width))
+
+
+class PaddedLayout:
+    """Every row takes a slot with every token, padding included; a mask tells which slots hold real tokens.
+
+    Args:
+        model: Ready for the batch.
+        batch_size: B.
+        limit: Most slots there can ever be.
+    """
+
+    def __init__(self, model: Model, batch_size: int, limit: int) -> None:
+        self._model = model
+        self._slots = SlotMask(model.put, batch_size, limit)
+        self._step = model.arrays(1)
+        # Views, because writing an integer into one is many times faster than into an array.
+        self._step_ids = self._step.inputs["input_ids"][:, 0].data
+        self._step_positions = self._step.inputs["position_ids"][:, 0].data
+
+    def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
+        """Put a prompt `[B, S]` after `length` slots: a column is a slot."""
+        width = ids.shape[1]
+        last = np.where(mask.any(1), width - 1 - mask[:, ::-1].argmax(1), width - 1)
+        return Prompt(ids, mask, mask.sum(1), last, length, positions)
+
+    def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
+        """The arrays of the run of some columns; logits are wanted from the column `first` of the part on."""
+        arrays = self._model.arrays(part.stop - part.start, first)
+        arrays.past = prompt.length + part.start
+        arrays.total = prompt.length + part.stop
+        arrays.inputs["input_ids"][:] = prompt.ids[:, part]
+        counted = self._slots.prefill(arrays.past, prompt.mask[:, part])
+        arrays.inputs["position_ids"][:] = counted if prompt.positions is None else prompt.positions[:, part]
+        arrays.mask = self._slots.value(arrays.total)
+        return arrays
+
+    def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
+        """The logits of each row's column `last` of a run, `[B, V]`; of any column where that one is not in it."""
+        column = np.clip(last - arrays.first, 0, arrays.logits.shape[1] - 1)
+        return arrays.logits[np.arange(len(column)), column]
+
+    def append(self, length: int, mask: NDArray[np.bool_]) -> None:
+        """Count a chunk `[B, S]` that has run after `length` slots: the mask knows it already."""
+
+    def step(self, tokens: list[int], length: int) -> RunArrays:
+        """The arrays of a run of one real token a row, after `length` slots."""
+        step = self._step
+        for row, token in enumerate(tokens):
+            self._step_ids[row] = token
+        self._slots.step(length, self._step_positions)
+        step.past, step.total = length, length + 1
+        step.mask = self._slots.value(length + 1)
+        return step
+
+    def append_step(self, length: int) -> None:
+        """Count that run: the mask knows it already."""
+
+    def truncate(self, length: int) -> None:
+        """Forget all slots from `length` on: the next run says how many count."""
+
+    def cache(self, length: int) -> list[NDArray[Any]]:
+        """A copy of each key and value in turn, `[B, H_kv, length, D]`."""
+        return self._model.cache(length)
+
+    def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """The experts chosen for each of a prompt's tokens, `[B, S, k]` a layer."""
+        return chosen
+
+
+class CompactLayout:
+    """Real tokens alone take slots, each row by its own count, so that a row's positions are its slots.
+
+    Such a model knows no padding on the left, and none between chunks: rows are moved to the left before they run, and
+    what is written after a row's real tokens lies in slots that its next tokens overwrite.
+
+    Args:
+        model: Ready for the batch.
+        batch_size: B.
+        limit: Most tokens of a row, padding included.
+
+    Attributes:
+        lengths: `[B]` int64, real tokens of each row: the slot of its next one.
+    """
+
+    def __init__(self, model: Model, batch_size: int, limit: int) -> None:
+        self.lengths: TokenIds = np.zeros(batch_size, np.int64)
+        self._model = model
+        self._real = np.zeros((batch_size, limit), np.bool_)
+
+    def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
+        """Put a prompt `[B, S]` after what is cached: as many columns as the longest row has real tokens, padding last.
+
+        Raises:
+            UsageError: Positions were chosen; the model counts them by itself.
+        """
+        if positions is not None:
+            raise UsageError("a graph of target tensorrt counts positions by itself: leave position_ids out")
+        counts = mask.sum(1)
+        order = _left_order(mask, max(1, int(counts.max())))
+        return Prompt(np.take_along_axis(ids, order, axis=1), mask, counts, np.maximum(counts, 1) - 1, length)
+
+    def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
+        """See `PaddedLayout.fill`: a row that has ended goes on with padding after its last token."""
+        size = part.stop - part.start
+        arrays = self._model.arrays(size, first)
+        written = self.lengths + np.minimum(prompt.counts, part.start)
+        ends_here = (part.start <= prompt.last) & (prompt.last < part.stop)
+        arrays.inputs["input_ids"][:] = prompt.ids[:, part]
+        arrays.inputs["write_indices"][:] = written
+        arrays.inputs["last_index"][:] = np.where(ends_here, prompt.last - part.start, 0)
+        arrays.past = int(written.max())
+        arrays.total = arrays.past + size
+        return arrays
+
+    def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
+        """See `PaddedLayout.last_logits`: the model was told which one."""
+        return arrays.logits[:, 0]
+
+    def append(self, length: int, mask: NDArray[np.bool_]) -> None:
+        """Count a chunk `[B, S]` that has run; padding included, it takes the tokens from `length` on."""
+        self._real[:, length : length + mask.shape[1]] = mask
+        self.lengths += mask.sum(1)
+
+    def step(self, tokens: list[int], length: int) -> RunArrays:
+        """The arrays of a run of one real token a row."""
+        arrays = self._model.arrays(1)
+        arrays.inputs["input_ids"][:, 0] = tokens
+        arrays.inputs["write_indices"][:] = self.lengths
+        arrays.inputs["last_index"][:] = 0
+        arrays.past = int(self.lengths.max())
+        arrays.total = arrays.past + 1
+        return arrays
+
+    def append_step(self, length: int) -> None:
+        """Count that run."""
+        self._real[:, length] = True
+        self.lengths += 1
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from `length` on, padding included."""
+        self.lengths = self._real[:, :length].sum(1)
+
+    def cache(self, length: int) -> list[NDArray[Any]]:
+        """See `PaddedLayout.cache`: in the slots that count padding, which is zeros."""
+        spread = []
+        for tensor in self._model.cache(int(self.lengths.max())):
+            result = np.zeros((*tensor.shape[:2], length, tensor.shape[3]), tensor.dtype)
+            for row, real in enumerate(self._real[:, :length]):
+                result[row][:, real] = tensor[row, :, : np.count_nonzero(real)]
+            spread.append(result)
+        return spread
+
+    def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        """See `PaddedLayout.experts`; -1 for padding that was not run."""
+        order = _left_order(prompt.mask, prompt.ids.shape[1])
+        moved = [np.full((*prompt.mask.shape, each.shape[-1]), -1, np.int64) for each in chosen]
+        for result, each in zip(moved, chosen, strict=True):
+            np.put_along_axis(result, order[:, :, None], each.reshape(*order.shape, -1), axis=1)
+        return moved
+
+
+Layout: TypeAlias = PaddedLayout | CompactLayout
+
+
+class SlotMask:
+    """The `attention_mask` and `position_ids` of a batch; a position counts a row's real tokens alone.
+
+    Args:
+        put: Makes a model's handle of an array in the host's memory.
+        batch_size: B.
+        limit: Most slots there can ever be.
+    """
+
+    def __init__(self, put: Callable[[NDArray[Any]], Any], batch_size: int, limit: int) -> None:
+        self._put = put
+        self._batch_size = batch_size
+        self._limit = limit
+        self._capacity = 0
+        self._flat: TokenIds = np.ones(0, np.int64)  # where every attention mask begins, whatever its length
+        self._real: TokenIds | None = None  # [B, capacity]; None as long as no row has padding
+        self._page: list[tuple[TokenIds, Any]] = []
+        self._page_start = 0
+        self._counts: TokenIds = np.zeros(batch_size, np.int64)  # [B], of the first `_counted` slots
+        self._counted = 0
+
+    def prefill(self, length: int, mask: NDArray[np.bool_]) -> TokenIds:
+        """Put a chunk after `length` slots.
+
+        Args:
+            length: Slots in use.
+            mask: `[B, S]`, where its tokens are no padding.
+
+        Returns:
+            Its position ids, `[B, S]` int64.
+        """
+        total = length + mask.shape[1]
+        self._reserve(total)
+        if self._real is not None and self._real[:, :length].all():
+            self._real = None
+            self._flat.fill(1)
+        if self._real is None:
+            if mask.all():
+                return np.tile(np.arange(length, total), (self._batch_size, 1))
+            self._real = np.ones((self._batch_size, self._capacity), np.int64)
+            self._counted = -1
+        self._real[:, length:total] = mask
+        before = self._count(length)
+        positions: TokenIds = np.maximum(before[:, None] + mask.cumsum(1) - 1, 0)
+        return positions
+
+    def step(self, length: int, positions: memoryview[int]) -> None:
+        """Put one real token a row after `length` slots.
+
+        Args:
+            length: Slots in use.
+            positions: `[B]` int64: is filled with the tokens' position ids.
+        """
+        if length >= self._capacity:
+            self._reserve(length + 1)
+        if self._real is None:
+            for row in range(self._batch_size):
+                positions[row] = length
+            return
+        self._real[:, length] = 1
+        counts = self._count(length)
+        for row, count in enumerate(counts.tolist()):
+            positions[row] = count
+        counts += 1
+        self._counted = length + 1
+
+    def value(self, total: int) -> Any:
+        """The attention mask of the first `total` slots, `[B, total]` int64, valid until the next call."""
+        index = total - self._page_start
+        if not 0 <= index < len(self._page):
+            index = 0
+            self._turn_page(total)
+        array, value = self._page[index]
+        if self._real is not None:
+            array[:] = self._real[:, :total]
+        return value
+
+    def _count(self, length: int) -> TokenIds:
+        """Real tokens of each row in its first `length` slots; no less after a roll-back."""
+        assert self._real is not None
+        if self._counted != length:
+            self._counts = self._real[:, :length].sum(1)
+            self._counted = length
+        return self._counts
+
+    def _turn_page(self, start: int) -> None:
+        rows = self._batch_size
+        lengths = range(start, min(start + PAGE, self._capacity + 1))
+        arrays = [self._flat[: rows * length].reshape(rows, length) for length in lengths]
+        self._page = [(array, self._put(array)) for array in arrays]
+        self._page_start = start
+
+    def _reserve(self, total: int) -> None:
+        if total <= self._capacity:
+            return
+        capacity = grown_capacity(total, self._limit)
+        if self._real is not None:
+            fresh = np.ones((self._batch_size, capacity), np.int64)
+            fresh[:, : self._capacity] = self._real
+            self._real = fresh
+        self._flat = np.ones(self._batch_size * capacity, np.int64)
+        self._page = []
+        self._capacity = capacity
+
+
+def _left_order(mask: NDArray[np.bool_], width: int) -> TokenIds:
+    """Which column each of a row's first `width` tokens comes from once its real ones are moved to the left."""
+    return np.argsort(~mask, axis=1, kind="stable")[:, :width]

@@ -1,0 +1,335 @@
+"""A decoder on TensorRT: the KV cache stays on the device, and a decode step is one launch of a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArtifactError, ContextLengthError, UsageError
+from ..session.contract import cache_names
+from ..session.model import RunArrays
+from .cuda import Address, CudaError, Driver, GraphHandle
+from .plan import Plan
+
+WARM_UPS = 1
+"""Plain runs of new shapes before they are recorded: TensorRT sets itself up for them in the first."""
+
+TOKENS = np.dtype(np.int32)
+"""Of every input beside the cache."""
+
+Shape = tuple[int, ...]
+
+
+class Context(Protocol):
+    """An execution of an engine: shapes and addresses, then launches (TensorRT's `IExecutionContext`)."""
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        """Choose the profile whose shapes are run."""
+        ...
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+        """Set an input's shape, inside the profile's range."""
+        ...
+
+    def set_tensor_address(self, name: str, memory: Address) -> bool:
+        """Say where an input or output lies."""
+        ...
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        """Launch on a stream."""
+        ...
+
+
+class TensorRTModel:
+    """A plan on its device, as a session's `Model`; make one with `load_plan`.
+
+    Args:
+        plan: What is known of the plan.
+        driver: Of the device.
+        contexts: One for prefill and one for decode, their profiles set.
+        records_steps: Whether to record the decode step as a CUDA graph.
+        reason: Gives what TensorRT said last of what went wrong.
+
+    Attributes:
+        facts: The sizes and types of the plan's inputs and outputs.
+        device: `cuda`.
+        max_length: Most cache slots, the capacity of the plan's cache.
+        chunk: Most tokens of a row in one run.
+        remedy: What a user can do where these are not enough.
+        run_s: Seconds spent so far in runs, their copies included.
+
+    Raises:
+        MissingError: The device has no room.
+    """
+
+    device = "cuda"
+    remedy = "build the plan with a larger --max-length"
+
+    def __init__(
+        self,
+        plan: Plan,
+        driver: Driver,
+        contexts: tuple[Context, Context],
+        *,
+        records_steps: bool = True,
+        reason: Callable[[], str] = lambda: "no reason given",
+    ) -> None:
+        self.facts = plan.facts
+        self.max_length = plan.cache.capacity
+        self.chunk = plan.max_chunk
+        self.run_s = 0.0
+        self._plan = plan
+        self._buffers = DeviceBuffers(driver, plan)
+        prefill, decode = contexts
+        self._prefill = Launcher(driver, prefill, self._buffers, reason, records=False)
+        self._decode = Launcher(driver, decode, self._buffers, reason, records=records_steps)
+        self._batch_size = 0
+        self._last: RunArrays | None = None
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """See `Model.kv_cache_bytes`."""
+        return self._buffers.cache_bytes
+
+    def reserve(self, batch_size: int, max_length: int) -> None:
+        """See `Model.reserve`.
+
+        Raises:
+            MissingError: The device has no room.
+            UsageError: The plan was built for fewer rows.
+        """
+        if batch_size > self._plan.max_batch:
+            raise UsageError(
+                f"{batch_size} rows exceed the {self._plan.max_batch} that {self._plan.path} was built for; "
+                f"build it with --max-batch {batch_size}"
+            )
+        if self._buffers.reserve(batch_size):
+            self._prefill.bind()
+            self._decode.bind()
+        if batch_size != self._batch_size:
+            self._step = self._buffers.arrays(batch_size, 1)
+            self._batch_size = batch_size
+
+    def put(self, array: NDArray[Any]) -> Any:
+        """See `Model.put`: a plan has no attention mask."""
+        return array
+
+    def arrays(self, size: int, first: int = 0) -> RunArrays:
+        """See `Model.arrays`."""
+        return self._step if size == 1 else self._buffers.arrays(self._batch_size, size)
+
+    def run(self, arrays: RunArrays) -> None:
+        """See `Model.run`.
+
+        Raises:
+            ContextLengthError: A row would write past the cache's end, which the device drops without a word.
+            ArtifactError: TensorRT refused.
+            MissingError: The device failed.
+        """
+        if arrays.total > self.max_length:
+            count = arrays.total - arrays.past
+            raise ContextLengthError(f"{count} tokens do not fit after slot {arrays.past}; {self.remedy}")
+        started = perf_counter()
+        (self._decode if arrays is self._step else self._prefill).run(arrays)
+        self.run_s += perf_counter() - started
+        self._last = arrays
+
+    def cache(self, slots: int) -> list[NDArray[Any]]:
+        """See `Model.cache`; bfloat16 as float32."""
+        return self._buffers.read_cache(self._batch_size, slots)
+
+    def experts(self) -> list[NDArray[np.int64]]:
+        """See `Model.experts`."""
+        return [] if self._last is None or not self._plan.experts else self._buffers.read_experts(self._last)
+
+
+class Launcher:
+    """Runs chunks of one profile: shapes are set when they change, and a step that repeats is recorded as a CUDA graph.
+
+    Args:
+        driver: Of the device.
+        context: The execution context on which the profile is set.
+        buffers: Of the plan.
+        reason: Gives what TensorRT says of a failure.
+        records: Whether to record what repeats; off where the context does that by itself.
+    """
+
+    def __init__(
+        self, driver: Driver, context: Context, buffers: DeviceBuffers, reason: Callable[[], str], *, records: bool
+    ) -> None:
+        self._driver = driver
+        self._context = context
+        self._buffers = buffers
+        self._reason = reason
+        self._records = records
+        self._shape: tuple[int, ...] = (0, 0)
+        self._runs = 0
+        self._graph: GraphHandle | None = None
+
+    def bind(self) -> None:
+        """Tell the context where everything lies; what was recorded with other addresses is void."""
+        self._forget()
+        for name, address in self._buffers.addresses():
+            self._require(self._context.set_tensor_address(name, address), f"set the address of {name}")
+
+    def run(self, arrays: RunArrays) -> None:
+        """Run a chunk, and wait for its logits.
+
+        Raises:
+            ArtifactError: TensorRT refused.
+            MissingError: The device failed.
+        """
+        if arrays.inputs["input_ids"].shape != self._shape:
+            self._reshape(arrays)
+        if self._graph is None and self._records and self._runs >= WARM_UPS:
+            self._graph = self._record(arrays)
+        if self._graph is not None:
+            self._driver.launch(self._graph)
+        else:
+            self._enqueue(arrays)
+            self._runs += 1
+        self._driver.synchronize()
+
+    def _reshape(self, arrays: RunArrays) -> None:
+        self._forget()
+        for name, shape in self._buffers.shapes(arrays):
+            self._require(self._context.set_input_shape(name, shape), f"run {name} of shape {list(shape)}")
+        self._shape = arrays.inputs["input_ids"].shape
+
+    def _enqueue(self, arrays: RunArrays) -> None:
+        self._buffers.send(arrays)
+        self._require(self._context.execute_async_v3(self._driver.stream), f"run a chunk of shape {list(self._shape)}")
+        self._buffers.fetch(arrays)
+
+    def _record(self, arrays: RunArrays) -> GraphHandle | None:
+        """The step as a graph; None, and no more tries, where something in it cannot be recorded."""
+        try:
+            self._driver.begin_capture()
+            try:
+                self._enqueue(arrays)
+            finally:
+                graph = self._driver.end_capture()
+        except (CudaError, ArtifactError):
+            self._records = False
+            return None
+        return graph
+
+    def _forget(self) -> None:
+        if self._graph is not None:
+            self._driver.discard(self._graph)
+        self._graph = None
+        self._shape = (0, 0)
+        self._runs = 0
+
+    def _require(self, done: bool, action: str) -> None:
+        if not done:
+            raise ArtifactError(f"TensorRT refused to {action}: {self._reason()}; build the plan again")
+
+
+class DeviceBuffers:
+    """Buffers with room for the plan's largest run; every address stays, as a recorded run needs it.
+
+    Past and present of the cache have one address: the plan writes it in place.
+
+    Args:
+        driver: Of the device.
+        plan: Gives the sizes.
+    """
+
+    def __init__(self, driver: Driver, plan: Plan) -> None:
+        rows, tokens = plan.max_batch, plan.max_batch * plan.max_chunk
+        self._driver = driver
+        self._plan = plan
+        sizes = {"input_ids": tokens, "write_indices": rows, "last_index": rows}
+        self._hosts = {name: driver.host_array((size,), TOKENS) for name, size in sizes.items()}
+        self._inputs = {name: driver.allocate(host.nbytes) for name, host in self._hosts.items()}
+        self._logits = driver.host_array((rows, 1, plan.vocab_size), np.float32)
+        self._logits_address = driver.allocate(self._logits.nbytes)
+        self._experts = [driver.allocate(tokens * each.per_token * each.dtype.itemsize) for each in plan.experts]
+        self._cache: list[Address] = []
+        self._rows = 0
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the cache."""
+        return len(self._cache) * self._plan.cache.tensor_bytes(self._rows) if self._rows else 0
+
+    def reserve(self, batch_size: int) -> bool:
+        """Take a cache for so many rows, if the one that is there has fewer.
+
+        Returns:
+            Whether addresses have changed.
+
+        Raises:
+            MissingError: The device has no room.
+        """
+        if batch_size <= self._rows:
+            return False
+        self._rows = 0
+        while self._cache:
+            self._driver.free(self._cache.pop())
+        for _ in range(2 * self._plan.cache.num_layers):
+            # Zeros matter: a slot that is hidden counts nothing times what it holds, and NaN times nothing is NaN.
+            self._cache.append(self._driver.allocate(self._plan.cache.tensor_bytes(batch_size)))
+        self._rows = batch_size
+        return True
+
+    def arrays(self, batch_size: int, size: int) -> RunArrays:
+        """The host's arrays for a chunk `[B, S]`: views of the same memory at every call."""
+        shapes = {"input_ids": (batch_size, size), "write_indices": (batch_size,), "last_index": (batch_size,)}
+        inputs: dict[str, NDArray[Any]] = {
+            name: self._hosts[name][: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()
+        }
+        return RunArrays(inputs, self._logits[:batch_size])
+
+    def addresses(self) -> Iterator[tuple[str, Address]]:
+        """Where each input and output of the plan lies."""
+        yield from self._inputs.items()
+        yield "logits", self._logits_address
+        for each, address in zip(self._plan.experts, self._experts, strict=True):
+            yield each.name, address
+        for prefix in ("past_key_values", "present"):
+            yield from zip(cache_names(prefix, self._plan.cache.num_layers), self._cache, strict=True)
+
+    def shapes(self, arrays: RunArrays) -> Iterator[tuple[str, Shape]]:
+        """Shape of each input for a run."""
+        for name, values in arrays.inputs.items():
+            yield name, values.shape
+        past = self._plan.cache.tensor_shape(len(arrays.logits))
+        for name in cache_names("past_key_values", self._plan.cache.num_layers):
+            yield name, past
+
+    def send(self, arrays: RunArrays) -> None:
+        """Copy the inputs of a run to the device."""
+        for name, values in arrays.inputs.items():
+            self._driver.to_device(self._inputs[name], values)
+
+    def fetch(self, arrays: RunArrays) -> None:
+        """Copy the logits of a run to the host."""
+        self._driver.to_host(arrays.logits, self._logits_address)
+
+    def read_experts(self, arrays: RunArrays) -> list[NDArray[np.int64]]:
+        """A copy of the experts that a run chose in each layer, `[B, S, k]`; empty for a dense model."""
+        chunk = arrays.inputs["input_ids"].shape
+        outputs = [np.empty((*chunk, each.per_token), each.dtype) for each in self._plan.experts]
+        for output, address in zip(outputs, self._experts, strict=True):
+            self._driver.to_host(output, address)
+        self._driver.synchronize()
+        return [output.astype(np.int64) for output in outputs]
+
+    def read_cache(self, batch_size: int, slots: int) -> list[NDArray[np.floating[Any]]]:
+        """A copy of every key and value in turn, each `[B, H_kv, slots, D]`; bfloat16 as float32."""
+        dtype = self._plan.cache.dtype
+        stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
+        copies = [np.empty(self._plan.cache.tensor_shape(batch_size), stored) for _ in self._cache]
+        for copy, address in zip(copies, self._cache, strict=True):
+            self._driver.to_host(copy, address)
+        self._driver.synchronize()
+        copies = [copy[:, :, :slots] for copy in copies]
+        if dtype == "bfloat16":  # the upper half of a float32
+            return [(copy.astype(np.uint32) << 16).view(np.float32) for copy in copies]
+        return copies
