@@ -8,10 +8,9 @@ from typing import Any, cast
 
 from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, Manifest
 
-from ..artifact.genai_config import genai_config
 from ..artifact.hf_config import generation_config
 from ..artifact.json_file import write_json
-from ..artifact.loading_tools import GENAI, RUN
+from ..artifact.loading_tools import RUN
 from ..artifact.manifest import TOOL, TOOLS
 from .code import OwnCode
 from .owner import OwnModel
@@ -19,8 +18,8 @@ from .owner import OwnModel
 GENERATION = "traced"
 """Stands where the manifest has a checkpoint's generation."""
 
-LOADS_IN = {"portable": (RUN, GENAI), "tensorrt": (RUN,)}
-"""Tools that go by `model_type` know no changed model."""
+LOADS_IN = {"portable": (RUN,), "tensorrt": (RUN,)}
+"""Tools that were tried with traced graphs; those that go by `model_type` know no changed model."""
 
 CARD = """\
 ---
@@ -112,13 +111,6 @@ def write_files(
     # A model type of its own: no tool shall take the model for one that it knows.
     write_json(stage / "config.json", {"architectures": [code.name], "model_type": "minimind_traced", **sizes, **ids})
     write_json(stage / "generation_config.json", generation)
-    if GENAI in default["loads_in"]:
-        write_json(
-            stage / "genai_config.json",
-            genai_config(
-                facts, generation, filename=default["file"], target=default["target"], max_length=default["max_length"]
-            ),
-        )
     write_json(stage / MANIFEST, content)
     card = stage / "README.md"
     card.unlink(missing_ok=True)

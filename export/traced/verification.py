@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minimind_edge.runtime.errors import UsageError
+
 from ..artifact.manifest import file_sha256, graph_path, origin, read_manifest
 from ..artifact.origin import find_checkpoint, locate
 from ..parity import compare
@@ -28,9 +30,12 @@ def verify_against_code(
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
+        UsageError: The path is a plan.
         ArtifactError: No artifact, or a graph is missing.
         ExportError: The checkpoint is not to be found, or the code cannot be run.
     """
+    if path.suffix == ".plan":
+        raise UsageError("--against-code compares graphs; verify the artifact that the plan was built from")
     tell = progress or silent
     folder, wanted = locate(path)
     manifest = read_manifest(folder)
