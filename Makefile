@@ -36,20 +36,20 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
-	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,dev]"
+	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,dev]" dist/minimind_edge_demo-*.whl
 	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 	$(MAKE) --no-print-directory wheel
-	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl
+	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl dist/minimind_edge_demo-*.whl
 	touch $@
 
 .PHONY: wheel
-wheel: ## build dist/minimind_edge-*.whl
-	rm -rf build dist
-	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	rm -rf build
+wheel: ## build dist/minimind_edge-*.whl, and the demo checkpoints as dist/minimind_edge_demo-*.whl
+	rm -rf build dist export/demo/build
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./export/demo
+	rm -rf build export/demo/build export/demo/*.egg-info
 	$(BIN)/python scripts/check_wheel.py dist
 
 .PHONY: dev

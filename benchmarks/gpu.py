@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How fast a checkpoint runs on the GPU at hand: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
+"""How fast a checkpoint runs on this machine's GPU: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
 
     python benchmarks/gpu.py [CHECKPOINT] [-o results.json]
 
 Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. What
-is not installed or not possible on this GPU is listed with its reason. Attention by `scaled_dot_product_attention` and
-written out are compared by themselves, prefill of 512, 1024 and 2048 tokens; so are the two places where a greedy token
-can be chosen: on the host, which takes a copy of the logits, and on the device.
+is not installed or not possible on this GPU is listed with its reason. Two more comparisons: attention by
+`scaled_dot_product_attention` against attention written out, in prefill of 512, 1024 and 2048 tokens; and a greedy
+token chosen on the host, which takes a copy of the logits, against one chosen on the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -46,7 +45,7 @@ PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx
 
 
 class TorchSession:
-    """A `Session` over the PyTorch model, without padding; what it is measured against costs it nothing extra."""
+    """A `Session` over the PyTorch model, without padding; the baseline has no overhead of its own."""
 
     def __init__(self, model: MiniMindForCausalLM, forward: Callable[..., Any], device: str) -> None:
         self._forward = forward
@@ -74,7 +73,7 @@ class TorchSession:
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
         """See `Session.prefill`; no padding."""
         if self.length + input_ids.shape[1] > self.max_length:
-            raise ContextLengthError(f"{input_ids.shape[1]} more tokens behind {self.length} exceed {self.max_length}")
+            raise ContextLengthError(f"{input_ids.shape[1]} more tokens after {self.length} exceed {self.max_length}")
         if not self.length:
             self.batch_size = len(input_ids)
         return self._run(input_ids)
@@ -107,14 +106,11 @@ def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callabl
 
 
 def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """The CUDA provider and TensorRT, float32 and float16; a TensorRT that is not installed fails when it is loaded."""
+    """The CUDA provider and TensorRT, float32 and float16; a backend that is not installed fails when it is loaded."""
     for precision in ("fp32", "fp16"):
         yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
-        for backend, cache in product(("rtx", "tensorrt"), ("static", "growing")):
-            yield (
-                f"{backend} {precision}, {cache} cache",
-                partial(plan_session, checkpoint, folder, backend, precision, cache),
-            )
+        for backend in ("rtx", "tensorrt"):
+            yield f"{backend} {precision}", partial(plan_session, checkpoint, folder, backend, precision)
 
 
 def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
@@ -125,14 +121,14 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
     return load_session(export_onnx(replace(request, verify=False)).graph, device="cuda")
 
 
-def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str, cache: str) -> Session:
-    """A plan, built here."""
-    from minimind_edge.export.engine import EngineRequest, build_engine
-    from minimind_edge.runtime.tensorrt.loading import load_plan
+def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
+    """A plan that is built on this machine."""
+    from minimind_edge.export.plan import PlanRequest, build_plan
+    from minimind_edge.runtime.load import load_session
 
-    plan = folder / f"{backend}-{precision}-{cache}" / "model.plan"
-    request = EngineRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH, cache=cache)
-    return load_plan(build_engine(request).plan)
+    plan = folder / f"{backend}-{precision}" / "model.plan"
+    request = PlanRequest(checkpoint, plan, backend=backend, precision=precision, max_length=MAX_LENGTH)
+    return load_session(build_plan(request).plan)
 
 
 def load(checkpoint: Path, dtype: torch.dtype, device: str, *, flash: bool = True) -> MiniMindForCausalLM:
@@ -150,7 +146,7 @@ def measured(name: str, make: Callable[[], Session], plan: BenchPlan) -> dict[st
         started = perf_counter()
         session = make()
         load_s = perf_counter() - started
-        # No session tells how long its model's own run takes on the device: no overhead is told either.
+        # Sessions do not report how long the model's own run takes on the device, so no overhead is reported either.
         rows = [row.to_json() for row in measure(session, plan, lambda: 0.0)]
     except (EdgeError, RuntimeError) as error:  # torch.compile raises RuntimeError where there is no compiler
         return {"name": name, "skipped": " ".join(str(error).split())[:300]}
@@ -176,7 +172,7 @@ def attention_times(checkpoint: Path, device: str, runs: int) -> list[dict[str, 
 
 
 def prefill_ms(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
-    """Milliseconds of one pass over a prompt, the device idle before and after."""
+    """Milliseconds of one pass over a prompt; the device is idle before and after it."""
     import torch
 
     wait = torch.cuda.synchronize if ids.is_cuda else lambda: None
@@ -189,14 +185,14 @@ def prefill_ms(model: MiniMindForCausalLM, ids: torch.Tensor) -> float:
 
 
 def vocab_size_of(checkpoint: Path) -> int:
-    """V."""
+    """The checkpoint's vocabulary size, V."""
     from minimind_edge.minimind.checkpoint import read_checkpoint
 
     return read_checkpoint(checkpoint).model.config.vocab_size
 
 
 def greedy_times(vocab_size: int, device: str, runs: int) -> list[dict[str, Any]]:
-    """A greedy token chosen on either side, microseconds: sessions choose on the host unless this says otherwise."""
+    """Microseconds to choose a greedy token on the host, as sessions do, and on the device."""
     import torch
 
     results = []
@@ -226,7 +222,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Those of what is measured that is installed."""
+    """Versions of the measured packages that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -248,7 +244,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure all there is; exit code 4 without a GPU."""
+    """Measure everything that is installed; exit code 4 without a GPU."""
     options = arguments()
     try:
         device = find_device(CudaLibrary())

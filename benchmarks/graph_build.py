@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="dense,moe")
     parser.add_argument("--ways", default="ort,portable,torch")
-    parser.add_argument("--keep", type=Path, help="folder to leave the graphs in, for graph_speed.py")
+    parser.add_argument("--keep", type=Path, help="folder to leave the graphs in")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -60,7 +60,7 @@ def main() -> None:
 def tokens_of(path: Path, tokenizer: TokenizerFiles | None, count: int) -> torch.Tensor:
     """The first tokens of a text, [1, count] int64."""
     if tokenizer is None:
-        raise SystemExit("a text needs a tokenizer beside the checkpoint")
+        raise SystemExit("a text needs a tokenizer next to the checkpoint")
     text = path.read_text(encoding="utf-8", errors="replace")
     return torch.tensor(Tokenizer.load(tokenizer.path).encode(text, add_special_tokens=False)[:count])[None]
 

@@ -3,7 +3,7 @@
     python benchmarks/speculation.py ARTIFACT[:PRECISION] ... [--new-tokens 128] [--rounds 5] [--threads 2] [-o FILE]
 
 For each artifact and each prompt, greedy and sampled, rounds of plain and speculating runs by turns; medians of the
-time per token behind the first. "copy" prompts repeat a text and have it begun again: what follows repeats the prompt.
+time per token after the first. "copy" prompts repeat a text and have it begun again: what follows repeats the prompt.
 "random" prompts are random tokens, sampled at a temperature where nothing repeats. Writes JSON.
 """
 
@@ -31,7 +31,7 @@ CODE = 'def read(path):\n    with open(path) as file:\n        return [line.spli
 
 
 def cases(engine: Engine) -> dict[str, tuple[list[int], SamplingParams]]:
-    """Prompts by name, and how to sample behind them."""
+    """Prompts by name, and how to sample after them."""
     noise = np.random.default_rng(0).integers(10, engine.session.vocab_size, 96).tolist()
     found = {"random tokens, temperature 5": (noise, HOT)}
     if engine.tokenizer is not None:
@@ -46,7 +46,7 @@ def cases(engine: Engine) -> dict[str, tuple[list[int], SamplingParams]]:
 
 
 def run(engine: Engine, prompt: list[int], params: SamplingParams, count: int, *, speculate: bool):
-    """One generation: tokens, seconds per token behind the first, and timings."""
+    """One generation: tokens, seconds per token after the first, and timings."""
     generation = generate(engine.session, [prompt], params, count, speculate=speculate)
     tokens = [step.token_ids[0] for step in generation]
     return tokens, generation.timings.decode_s / generation.timings.decode_steps, generation.timings

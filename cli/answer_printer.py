@@ -1,4 +1,4 @@
-"""An answer on stdout as it is written: streamed or at once, its thinking dimmed, shown or hidden."""
+"""Prints an answer on stdout, streamed or at once, with its thinking dimmed, shown or hidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIM, UNDIM = "\x1b[2m", "\x1b[22m"
 
 
 def default_think_display() -> ThinkDisplay:
-    """Dimmed for a person at a terminal; elsewhere the text as the model wrote it, tags included."""
+    """Dimmed thinking for a person at a terminal; otherwise the text as the model wrote it, with its tags."""
     return ThinkDisplay.DIM if sys.stdout.isatty() else ThinkDisplay.SHOW
 
 
@@ -20,9 +20,9 @@ class AnswerPrinter:
     """Prints one answer piece by piece.
 
     Args:
-        think: what happens to the text between think tags; `show` prints the text as it comes, tags included.
-        stream: print each piece at once; else all of them at the end.
-        thinking: whether the answer begins inside a think block.
+        think: What happens to the text between think tags; `show` prints the text as it comes, with its tags.
+        stream: Whether to print each piece at once, or all of them at the end.
+        thinking: Whether the answer begins inside a think block.
     """
 
     def __init__(self, think: ThinkDisplay, *, stream: bool, thinking: bool = False) -> None:
@@ -41,7 +41,7 @@ class AnswerPrinter:
                 self._write_segment(segment.kind, segment.text)
 
     def finish(self) -> None:
-        """Print what was held back and end the line; for an answer that was broken off, too."""
+        """Print what was held back and end the line, also when the answer was interrupted."""
         for segment in self._splitter.finish() if self._splitter else ():
             self._write_segment(segment.kind, segment.text)
         if self._kind == "think":

@@ -1,4 +1,4 @@
-"""The words that options take."""
+"""The values that options choose from."""
 
 from __future__ import annotations
 
@@ -31,26 +31,11 @@ class Backend(str, Enum):
     RTX = "rtx"
 
 
-class CacheForm(str, Enum):
-    """How a graph of target tensorrt keeps keys and values."""
-
-    STATIC = "static"
-    GROWING = "growing"
-
-
 class KVCacheType(str, Enum):
-    """In what a graph of target ort keeps keys and values."""
+    """The type of the keys and values that a graph of target ort caches."""
 
     FLOAT = "float"
     INT8 = "int8"
-
-
-class PlanCache(str, Enum):
-    """How a plan keeps keys and values."""
-
-    AUTO = "auto"
-    STATIC = "static"
-    GROWING = "growing"
 
 
 class Device(str, Enum):

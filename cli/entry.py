@@ -6,14 +6,15 @@
     3    the input is bad: checkpoint, config, artifact, prompt
     4    the environment lacks something: a package, a driver, a device, disk space
     5    parity failed
-    130  stopped by Ctrl-C; what was said so far stays
+    130  stopped by Ctrl-C; the text printed so far stays
     141  whoever read stdout went away
 
-With `MINIMIND_EDGE_DEBUG=1` the traceback comes too.
+With `MINIMIND_EDGE_DEBUG=1` the traceback is printed too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -36,26 +37,39 @@ ADVICE = {
     errno.ENOSPC: " (free some, or write elsewhere)",
     errno.EROFS: " (write elsewhere)",
 }
-"""What to do about some errors of the operating system, by number."""
+"""Advice for some errors of the operating system, by errno."""
 
-EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir"})
-"""Modules that the extra `export` brings; without it the commands of `minimind-export` have to say so."""
+EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "rich"})
+"""Top-level modules that the extra `export` brings; an error names the extra where one is missing."""
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
+def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     """Run a typer app on the process's arguments and exit with the contract's code.
 
     Args:
-        app: the commands.
-        name: what the help calls the program.
+        app: The commands.
+        name: The program's name in the help.
+        at_once: End the process without taking the interpreter down, which takes as long as a few tokens; for programs
+            that leave nothing to be removed at their end.
     """
     prepare_streams()
     command = typer.main.get_command(app)
-    sys.exit(guarded(lambda: command.main(prog_name=name, standalone_mode=False)))
+    code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
+    if at_once:
+        end_at_once(code)
+    sys.exit(code)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Write out what the streams still hold, and end the process without running what waits for its end."""
+    abandon_stdout()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def prepare_streams() -> None:
-    """Let both streams carry any text in UTF-8, whatever the locale says; a stream that is closed swallows it."""
+    """Set both streams to UTF-8, whatever the locale is; a closed stream becomes one that drops the text."""
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
@@ -64,10 +78,10 @@ def prepare_streams() -> None:
 
 
 def guarded(call: Callable[[], object]) -> int:
-    """Call, flush stdout, and return the exit code; an error has been told on stderr then.
+    """Call, flush stdout, and return the exit code; an error is reported on stderr.
 
     Args:
-        call: the program; returns its exit code, or anything else for 0.
+        call: The program; returns its exit code, or anything else for 0.
     """
     try:
         result = call()
@@ -82,14 +96,14 @@ def guarded(call: Callable[[], object]) -> int:
         if isinstance(end.__context__, BrokenPipeError):
             return BROKEN_PIPE
         raise
-    # The outermost handler: an error that is not known by here is a bug, and is reported as one.
+    # The outermost handler: an error that nobody has handled so far is a bug, and is reported as one.
     except Exception as error:
         return report(error)
     return result if isinstance(result, int) else 0
 
 
 def report(error: Exception) -> int:
-    """Tell an error in one line on stderr and return its exit code."""
+    """Print an error as one line on stderr and return its exit code."""
     message, code = explain(error)
     abandon_stdout()
     if os.environ.get("MINIMIND_EDGE_DEBUG") == "1":
@@ -116,14 +130,14 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def explain_usage(error: Any) -> str:
-    """Word a usage error of typer's, and name the help to read."""
+    """The message of one of typer's usage errors, with the help to read."""
     context = getattr(error, "ctx", None)
     advice = f" (see {context.command_path} --help)" if context is not None else ""
     return f"{error.format_message()}{advice}"
 
 
 def explain_import_error(error: ImportError) -> str:
-    """Name the install command that brings a missing module, or say which of the installed ones do not fit together."""
+    """Name the command that installs a missing module, or say that the installed packages do not fit together."""
     if not isinstance(error, ModuleNotFoundError):
         return f"the installed Python packages do not fit together: {error}"
     module = (error.name or "").partition(".")[0]
@@ -132,7 +146,7 @@ def explain_import_error(error: ImportError) -> str:
 
 
 def explain_os_error(error: OSError) -> tuple[str, int]:
-    """Word what the operating system said; a missing path is the input's fault, the rest is the environment's."""
+    """The message and exit code for an error of the operating system; only a missing path is bad input."""
     reason = f"{error.strerror or error}{ADVICE.get(error.errno or 0, '')}"
     where = f": {error.filename}" if error.filename is not None else ""
     code = BAD_INPUT if isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError)) else ENVIRONMENT

@@ -14,7 +14,7 @@ KINDS = {"facts": "facts, exact", "sums": "sums, exact", "topic_copy": "topic co
 
 
 def print_evaluation(report: EvaluationReport) -> None:
-    """Print what was measured, and on stderr what a reader has to know."""
+    """Print the measurements on stdout, and the notes about them on stderr."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +37,7 @@ def print_evaluation(report: EvaluationReport) -> None:
 
 
 def rows(report: EvaluationReport) -> Iterator[tuple[str, str]]:
-    """What was measured, one quantity a row."""
+    """The measurements, one quantity in each row."""
     for kind, languages in report.scores.items():
         for language, score in languages.items():
             title = f"{KINDS[kind]}, {LANGUAGES.get(language, language)}"

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .choices import Backend, PlanCache, Precision
+from .artifact_options import JsonOption
+from .checkpoint_options import (
+    ConfigOption,
+    LoraOption,
+    MoeOption,
+    TokenizerOption,
+    YarnOption,
+    checkpoint_options,
+)
+from .choices import Backend, Precision
 from .next_command import run_command
 from .progress import progress_display
 
 if TYPE_CHECKING:
-    from minimind_edge.export.engine import EngineResult
+    from minimind_edge.export.plan import PlanResult
 
 
 def engine(
@@ -30,7 +39,7 @@ def engine(
         typer.Option(
             "--output",
             "-o",
-            help="The plan.  (default: model.plan in the artifact folder, else in this one)",
+            help="The plan.  (default: model.plan in the artifact folder, else in the current one)",
             show_default=False,
         ),
     ] = None,
@@ -48,11 +57,8 @@ def engine(
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="A GPU to build for, as in 8.6; repeatable; RTX only.", show_default=False),
+        typer.Option(help="A GPU to build for, such as 8.6; repeatable; RTX only.", show_default=False),
     ] = None,
-    cache: Annotated[
-        PlanCache, typer.Option(help="Written in place, or growing; auto: as the parser takes it.")
-    ] = PlanCache.AUTO,
     workspace: Annotated[
         int | None,
         typer.Option(min=1, help="Most MiB of working memory for one layer; full TensorRT.", show_default=False),
@@ -61,19 +67,25 @@ def engine(
         Path | None,
         typer.Option(help="A file that makes the next build faster; full TensorRT.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    moe: MoeOption = False,
+    config: ConfigOption = None,
+    lora: LoraOption = None,
+    tokenizer: TokenizerOption = None,
+    yarn: YarnOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Build a TensorRT plan, with a file beside it that says what it is and needs.
+    """Build a TensorRT plan, with a JSON file next to it that says what the plan is and needs.
 
     \b
     Examples:
       minimind-export engine -o demo/model.plan
       minimind-export engine out/full_sft_512.pth -o model.plan --max-length 2048
+      minimind-export engine base.pth --lora lora.pth --tokenizer tokenizer/ -o model.plan
       minimind-export engine my-model --backend rtx --compute-capability 8.6
     """
-    from minimind_edge.export.engine import EngineRequest, build_engine
+    from minimind_edge.export.plan import PlanRequest, build_plan
 
-    request = EngineRequest(
+    request = PlanRequest(
         source=source,
         output=output,
         backend=backend.value,
@@ -81,12 +93,12 @@ def engine(
         max_batch=max_batch,
         max_length=max_length,
         compute_capabilities=tuple(compute_capability or ()),
-        cache=cache.value,
         workspace=None if workspace is None else workspace << 20,
         timing_cache=timing_cache,
+        checkpoint=checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn),
     )
     with progress_display(silent=as_json) as progress:
-        result = build_engine(request, progress)
+        result = build_plan(request, progress)
     if as_json:
         from .json_output import print_json
 
@@ -95,7 +107,7 @@ def engine(
         show_result(result)
 
 
-def show_result(result: EngineResult) -> None:
+def show_result(result: PlanResult) -> None:
     """Tell a person what was built, where it runs, and what to type there."""
     for note in result.notes:
         print(note, file=sys.stderr)

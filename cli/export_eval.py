@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
+from .artifact_options import (
+    ArtifactArgument,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    chosen_graph,
+)
 from .choices import Device
 from .progress import progress_display
 
 
 def evaluate(
-    artifact: Annotated[
-        Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
-    ],
+    artifact: ArtifactArgument,
     *,
     against: Annotated[
         Path | None,
@@ -43,17 +49,16 @@ def evaluate(
             metavar="N", min=1, help="Most questions of each kind, documents, and windows of text.  (default: all)"
         ),
     ] = None,
-    wrong: Annotated[int, typer.Option(metavar="N", min=0, help="Show so many wrong answers.")] = 0,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", show_default=False)
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the graph runs.")] = Device.AUTO,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures in the artifact's manifest.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    wrong: Annotated[int, typer.Option(metavar="N", min=0, help="Print up to N wrong answers.")] = 0,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = Device.AUTO,
+    save: Annotated[bool, typer.Option("--save", help="Save the figures in the artifact's manifest.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure what an artifact is worth: what it knows, how it predicts text, how far it is from float32.
+    """Measure the quality of an artifact: what it knows, how well it predicts text, how far it is from float32.
 
-    Questions and documents are the demo's held-out ones, which its training never saw. Measure a model of your own on
+    Questions and documents are the demo's held-out ones, which its training never saw. Measure a model of your own with
     --text: nobody taught it the demo's facts.
 
     \b
@@ -68,7 +73,7 @@ def evaluate(
         require_artifact(artifact)
     with progress_display(silent=as_json) as progress:
         report = evaluate(
-            artifact,
+            chosen_graph(artifact, precision),
             against=against,
             text=text,
             questions=questions,

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from .artifact_options import JsonOption
+
 
 def inspect(
     path: Annotated[
         Path, typer.Argument(help="A checkpoint, an .onnx graph or an artifact folder.", show_default=False)
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a checkpoint, a graph or an artifact folder is.
 

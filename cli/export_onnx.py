@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .choices import CacheForm, KVCacheType, Precision, Target
+from .artifact_options import JsonOption
+from .checkpoint_options import (
+    CHECKPOINT,
+    ConfigOption,
+    LoraOption,
+    MoeOption,
+    TokenizerOption,
+    YarnOption,
+    checkpoint_options,
+)
+from .choices import KVCacheType, Precision, Target
 from .next_command import engine_command, run_command
 from .progress import progress_display
 
@@ -30,55 +40,41 @@ def onnx(
             "--output", "-o", help="The artifact folder.  (default: named after the checkpoint)", show_default=False
         ),
     ] = None,
-    moe: Annotated[
-        bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
-    ] = False,
+    moe: MoeOption = False,
     target: Annotated[
         Target | None,
         typer.Option(help="What the graph is made for.  (default: ort; portable with --model)", show_default=False),
     ] = None,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
-    cache: Annotated[
-        CacheForm, typer.Option(help="Of target tensorrt: written in place, or growing for a TensorRT before opset 24.")
-    ] = CacheForm.STATIC,
     kv_cache: Annotated[
-        KVCacheType, typer.Option(help="Of target ort: int8 takes a quarter of the memory, and longer for prompts.")
+        KVCacheType, typer.Option(help="Target ort: int8 takes a quarter of the memory, and more time for prompts.")
     ] = KVCacheType.FLOAT,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="tokenizer.json or its folder.  (default: found beside the checkpoint)", show_default=False),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="JSON that overrides what the checkpoint's tensors tell.", show_default=False),
-    ] = None,
+    tokenizer: TokenizerOption = None,
+    config: ConfigOption = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="FILE.py:CLASS",
             help="The code of a model that you changed: it is run, traced, and compared with.",
             show_default=False,
+            rich_help_panel=CHECKPOINT,
         ),
     ] = None,
-    yarn: Annotated[
-        bool | None, typer.Option("--yarn/--no-yarn", help="Stretch RoPE for long texts.", show_default=False)
-    ] = None,
-    lora: Annotated[
-        list[Path] | None, typer.Option(help="A LoRA adapter to merge; repeatable.", show_default=False)
-    ] = None,
+    yarn: YarnOption = None,
+    lora: LoraOption = None,
     int8_share: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="Of int4: the weights that keep 8 bits, where it matters most.  (default: 0.05)",
+            help="For int4: share of the weights that keep 8 bits, where that helps most.  (default: 0.05)",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an artifact that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an artifact that exists already.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Export a checkpoint to an ONNX artifact folder, and compare the artifact with eager PyTorch.
 
@@ -100,20 +96,15 @@ def onnx(
     request = ExportRequest(
         checkpoint=checkpoint,
         output=output,
-        moe=moe,
         target="auto" if target is None else target.value,
         precision=precision.value,
-        cache=cache.value,
         kv_cache=kv_cache.value,
-        tokenizer=tokenizer,
-        config=config,
         model=model,
         max_length=max_length,
-        yarn=yarn,
-        lora=tuple(lora or ()),
         quantization=QuantizationSettings() if int8_share is None else QuantizationSettings(int8_share=int8_share),
         verify=not no_verify,
         force=force,
+        **vars(checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn)),
     )
     with progress_display(silent=as_json) as progress:
         result = export_onnx(request, progress)
@@ -126,7 +117,7 @@ def onnx(
 
 
 def show_result(result: ExportResult) -> None:
-    """Tell a person what was written, how near it is, and what to type next."""
+    """Tell a person what was written, how far it is from eager PyTorch, and what to type next."""
     for note in result.notes:
         print(note, file=sys.stderr)
     if result.parity is not None:

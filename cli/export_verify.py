@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .artifact_options import ArtifactArgument, JsonOption, PrecisionOption, chosen_graph
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PARITY_FAILED = 5
 
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(help="An artifact folder, a graph or a .plan.", show_default=False)],
+    artifact: ArtifactArgument,
     *,
     against: Annotated[
         Path | None,
@@ -31,9 +32,10 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    precision: PrecisionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare an artifact with eager PyTorch; exit code 5 where they differ by more than the precision allows.
+    """Compare an artifact with eager PyTorch; exit code 5 if they differ by more than the precision allows.
 
     \b
     Examples:
@@ -44,12 +46,13 @@ def verify(
     from minimind_edge.export.verification import verify_artifact
 
     with progress_display(silent=as_json) as progress:
+        chosen = chosen_graph(artifact, precision)
         if against_code is None:
-            verification = verify_artifact(artifact, against, progress)
+            verification = verify_artifact(chosen, against, progress)
         else:
             from minimind_edge.export.traced.verification import verify_against_code
 
-            verification = verify_against_code(artifact, against_code, against, progress=progress)
+            verification = verify_against_code(chosen, against_code, against, progress=progress)
     if as_json:
         from .json_output import print_json
 
@@ -61,7 +64,7 @@ def verify(
 
 
 def show_verification(verification: Verification) -> None:
-    """Print the proof of each graph for a person."""
+    """Print the parity report of each graph for a person."""
     from .parity_table import print_parity
 
     for note in verification.notes:

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .artifact_options import JsonOption
+from .checkpoint_options import (
+    ConfigOption,
+    LoraOption,
+    MoeOption,
+    TokenizerOption,
+    YarnOption,
+    checkpoint_options,
+)
 from .choices import Precision
 from .progress import progress_display
 
@@ -30,40 +39,31 @@ def web(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The site's folder.  (default: site)", show_default=False)
     ] = None,
-    moe: Annotated[
-        bool, typer.Option("--moe", help="Demand a mixture of experts; of the bundled demos, take that one.")
-    ] = False,
-    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
+    moe: MoeOption = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="How the weights are stored.  (default: fp32, or the artifact's)", show_default=False),
+    ] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="tokenizer.json or its folder.  (default: found beside the checkpoint)", show_default=False),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="JSON that overrides what the checkpoint's tensors tell.", show_default=False),
-    ] = None,
-    yarn: Annotated[
-        bool | None, typer.Option("--yarn/--no-yarn", help="Stretch RoPE for long texts.", show_default=False)
-    ] = None,
-    lora: Annotated[
-        list[Path] | None, typer.Option(help="A LoRA adapter to merge; repeatable.", show_default=False)
-    ] = None,
+    tokenizer: TokenizerOption = None,
+    config: ConfigOption = None,
+    yarn: YarnOption = None,
+    lora: LoraOption = None,
     node_modules: Annotated[
         Path | None,
         typer.Option(help="Folder with the JavaScript libraries.  (default: npm is asked, once)", show_default=False),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a site that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a site that exists already.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Export a checkpoint to a folder of static files: a page that runs the model in the browser and calls nobody.
+    """Export a checkpoint to a folder of static files: a page that runs the model in the browser, with no other server.
 
     \b
     Examples:
       minimind-export web
       minimind-export web out/full_sft_512.pth -o site
-      minimind-export web my-portable-artifact -o site
+      minimind-export web my-portable-artifact --precision int8 -o site
     """
     from minimind_edge.export.request import ExportRequest
     from minimind_edge.export.web import SiteRequest, write_site
@@ -71,19 +71,15 @@ def web(
     export = ExportRequest(
         checkpoint=checkpoint,
         output=output,
-        moe=moe,
         target="portable",
-        precision=precision.value,
-        tokenizer=tokenizer,
-        config=config,
         max_length=max_length,
-        yarn=yarn,
-        lora=tuple(lora or ()),
         verify=not no_verify,
         force=force,
+        **vars(checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn)),
     )
+    request = SiteRequest(export, node_modules, None if precision is None else precision.value)
     with progress_display(silent=as_json) as progress:
-        result = write_site(SiteRequest(export, node_modules), progress)
+        result = write_site(request, progress)
     if as_json:
         from .json_output import print_json
 

@@ -11,6 +11,6 @@ def print_json(content: Mapping[str, Any]) -> None:
     """Print an object as JSON that any parser takes: readable text as it is, and no NaN or infinity.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: A number is not finite.
     """
     print(json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False))

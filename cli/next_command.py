@@ -1,4 +1,4 @@
-"""The line that an export ends with, for people to try next."""
+"""The command to try next, which an export prints at its end."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ IDS = "1,2,3"
 
 
 def run_command(artifact: Path, *, takes_text: bool, is_chat: bool) -> str:
-    """The line, quoted for the shell.
+    """The command that runs an artifact, quoted for the shell.
 
     Args:
-        artifact: a folder, a graph or a plan.
-        takes_text: whether it came with a tokenizer.
-        is_chat: whether it came with a chat template, so that it answers rather than continues.
+        artifact: A folder, a graph or a plan.
+        takes_text: Whether it has a tokenizer.
+        is_chat: Whether it has a chat template, so that it answers a question.
     """
     prompt = [QUESTION if is_chat else OPENING] if takes_text else ["--ids", IDS]
     return shlex.join(["minimind-run", "--engine", str(artifact), *prompt])
 
 
 def engine_command(artifact: Path) -> str:
-    """The line for an artifact that no ONNX Runtime calculates with: build its plan.
+    """The command that builds the plan of an artifact which ONNX Runtime cannot run.
 
     Args:
-        artifact: the folder.
+        artifact: The folder.
     """
     return shlex.join(["minimind-export", "engine", str(artifact), "-o", str(artifact / "model.plan")])

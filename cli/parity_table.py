@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_parity(report: ParityReport) -> None:
-    """Print what was compared with eager PyTorch, what was allowed, and the verdict."""
+    """Print what was compared with eager PyTorch, the bounds, and the verdict."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

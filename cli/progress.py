@@ -1,21 +1,29 @@
-"""How far a long command is, on stderr: a bar for a person at a terminal, a line a stage for a log."""
+"""The progress of a long command on stderr: a bar at a terminal, a line for each stage in a log."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from minimind_edge.export.progress import Progress
 from minimind_edge.export.progress import silent as no_progress
 
+BAR_WIDTH = 30
+"""Characters of the bar."""
+
+CLEAR_TO_END = "\x1b[K"
+"""What makes a terminal forget the rest of the line."""
+
 
 @contextmanager
 def progress_display(*, silent: bool) -> Iterator[Progress]:
-    """Yield the callable that a long job tells its progress; the bar is gone afterwards.
+    """Yield the callable that a long job reports its progress to; the bar is removed at the end.
 
     Args:
-        silent: show nothing, for commands whose output a program reads.
+        silent: Whether to show nothing, for commands whose output a program reads.
     """
     if silent:
         yield no_progress
@@ -28,14 +36,23 @@ def progress_display(*, silent: bool) -> Iterator[Progress]:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    began = time.monotonic()
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+    def progress(stage: str, done: float) -> None:
+        filled = round(BAR_WIDTH * min(done, 1.0))
+        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+        _rewrite(f"{bar} {done:4.0%} {time.monotonic() - began:4.0f} s  {stage}")
+
+    try:
+        yield progress
+    finally:
+        _rewrite("")
+
+
+def _rewrite(line: str) -> None:
+    """Put a line in place of the terminal's current one."""
+    line = line[: shutil.get_terminal_size().columns - 1]
+    print(f"\r{line}{CLEAR_TO_END}", end="", file=sys.stderr, flush=True)
 
 
 def _lines() -> Progress:

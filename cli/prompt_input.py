@@ -12,11 +12,11 @@ def read_prompt(argument: str | None) -> str:
     """Return the prompt that was given as an argument or is piped in.
 
     Args:
-        argument: the command's PROMPT; None, or `-`, to read stdin, whose last line break is dropped.
+        argument: The command's PROMPT; None or `-` reads stdin, without its last line break.
 
     Raises:
-        UsageError: there is no prompt, or an empty one.
-        PromptError: stdin is not UTF-8.
+        UsageError: There is no prompt, or an empty one.
+        PromptError: Stdin is not UTF-8.
     """
     if argument is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("no prompt: give one, pipe one in, or talk with --chat")
@@ -30,7 +30,7 @@ def read_stdin() -> str:
     """Return all of stdin as text, without its byte order mark and its last line break.
 
     Raises:
-        PromptError: it is not UTF-8.
+        PromptError: It is not UTF-8.
     """
     return decode_text(sys.stdin.buffer.read(), "stdin", PromptError).removesuffix("\n").removesuffix("\r")
 
@@ -39,7 +39,7 @@ def parse_token_ids(text: str) -> list[int]:
     """Read `1,2,3`, spaces allowed.
 
     Raises:
-        UsageError: something between the commas is no whole number.
+        UsageError: Something between the commas is not a whole number.
     """
     try:
         return [int(part) for part in text.split(",")]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from .choices import Device, Precision, ThinkDisplay
+from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption, ThreadsOption
+from .choices import Device, ThinkDisplay
 from .entry import EXIT_CODES, run
 from .version import VersionOption
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-PROMPT, SAMPLING, OUTPUT, MACHINE = "Prompt", "Sampling (by default as the model's author would)", "Output", "Machine"
+PROMPT, SAMPLING, OUTPUT = "Prompt", "Sampling (defaults: the model's own)", "Output"
 
 
 @app.command(epilog=EXIT_CODES)
@@ -36,7 +39,7 @@ def generate(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text; repeatable.")
     ] = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on behind the end of a text.")] = False,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Continue after the end of a text.")] = False,
     version: VersionOption = False,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A system message before all others.", rich_help_panel=PROMPT)
@@ -62,11 +65,11 @@ def generate(
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Keep the likeliest that reach X together.", rich_help_panel=SAMPLING),
+        typer.Option(metavar="X", help="Keep the likeliest tokens that sum to X.", rich_help_panel=SAMPLING),
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Keep those at least X times as likely as the best.", rich_help_panel=SAMPLING),
+        typer.Option(metavar="X", help="Keep tokens with X times the best probability.", rich_help_panel=SAMPLING),
     ] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(metavar="X", help="Above 1: repeat less.", rich_help_panel=SAMPLING)
@@ -76,32 +79,24 @@ def generate(
     ] = None,
     think: Annotated[
         ThinkDisplay | None,
-        typer.Option(help="What to do with thinking.  (default: dim; in a pipe show)", rich_help_panel=OUTPUT),
+        typer.Option(help="How to print the thinking.  (default: dim; in a pipe show)", rich_help_panel=OUTPUT),
     ] = None,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.", rich_help_panel=OUTPUT)
     ] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Tell the speed on stderr.", rich_help_panel=OUTPUT)] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print speeds on stderr.", rich_help_panel=OUTPUT)] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: text, ids, timings.", rich_help_panel=OUTPUT)
     ] = False,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Which of the artifact's graphs.", rich_help_panel=MACHINE)
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the graph runs.", rich_help_panel=MACHINE)] = Device.AUTO,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="CPU threads.  (default: the physical cores)", rich_help_panel=MACHINE),
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Most tokens of prompt and answer together.", rich_help_panel=MACHINE),
-    ] = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = Device.AUTO,
+    threads: ThreadsOption = None,
+    max_length: MaxLengthOption = None,
     speculate: Annotated[
         bool | None,
         typer.Option(
             "--speculate/--no-speculate",
-            help="Run ahead where the text repeats itself.  (default: where that changes no token)",
+            help="Draft tokens where the text repeats itself.  (default: where that changes no token)",
             rich_help_panel=MACHINE,
         ),
     ] = None,
@@ -116,30 +111,33 @@ def generate(
       minimind-run --engine minimind-demo --chat
       echo "Why is the sky blue?" | minimind-run --engine minimind-demo --json
     """
+    gc.disable()  # imports make what stays: looking through it for garbage takes a twentieth of the start
     from minimind_edge.runtime import Engine
+    from minimind_edge.runtime.options import GenerationOptions
 
     from .answer_printer import default_think_display
     from .prompt_input import parse_token_ids, read_prompt
     from .run_request import RunRequest
 
+    refuse_sampling_without_effect(greedy, {"temperature": temperature, "top-k": top_k, "top-p": top_p, "min-p": min_p})
     request = RunRequest(
+        GenerationOptions(
+            max_new_tokens=max_new_tokens,
+            stop=tuple(stop or ()),
+            ignore_eos=ignore_eos,
+            raw=raw,
+            system=system,
+            thinking=thinking,
+            greedy=greedy or None,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        ),
         chat=chat,
         ids=ids,
-        raw=raw,
-        system=system,
-        thinking=thinking,
-        max_new_tokens=max_new_tokens,
-        stop=tuple(stop or ()),
-        ignore_eos=ignore_eos,
-        sampling={
-            "greedy": greedy or None,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "repetition_penalty": repetition_penalty,
-            "seed": seed,
-        },
         think=think or default_think_display(),
         stream=not no_stream,
         stats=stats,
@@ -155,6 +153,9 @@ def generate(
         precision=precision.value if precision else None,
         speculate=speculate,
     )
+    warn_of_limit(max_length, model.session.max_length)
+    gc.freeze()
+    gc.enable()
     if ready is None:
         from .run_chat import Conversation
 
@@ -164,6 +165,39 @@ def generate(
     return complete(model, ready, request)
 
 
+def refuse_sampling_without_effect(greedy: bool, given: dict[str, float | None]) -> None:
+    """See that no option is given that `--greedy` would leave without effect; temperature 0 is greedy itself.
+
+    Args:
+        greedy: Whether `--greedy` was given.
+        given: The options that only sampling uses, by name, None where they were not given.
+
+    Raises:
+        typer.BadParameter: There is one.
+    """
+    for name, value in given.items():
+        if greedy and value is not None and (name, value) != ("temperature", 0):
+            raise typer.BadParameter(
+                "has no effect with --greedy, which always takes the likeliest token; leave one out",
+                param_hint=f"--{name}",
+            )
+
+
+def warn_of_limit(asked: int | None, limit: int) -> None:
+    """Tell on stderr that the artifact holds fewer tokens than `--max-length` asked for.
+
+    Args:
+        asked: The value of `--max-length`, None where it was not given.
+        limit: Most tokens of prompt and answer together that the loaded model holds.
+    """
+    if asked is not None and asked > limit:
+        print(
+            f"warning: --max-length {asked} is more than the {limit} tokens that this artifact was exported for; it "
+            f"runs with {limit} (a longer context takes `minimind-export onnx --max-length {asked}`)",
+            file=sys.stderr,
+        )
+
+
 def main() -> NoReturn:
     """Run `minimind-run`."""
-    run(app, "minimind-run")
+    run(app, "minimind-run", at_once=True)

@@ -30,21 +30,21 @@ class Conversation:
     """One person talking with one model.
 
     Args:
-        engine: the model.
-        request: how to generate, and how to show it.
+        engine: The model.
+        request: How to generate, and how to print the answers.
     """
 
     def __init__(self, engine: Engine, request: RunRequest) -> None:
         self._engine = engine
         self._request = request
-        self._chat = self._begin(request.system)
+        self._chat = self._begin(request.options.system)
         self._is_interactive = sys.stdin is not None and sys.stdin.isatty()
 
     def run(self, opening: str | None = None) -> int:
-        """Talk until there is nothing more to say.
+        """Answer lines until there are no more, or the user leaves.
 
         Args:
-            opening: what to say first; None waits for a line.
+            opening: The first message; None waits for a line.
 
         Returns:
             The exit code: 0, or that of an interrupt between the lines of a pipe.
@@ -62,25 +62,25 @@ class Conversation:
         return 0
 
     def _begin(self, system: str | None) -> Chat:
-        request = self._request
+        options = self._request.options
         return self._engine.chat(
             system=system,
-            thinking=request.thinking,
-            params=request.params(self._engine),
-            max_new_tokens=request.max_new_tokens,
-            stop=request.stop,
+            thinking=options.thinking,
+            params=options.sampling_params(self._engine.default_params),
+            max_new_tokens=options.max_new_tokens,
+            stop=options.stop,
             on_drop=tell_dropped,
         )
 
     def _lines(self, opening: str | None) -> Iterator[str]:
-        """What is said, empty lines left out."""
+        """The user's messages, without empty lines."""
         lines = typed_lines() if self._is_interactive else piped_lines()
         if opening is not None:
             yield opening
         yield from (line for line in lines if line and not line.isspace())
 
     def _answer(self, line: str) -> None:
-        """Carry out a command, or say the line to the model and show its answer."""
+        """Carry out a command, or send the line to the model and print its answer."""
         command, _, rest = line.partition(" ")
         if command == "/help":
             tell(HELP)
@@ -94,7 +94,7 @@ class Conversation:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        """Say a line and show the answer; Ctrl-C ends it, also before its first word."""
+        """Send a message and print the answer; Ctrl-C ends it, also before its first word."""
         try:
             completion = self._chat.send(line)
             show(completion, self._request.printer(thinking=completion.prompt.opens_thinking))
@@ -125,7 +125,7 @@ def piped_lines() -> Iterator[str]:
     """Lines from a pipe or a file, whose first bytes may be a byte order mark.
 
     Raises:
-        PromptError: a line is not UTF-8.
+        PromptError: A line is not UTF-8.
     """
     if sys.stdin is None:
         return
@@ -140,10 +140,10 @@ def piped_lines() -> Iterator[str]:
 
 
 def tell(text: str) -> None:
-    """Say something that is not the model's, on stderr."""
+    """Print something that is not the model's, on stderr."""
     print(text, file=sys.stderr)
 
 
 def tell_dropped(messages: Sequence[Any]) -> None:
-    """Say that the oldest messages were dropped."""
+    """Tell the user that the oldest messages were dropped."""
     tell(f"(the context is full: the oldest {len(messages)} messages were forgotten)")

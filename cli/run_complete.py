@@ -15,29 +15,20 @@ if TYPE_CHECKING:
 
 
 def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
-    """Generate behind a prompt and show it; Ctrl-C ends the text where it is.
+    """Complete a prompt and print the answer; Ctrl-C ends the text where it is.
 
     Args:
-        engine: the model.
-        prompt: text or token ids.
-        request: how to generate, and how to show it.
+        engine: The model.
+        prompt: Text or token ids.
+        request: How to generate, and how to print it.
 
     Returns:
         The exit code: 0, or that of an interrupt.
 
     Raises:
-        EdgeError: the prompt or an option does not suit the model.
+        EdgeError: The prompt or an option does not suit the model.
     """
-    completion = engine.stream(
-        prompt,
-        params=request.params(engine),
-        max_new_tokens=request.max_new_tokens,
-        stop=request.stop,
-        ignore_eos=request.ignore_eos,
-        raw=request.raw,
-        system=request.system,
-        thinking=request.thinking,
-    )
+    completion = engine.stream(prompt, **request.options.stream_options(engine.default_params))
     is_silent = request.as_json or engine.tokenizer is None
     printer = None if is_silent else request.printer(thinking=completion.prompt.opens_thinking)
     finished = show(completion, printer)
@@ -56,8 +47,8 @@ def show(pieces: Completion, printer: AnswerPrinter | None) -> bool:
     """Print the pieces as they come; return whether they came to their end before Ctrl-C.
 
     Args:
-        pieces: the text.
-        printer: None prints nothing.
+        pieces: The answer's text.
+        printer: Prints the pieces; None prints nothing.
     """
     finished = True
     try:

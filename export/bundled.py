@@ -1,4 +1,4 @@
-"""The demo checkpoints that come with the package."""
+"""The demo checkpoints: data of the distribution minimind-edge-demo, in this package's folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ def bundled_checkpoint(*, moe: bool) -> Path:
     """The demo's weight file, dense or with experts.
 
     Raises:
-        ExportError: The package was installed without its data.
+        ExportError: The distribution minimind-edge-demo is not installed.
     """
     folder = DEMO_FOLDER / ("moe" if moe else "dense")
     files = sorted(folder.glob("*.pth"))
     if not files:
-        raise ExportError(f"the bundled checkpoint is missing from {folder}; reinstall minimind-edge[export]")
+        raise ExportError(
+            f"the bundled checkpoint is missing from {folder}; run `pip install minimind-edge-demo`, or name one"
+        )
     return files[0]
 
 

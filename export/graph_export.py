@@ -91,7 +91,6 @@ class GraphExport:
             precision=request.precision,
             opset=opset,
             max_length=self._max_length,
-            cache=request.cache if request.target == "tensorrt" else None,
             kv_cache=request.kv_cache,
             parity=None if parity is None else parity.to_json(),
             quality=quality,
@@ -141,7 +140,6 @@ class GraphExport:
             self._request.precision,
             self._max_length,
             progress=part(self._progress, 0.0, BUILT) if quantized is None and cached is None else None,
-            cache=self._request.cache,
             quantized=None if quantized is None else quantized.matrices,
             cache_scales=None if cached is None else cached.scales,
         )

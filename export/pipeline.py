@@ -29,6 +29,7 @@ from .request import ExportRequest, ExportResult
 if TYPE_CHECKING:
     from torch import nn
 
+    from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
 DEFAULT_MAX_LENGTH = 8192
@@ -61,16 +62,16 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
         return export_traced(request, request.model, progress)
     tell = progress or silent
     check_precision(request.first_target, request.precision)
-    _check_cache(request)
+    if request.kv_cache == "int8":
+        check_int8_cache(request.first_target)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
-    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora)
-    if request.yarn is not None:
-        loaded.model.set_rope_scaling(request.yarn)
+    loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
     request, target_notes = _with_target(request, loaded.model.config)
+    notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         graph = GraphExport(request, loaded.model, tokenizer, max_length, part(tell, LOADED, 1.0)).write(stage)
@@ -85,11 +86,11 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
         folder=folder,
         graph=folder / graph.entry["file"],
         notes=(
-            *loaded.report.lines(),
+            *_report_lines(loaded.report),
             *notes,
+            *generation_notes(source if source.is_dir() else source.parent),
             *target_notes,
             *graph.notes,
-            *generation_notes(source if source.is_dir() else source.parent),
             f"{graph.bits_per_weight:.2f} bits per weight",
         ),
         has_tokenizer=tokenizer is not None,
@@ -97,18 +98,6 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
         manifest=content,
         parity=graph.parity,
     )
-
-
-def _check_cache(request: ExportRequest) -> None:
-    """Check that the target has the form of the cache that is asked for.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if request.cache != "static" and request.first_target != "tensorrt":
-        raise UsageError(f"--cache {request.cache} is for --target tensorrt; leave it out with {request.first_target}")
-    if request.kv_cache == "int8":
-        check_int8_cache(request.first_target)
 
 
 def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[ExportRequest, tuple[str, ...]]:
@@ -148,6 +137,15 @@ def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
     return asked
 
 
+def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: int) -> tuple[str, ...]:
+    """What to tell about the context length: that the default is less than what the model was made for."""
+    if request.max_length is not None or max_length == config.max_position_embeddings:
+        return ()
+    return (
+        f"context    {max_length} of the model's {config.max_position_embeddings} tokens; --max-length exports more",
+    )
+
+
 def _tokenizer(
     request: ExportRequest, source: Path, loaded: LoadedCheckpoint
 ) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
@@ -163,7 +161,7 @@ def _tokenizer(
         )
     rows = loaded.model.config.vocab_size
     if found.size <= rows:
-        return found, () if found.path.parent == loaded.report.tokenizer else (f"tokenizer {found.path}",)
+        return found, (f"tokenizer  {found.path}",)
     mismatch = f"{found.path} has {found.size} token ids, but the checkpoint's vocabulary has {rows}"
     if request.tokenizer is not None:
         raise ArtifactError(f"{mismatch}; name the tokenizer that the model was trained with")
@@ -195,3 +193,8 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
             ),
         )
     write_json(stage / MANIFEST, content)
+
+
+def _report_lines(report: CheckpointReport) -> list[str]:
+    """What is told of a checkpoint, except for its tokenizer: the one of the artifact may lie elsewhere."""
+    return [line for line in report.lines() if not line.startswith("tokenizer ")]

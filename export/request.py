@@ -25,7 +25,6 @@ class ExportRequest:
         tokenizer: A `tokenizer.json` or its folder; None looks next to the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
         model: `FILE.py:CLASS`, the code of a changed model, which is run; None for stock MiniMind.
-        cache: The form of the KV cache of target `tensorrt`: `static`, or `growing` for a TensorRT older than opset 24.
         kv_cache: What the KV cache holds: `float`, as the activations are, or, for target `ort`, `int8`.
         max_length: The context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Whether YaRN is on; None leaves it as the checkpoint's config has it.
@@ -40,7 +39,6 @@ class ExportRequest:
     moe: bool = False
     target: str = "auto"
     precision: str = "fp32"
-    cache: str = "static"
     kv_cache: str = "float"
     tokenizer: Path | None = None
     config: Path | None = None

@@ -143,9 +143,10 @@ def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verifi
 
 
 def _source_notes(source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry) -> list[str]:
-    if loaded.report.sha256 == checkpoint.sha256:
-        return []
-    return [f"{source} is not the file that was exported; its weights are compared all the same"]
+    notes = list(loaded.report.notes)
+    if loaded.report.sha256 != checkpoint.sha256:
+        notes.append(f"{source} is not the file that was exported; its weights are compared all the same")
+    return notes
 
 
 def _plan_notes(plan: Plan, *, use_moe: bool) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .causal_lm import MiniMindForCausalLM
     from .checkpoint import load_checkpoint, read_checkpoint
     from .config import MiniMindConfig
-    from .errors import CheckpointError, ConfigError, MiniMindError
+    from .errors import AdapterError, CheckpointError, ConfigError, MiniMindError
     from .feed_forward import FeedForward
     from .model import MiniMindBlock, MiniMindModel
     from .moe import MOEFeedForward, MoEGate
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .rope import apply_rotary_pos_emb, precompute_freqs_cis
 
 _MODULES = {
+    "AdapterError": "errors",
     "Attention": "attention",
     "CheckpointError": "errors",
     "ConfigError": "errors",
@@ -41,6 +42,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "AdapterError",
     "Attention",
     "CheckpointError",
     "ConfigError",

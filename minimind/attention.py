@@ -24,6 +24,24 @@ def repeat_kv(x: torch.Tensor, n_rep: int) -> torch.Tensor:
     return x[:, :, :, None, :].expand(batch, length, heads, n_rep, dim).reshape(batch, length, heads * n_rep, dim)
 
 
+def rows_of_tokens(
+    position_embeddings: tuple[torch.Tensor, torch.Tensor], length: int, past_key_value: KeyValue | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of the `length` tokens after the past: the tables themselves, or their rows P to P+S-1.
+
+    Raises:
+        ValueError: The tables have more rows than tokens and end before the last token's position.
+    """
+    cos, sin = position_embeddings
+    rows = cos.shape[-2]
+    if rows <= length:
+        return cos, sin
+    past = 0 if past_key_value is None else past_key_value[0].shape[2]
+    if past + length > rows:
+        raise ValueError(f"position_embeddings have {rows} rows; expected {length}, or at least {past + length}")
+    return cos[..., past : past + length, :], sin[..., past : past + length, :]
+
+
 class Attention(nn.Module):
     """Causal self-attention in which groups of query heads share a key and a value head.
 
@@ -61,16 +79,20 @@ class Attention(nn.Module):
 
         Args:
             x: Normalised hidden states, [B, S, H].
-            position_embeddings: (cos, sin), each [S, D] or [B, S, D] float32.
+            position_embeddings: (cos, sin), each [S, D] or [B, S, D] float32. Of tables with more rows than
+                tokens, rows P to P+S-1 are taken.
             past_key_value: Keys and values before `x`, each [B, H_kv, P, D], or None.
             use_cache: Return keys and values, past included.
             attention_mask: None; [B, P+S] with 1 for real tokens; or the bias of `causal_bias`, [B, 1, S, P+S].
 
         Returns:
             The output [B, S, H], and (key, value), each [B, H_kv, P+S, D], or None.
+
+        Raises:
+            ValueError: The tables have more rows than tokens and end before the last token's position.
         """
         q, k, v = self._project(x)
-        cos, sin = position_embeddings
+        cos, sin = rows_of_tokens(position_embeddings, x.shape[1], past_key_value)
         q, k = apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim=cos.dim() - 1)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         bias = self._bias(q, past_key_value, attention_mask)

@@ -14,11 +14,17 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from .attention import KeyValue
 from .config import MiniMindConfig
+from .errors import CheckpointError, ConfigError
 from .model import MiniMindModel
 from .moe import MoEGate
 from .rope import RotaryEmbedding
+from .rope_scaling import YARN_TYPES
 
 INITIALIZER_RANGE = 0.02
+
+
+BUFFERS = (".freqs_cos", ".freqs_sin")
+"""Endings of upstream's tables of angles, which a folder may hold and the model computes."""
 
 
 class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -37,6 +43,23 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         self.lm_head = nn.Linear(self.config.hidden_size, self.config.vocab_size, bias=False)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Load a folder as `transformers` does; a tensor that is missing or too many is an error, not a warning.
+
+        Raises:
+            CheckpointError: The folder's tensors are not the model that its config.json describes.
+        """
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for kind, names in (("missing", info["missing_keys"]), ("unexpected", info["unexpected_keys"])):
+            found = sorted(name for name in names if not name.endswith(BUFFERS))
+            if found:
+                raise CheckpointError(
+                    f"{kind} tensor {found[0]} ({len(found)} in all): the weights are not the "
+                    f"{model.config.generation} that config.json describes; load_checkpoint tells what they are"
+                )
+        return (model, info) if output_loading_info else model
+
     def _init_weights(self, module: nn.Module) -> None:
         """Draw fresh weights: normal for matrices, as `nn.Linear` does for the router."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -45,7 +68,14 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
             module.reset_parameters()
 
     def set_rope_scaling(self, enabled: bool) -> None:
-        """Turn YaRN on or off; its parameters are the config's."""
+        """Turn YaRN on or off; its parameters are the config's.
+
+        Raises:
+            ConfigError: The config's scaling is another, which the model was trained with.
+        """
+        kind = self.config.rope_scaling_parameters["type"]
+        if kind not in YARN_TYPES and enabled != self.config.inference_rope_scaling:
+            raise ConfigError(f"--yarn and --no-yarn switch YaRN; this model's rope_scaling is of type {kind!r}")
         self.config.inference_rope_scaling = enabled
         self.model.rotary_emb = RotaryEmbedding(self.config)
 

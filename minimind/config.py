@@ -10,15 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.activations import ACT2FN
 
 from .errors import ConfigError
-
-YARN_DEFAULTS: dict[str, Any] = {
-    "type": "yarn",
-    "factor": 16.0,
-    "original_max_position_embeddings": 2048,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-    "attention_factor": 1.0,
-}
+from .rope_scaling import complete_scaling, is_number
 
 MINIMIND3_DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
@@ -30,6 +22,10 @@ MINIMIND3_DEFAULTS: dict[str, Any] = {
     "aux_loss_alpha": 5e-4,
     "seq_aux": False,
 }
+
+
+MINIMIND3_NAMES = frozenset({"num_experts", "router_aux_loss_coef", "moe_intermediate_size"})
+"""Fields that upstream's MiniMind-3 has in its config.json, dense or not, and that its MiniMind2 doesn't know."""
 
 
 class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
@@ -46,8 +42,8 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         hidden_act: Name of the gate's activation in `transformers.activations.ACT2FN`.
         max_position_embeddings: Longest context in tokens that the model claims.
         rope_theta: Base of the rotary frequencies.
-        inference_rope_scaling: Stretch the context by YaRN.
-        rope_scaling: YaRN parameters that replace `YARN_DEFAULTS`; giving them turns the scaling on.
+        inference_rope_scaling: Scale RoPE's frequencies; by MiniMind's YaRN, unless `rope_scaling` names another type.
+        rope_scaling: A type of `rope_scaling.SCALINGS` and its parameters; giving them turns the scaling on.
         dropout: Probability, in training only.
         rms_norm_eps: Epsilon of every RMSNorm.
         flash_attn: Attention by `scaled_dot_product_attention`; False writes it out. Both give the same result.
@@ -62,6 +58,7 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         aux_loss_alpha: Weight of the load-balancing loss in training.
         seq_aux: Balance each sequence by itself instead of the whole batch.
         norm_topk_prob: Rescale the chosen experts' weights to sum to 1.
+        rope_scaling_parameters: As `rope_scaling`, and the switch stays as it is.
 
     Raises:
         ConfigError: Values that contradict each other.
@@ -101,7 +98,7 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         aux_loss_alpha: float = 0.01,
         seq_aux: bool = True,
         norm_topk_prob: bool = True,
-        yarn_parameters: dict[str, Any] | None = None,
+        rope_scaling_parameters: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         _require_positive(
@@ -124,7 +121,7 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         self.max_position_embeddings = max_position_embeddings
         self.rope_theta = rope_theta
         self.inference_rope_scaling = inference_rope_scaling or rope_scaling is not None
-        self.yarn_parameters = YARN_DEFAULTS | (yarn_parameters or {}) | (rope_scaling or {})
+        self.rope_scaling_parameters = complete_scaling((rope_scaling_parameters or {}) | (rope_scaling or {}))
         self.dropout = dropout
         self.rms_norm_eps = rms_norm_eps
         self.flash_attn = flash_attn
@@ -155,6 +152,29 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
             fields["intermediate_size"] = default_intermediate_size_minimind3(fields["hidden_size"])
         return cls(**fields)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a `config.json`, ours or upstream's of either generation, as `load_checkpoint` reads it.
+
+        Upstream's MiniMind-3 doesn't say that it normalises queries and keys: the names of its experts' fields do.
+
+        Raises:
+            ConfigError: Another model's, an unknown key, or a value of the wrong type.
+        """
+        from .checkpoint.config_fields import translate_config
+        from .checkpoint.ignored_keys import IGNORED
+
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            raise ConfigError(
+                f"config.json: model_type {config_dict['model_type']!r} is not {cls.model_type!r}; "
+                "load_checkpoint reads it"
+            )
+        fields = translate_config(config_dict, "config.json").fields
+        if "qk_norm" not in fields and MINIMIND3_NAMES & config_dict.keys() and "n_routed_experts" not in config_dict:
+            fields = cls.minimind3(**fields).arguments() | fields
+        kept = {name: value for name, value in config_dict.items() if name in IGNORED and name != "auto_map"}
+        return super().from_dict(kept | fields, **kwargs)
+
     @property
     def generation(self) -> str:
         """`minimind3` where queries and keys are normalised, else `minimind2`."""
@@ -167,13 +187,18 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
     @property
     def rope_scaling(self) -> dict[str, Any] | None:
-        """The YaRN parameters in force, or None for plain RoPE."""
-        return dict(self.yarn_parameters) if self.inference_rope_scaling else None
+        """The scaling in force, its type and parameters, or None for plain RoPE."""
+        return dict(self.rope_scaling_parameters) if self.inference_rope_scaling else None
 
     @property
     def normalizes_expert_weights(self) -> bool:
         """Whether chosen experts' weights are rescaled: MiniMind2 does so for two or more, MiniMind-3 for one too."""
         return self.norm_topk_prob and (self.num_experts_per_tok > 1 or self.qk_norm)
+
+    @property
+    def counts_every_choice(self) -> bool:
+        """Whether the balancing loss sums the loads of a token's k choices, as MiniMind-3's does, or averages them."""
+        return self.qk_norm
 
     def _check(self) -> None:
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
@@ -187,21 +212,16 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
         self._check_numbers()
         if self.hidden_act not in ACT2FN:
             raise ConfigError(f"hidden_act {self.hidden_act!r} is unknown to transformers; MiniMind uses 'silu'")
-        unknown = next((name for name in self.yarn_parameters if name not in YARN_DEFAULTS), None)
-        if unknown is not None:
-            raise ConfigError(f"rope_scaling has {unknown!r}; expected only {', '.join(YARN_DEFAULTS)}")
-        if self.yarn_parameters["type"] != "yarn":
-            raise ConfigError(
-                f"rope_scaling type {self.yarn_parameters['type']!r} is not supported; MiniMind knows 'yarn'"
-            )
         if self.use_moe:
             self._check_moe()
 
     def _check_numbers(self) -> None:
         for name in ("rope_theta", "rms_norm_eps"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
+            if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be a positive number, found {getattr(self, name)!r}")
-        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+        if self.rope_theta <= 1:
+            raise ConfigError(f"rope_theta must be above 1, found {self.rope_theta!r}")
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be a number from 0 to below 1, found {self.dropout!r}")
 
     def _check_moe(self) -> None:
@@ -234,10 +254,6 @@ def _require_positive(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a positive integer, found {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 AutoConfig.register(MiniMindConfig.model_type, MiniMindConfig)

@@ -31,6 +31,7 @@ class MoEGate(nn.Module):
         self.normalizes = config.normalizes_expert_weights
         self.alpha = config.aux_loss_alpha
         self.seq_aux = config.seq_aux
+        self.counts_every_choice = config.counts_every_choice
         self.weight = nn.Parameter(torch.empty(self.num_experts, config.hidden_size))
         self.reset_parameters()
 
@@ -55,7 +56,10 @@ class MoEGate(nn.Module):
         return topk_idx, topk_weight, aux_loss
 
     def _balancing_loss(self, scores: torch.Tensor, topk_idx: torch.Tensor) -> torch.Tensor:
-        """Each expert's load times its mean score, summed and scaled: alpha where routing is even, more elsewhere.
+        """Each expert's load times its mean score, summed and scaled by alpha.
+
+        MiniMind2's load is an expert's share of all choices: even routing costs alpha. MiniMind-3 sums the loads of the
+        k choices: even routing costs k * alpha.
 
         Args:
             scores: [B, S, E] float32.
@@ -63,7 +67,7 @@ class MoEGate(nn.Module):
         """
         batch = scores.shape[0] if self.seq_aux else 1
         chosen = one_hot(topk_idx, self.num_experts).float().reshape(batch, -1, self.num_experts)
-        load = chosen.mean(dim=1) * self.num_experts
+        load = chosen.mean(dim=1) * self.num_experts * (self.top_k if self.counts_every_choice else 1)
         importance = scores.reshape(batch, -1, self.num_experts).mean(dim=1)
         return (load * importance).sum(dim=1).mean() * self.alpha
 

@@ -1,4 +1,4 @@
-"""Rotary position embedding with YaRN, in the rotate-half convention: element i is paired with i + D/2.
+"""Rotary position embedding and its scalings, in the rotate-half convention: element i is paired with i + D/2.
 
 Source:
     Su et al. 2021, "RoFormer", equation 34; Peng et al. 2023, "YaRN", equations 17 to 23.
@@ -7,61 +7,119 @@ Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from .config import YARN_DEFAULTS, MiniMindConfig
+from .config import MiniMindConfig
+from .rope_scaling import complete_scaling
 
 
 def rope_frequencies(
-    dim: int, end: int, rope_base: float = 1e6, rope_scaling: dict[str, Any] | None = None
+    dim: int, end: int, rope_base: float = 1e6, rope_scaling: Mapping[str, Any] | None = None
 ) -> torch.Tensor:
-    """Angle per position of each rotated pair, `rope_base ** (-2 i / dim)`, stretched by YaRN where it applies.
+    """Angle per position of each rotated pair, `rope_base ** (-2 i / dim)`, scaled where the model scales it.
 
     Args:
         dim: Width D of a head, even.
-        end: Context length in tokens; YaRN acts only where it exceeds the original one.
+        end: Context length in tokens; MiniMind's own YaRN acts only where it exceeds the original one.
         rope_base: Base of the geometric series.
-        rope_scaling: YaRN parameters, see `YARN_DEFAULTS`; None for plain RoPE.
+        rope_scaling: A type of `SCALINGS` and its parameters; None for plain RoPE.
 
     Returns:
         Radians per token, [D/2] float32 on the CPU, also under a meta-device context.
+
+    Raises:
+        ConfigError: The scaling is unknown, or a parameter is missing or out of range.
     """
     pairs = torch.arange(0, dim, 2, dtype=torch.float32, device="cpu")
     frequencies = 1.0 / rope_base ** (pairs / dim)
     if rope_scaling is None:
         return frequencies
-    yarn = YARN_DEFAULTS | rope_scaling
-    if end <= yarn["original_max_position_embeddings"]:
+    scaling = complete_scaling(rope_scaling)
+    if scaling["type"] in OWN_YARN and end <= scaling["original_max_position_embeddings"]:
         return frequencies
-    ramp = _interpolation_ramp(dim, rope_base, yarn)
-    stretched: torch.Tensor = frequencies * (1 - ramp + ramp / yarn["factor"])
-    return stretched
+    return SCALED[scaling["type"]](frequencies, rope_base, scaling)
 
 
-def _interpolation_ramp(dim: int, rope_base: float, yarn: dict[str, Any]) -> torch.Tensor:
-    """0 for pairs that turn often enough to extrapolate, 1 for pairs to interpolate, linear between; [D/2] float32."""
+def _yarn(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """YaRN, equations 18 to 20; MiniMind's own ends the ramp at the last pair, transformers' at twice as many."""
+    own = scaling["type"] == "yarn"
+    pairs = len(frequencies)
+    low, high = (_pair_with_turns(scaling[name], 2 * pairs, base, scaling) for name in ("beta_fast", "beta_slow"))
+    if own or scaling["truncate"]:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = min(max(low, 0), 2 * pairs), min(high, pairs - 1 if own else 2 * pairs - 1)
+    width = max(high - low, 0.001) if own or high == low else high - low
+    index = torch.arange(pairs, dtype=torch.float32, device="cpu")
+    ramp = ((index - low) / width).clamp(0, 1)
+    scaled: torch.Tensor = frequencies * (1 - ramp + ramp / scaling["factor"])
+    return scaled
 
-    def pair_with_turns(turns: float) -> float:
-        """Index of the pair that makes this many turns over the original context (YaRN, equation 20 solved for i)."""
-        wavelength = yarn["original_max_position_embeddings"] / (turns * 2 * math.pi)
-        return dim * math.log(wavelength) / (2 * math.log(rope_base))
 
-    low = max(math.floor(pair_with_turns(yarn["beta_fast"])), 0)
-    high = min(math.ceil(pair_with_turns(yarn["beta_slow"])), dim // 2 - 1)
-    index = torch.arange(dim // 2, dtype=torch.float32, device="cpu")
-    return ((index - low) / max(high - low, 0.001)).clamp(0, 1)
+def _pair_with_turns(turns: float, dim: int, base: float, scaling: Mapping[str, Any]) -> float:
+    """Index of the pair that makes this many turns over the original context (YaRN, equation 20 solved for i)."""
+    wavelength = scaling["original_max_position_embeddings"] / (turns * 2 * math.pi)
+    return dim * math.log(wavelength) / (2 * math.log(base))
 
 
-def attention_factor(rope_scaling: dict[str, Any] | None) -> float:
-    """What YaRN multiplies cosine and sine by; 1 for plain RoPE and for MiniMind's own YaRN."""
-    return 1.0 if rope_scaling is None else float((YARN_DEFAULTS | rope_scaling)["attention_factor"])
+def _yarn_of_october_2025(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """Upstream's formula of 2025-10-17 to 2025-12-01: pairs of less than a turn over the original context are divided.
+
+    The pairs before the first of those are scaled by (beta s - beta + 1) / (beta s), where beta goes evenly from
+    `beta_slow` at pair 0 to `beta_fast` at the last pair and s is the factor.
+    """
+    pairs, factor = len(frequencies), scaling["factor"]
+    share = torch.arange(pairs, dtype=torch.float32, device="cpu") / max(pairs - 1, 1)
+    beta = scaling["beta_slow"] + (scaling["beta_fast"] - scaling["beta_slow"]) * share
+    slow = (2 * math.pi / frequencies > scaling["original_max_position_embeddings"]).cumsum(0) > 0
+    return frequencies * torch.where(slow, 1.0 / factor, (beta * factor - beta + 1) / (beta * factor))
+
+
+def _linear(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """Position interpolation: Chen et al. 2023, "Extending Context Window", equation 3."""
+    scaled: torch.Tensor = frequencies / scaling["factor"]
+    return scaled
+
+
+def _dynamic(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """Dynamic NTK scaling up to `max_position_embeddings`, where it leaves the frequencies as they are.
+
+    Past them the base grows with the length of the text, which no table holds: a model's positions end there.
+    """
+    return frequencies
+
+
+def _llama3(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
+    """Llama 3.1's: long wavelengths are stretched by the factor, short ones stay, those between are blended."""
+    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    scaled: torch.Tensor = frequencies * ((1 - kept) / scaling["factor"] + kept)
+    return scaled
+
+
+OWN_YARN = frozenset({"yarn", "yarn-2025-10"})
+SCALED: dict[str, Callable[[torch.Tensor, float, Mapping[str, Any]], torch.Tensor]] = {
+    "yarn": _yarn,
+    "yarn-2025-10": _yarn_of_october_2025,
+    "yarn-transformers": _yarn,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+}
+"""The function of each type in `SCALINGS`: frequencies [D/2], base and parameters to scaled frequencies [D/2]."""
+
+
+def attention_factor(rope_scaling: Mapping[str, Any] | None) -> float:
+    """What cosine and sine are multiplied by; 1 for all but YaRN in transformers' form, or where it is given."""
+    return 1.0 if rope_scaling is None else float(complete_scaling(rope_scaling).get("attention_factor", 1.0))
 
 
 def precompute_freqs_cis(
-    dim: int, end: int = 32768, rope_base: float = 1e6, rope_scaling: dict[str, Any] | None = None
+    dim: int, end: int = 32768, rope_base: float = 1e6, rope_scaling: Mapping[str, Any] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine of every position's angles, each [end, dim] float32 with both halves alike.
 
@@ -69,7 +127,7 @@ def precompute_freqs_cis(
         dim: Width D of a head, even.
         end: Number of positions, in tokens.
         rope_base: Base of the frequencies.
-        rope_scaling: YaRN parameters or None.
+        rope_scaling: A type of `SCALINGS` and its parameters, or None.
     """
     positions = torch.arange(end, dtype=torch.float32, device="cpu")
     return _cos_sin(positions, rope_frequencies(dim, end, rope_base, rope_scaling), attention_factor(rope_scaling))

@@ -19,7 +19,7 @@ from .artifact.folder import PLAN_SUFFIX, Artifact
 from .decode import DecodeTimings, generate
 from .errors import MissingError, UsageError
 from .load import load_session
-from .ort.environment import physical_cores
+from .ort.environment import import_onnxruntime, physical_cores
 from .sampling import SamplingParams
 from .session.session import Session
 from .tensorrt.plan import Plan
@@ -296,9 +296,7 @@ def usable_cores() -> int:
 
 def onnxruntime_version() -> str:
     """The version of onnxruntime, whichever distribution brought it."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return str(import_onnxruntime().__version__)
 
 
 def peak_rss_bytes() -> int | None:

@@ -213,8 +213,8 @@ def _check_prompt(token_ids: Sequence[int] | TokenIds, session: Session) -> Toke
         raise PromptError("the prompt is empty: expected at least one token")
     if len(token_ids) > session.max_length:
         raise ContextLengthError(
-            f"the prompt has {len(token_ids)} tokens, the context holds {session.max_length}: shorten the prompt or "
-            "load the model with a larger max_length"
+            f"the prompt has {len(token_ids)} tokens, the context holds {session.max_length}: shorten the prompt, or "
+            "raise max_length, at run time up to the length that the model was exported for"
         )
     out_of_range = [token for token in (min(token_ids), max(token_ids)) if not 0 <= token < session.vocab_size]
     if out_of_range:

@@ -1,4 +1,4 @@
-"""Fail when a package, a module or a data file of the checkout is missing from the built wheel.
+"""Fail when a package, a module or a data file of the checkout is missing from the built wheels.
 
 A subfolder that pyproject.toml does not list imports in an editable install and is missing from the wheel; nothing else
 would notice before a user does.
@@ -15,38 +15,54 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cli", "export", "minimind", "runtime")
 PLUGIN = ROOT / "interop" / "optimum" / "plugin"
-NOT_SHIPPED = {".pyc"}
+DEMO = ROOT / "export" / "demo"
+NOT_SHIPPED = {".pyc", ".toml"}
 
 
-def expected_files() -> set[str]:
-    """The wheel's names of every file below the four package folders, and of what `optimum-cli` looks for."""
-    plugin = {f"optimum/commands/register/{path.name}" for path in PLUGIN.glob("*.py")}
-    return plugin | {
-        f"minimind_edge/{path.relative_to(ROOT).as_posix()}"
+def expected_files() -> dict[str, set[str]]:
+    """What each wheel has to hold: every file below the four package folders, and what `optimum-cli` looks for.
+
+    The demo checkpoints have a wheel of their own.
+    """
+    files = {
+        path
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix not in NOT_SHIPPED and "__pycache__" not in path.parts
     }
+    demo = {path for path in files if path.is_relative_to(DEMO)}
+    plugin = {f"optimum/commands/register/{path.name}" for path in PLUGIN.glob("*.py")}
+    return {"minimind_edge": plugin | names(files - demo), "minimind_edge_demo": names(demo)}
 
 
-def main() -> int:
-    """Compare the one wheel in the folder given with the checkout; 0 when they hold the same files."""
-    wheels = sorted(Path(sys.argv[1]).glob("minimind_edge-*.whl"))
+def names(files: set[Path]) -> set[str]:
+    """Names in a wheel of files of the checkout."""
+    return {f"minimind_edge/{path.relative_to(ROOT).as_posix()}" for path in files}
+
+
+def check(distribution: str, expected: set[str], folder: Path) -> bool:
+    """Whether the one wheel of that name holds what is expected; what is missing or too much is printed."""
+    wheels = sorted(folder.glob(f"{distribution}-*.whl"))
     if len(wheels) != 1:
-        print(f"check_wheel: expected one wheel in {sys.argv[1]}, found {len(wheels)}", file=sys.stderr)
-        return 1
+        print(f"check_wheel: expected one wheel {distribution} in {folder}, found {len(wheels)}", file=sys.stderr)
+        return False
     with zipfile.ZipFile(wheels[0]) as archive:
         shipped = {name for name in archive.namelist() if name.startswith(("minimind_edge/", "optimum/"))}
-    expected = expected_files()
     for name in sorted(expected - shipped):
         print(
-            f"check_wheel: {name} is missing from the wheel: list its package or data in pyproject.toml",
+            f"check_wheel: {name} is missing from {wheels[0].name}: list its package or data in pyproject.toml",
             file=sys.stderr,
         )
     for name in sorted(shipped - expected):
-        print(f"check_wheel: {name} is in the wheel and not in the checkout", file=sys.stderr)
+        print(f"check_wheel: {name} is in {wheels[0].name} and should not be", file=sys.stderr)
     print(f"check_wheel: {wheels[0].name} holds {len(shipped)} files, {wheels[0].stat().st_size / 1e6:.1f} MB")
-    return 0 if shipped == expected else 1
+    return shipped == expected
+
+
+def main() -> int:
+    """Compare the wheels in the folder given with the checkout; 0 when they hold the same files."""
+    results = [check(name, files, Path(sys.argv[1])) for name, files in expected_files().items()]
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

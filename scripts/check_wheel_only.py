@@ -17,8 +17,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_BYTES = 220_000_000
-EXPORT_ONLY = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors")
+LIMIT_BYTES = 205_000_000
+"""Of the packages and of the bytecode that pip compiles."""
+
+EXPORT_ONLY = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "rich", "pygments")
 OF_THE_VENV = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
 PROMPT = "What is the capital of France?"
 
@@ -70,13 +72,13 @@ def check(wheel: Path, python: str, work: Path) -> list[str]:
     output_of([*pip, "-c", ROOT / "constraints.txt", wheel])
     installed, compiled = installed_bytes(venv)
     print(
-        f"check_wheel_only: the wheel and its dependencies take {installed / 1e6:.0f} MB of {LIMIT_BYTES / 1e6:.0f}, "
-        f"and {compiled / 1e6:.0f} MB of bytecode"
+        f"check_wheel_only: the wheel and its dependencies take {(installed + compiled) / 1e6:.1f} MB of "
+        f"{LIMIT_BYTES / 1e6:.0f}, {compiled / 1e6:.0f} MB of it bytecode"
     )
 
     problems = []
-    if installed > LIMIT_BYTES:
-        problems.append(f"{installed} bytes installed, expected at most {LIMIT_BYTES}")
+    if installed + compiled > LIMIT_BYTES:
+        problems.append(f"{installed + compiled} bytes installed, expected at most {LIMIT_BYTES}")
     probe = f"import importlib.util as u; print([m for m in {EXPORT_ONLY} if u.find_spec(m)])"
     found = output_of([venv / "bin/python", "-c", probe]).strip()
     if found != "[]":

@@ -15,7 +15,7 @@ def describe_architecture(config: MiniMindConfig) -> dict[str, Any]:
         config: The architecture.
 
     Returns:
-        Names and widths as in the config; `rope` with `theta` and `yarn` (its parameters, or None for plain RoPE);
+        Names and widths as in the config; `rope` with `theta` and `yarn` (the scaling in force, None for plain RoPE);
         `moe` (None for a dense model); `parameters` with the counts `total` and `active`, the latter those that one
         token meets. A tied head is counted once.
     """

@@ -65,8 +65,8 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     except ArtifactError as error:
         raise ArtifactError(f"{error}; remove {folder}, or name another folder with -o") from error
     same_model = there.checkpoint is not None and there.checkpoint.sha256 == sha256 and there.config == config
-    kind, replaced = (request.target, request.cache), (request.precision, request.kv_cache)
-    stays = same_model and all((graph.target, graph.cache) == kind for graph in there.graphs)
+    stays = same_model and all(graph.target == request.first_target for graph in there.graphs)
+    replaced = request.precision, request.kv_cache
     entries = zip(there.graphs, read_json(folder / MANIFEST)["graphs"], strict=True)
     kept = tuple(whole for graph, whole in entries if stays and (graph.precision, graph.kv_cache) != replaced)
     for graph in kept:

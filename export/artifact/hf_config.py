@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,19 @@ TOP_P_OF_MINIMIND3 = 0.95
 """The only one of these that MiniMind-3's script has otherwise."""
 
 
+OWN_YARN = ("yarn", "yarn-2025-10")
+SAME_ANGLE = 1e-7
+"""Radians per token that two formulas' frequencies may differ by: float32's rounding of the largest, 1."""
+
+
 def stock_model_type(config: MiniMindConfig) -> str:
     """The `model_type` that computes exactly this architecture; `minimind` where there is no stock one.
 
     MiniMind2 dense is Llama; MiniMind-3 is Qwen3, with experts Qwen3-MoE. No stock type has MiniMind2's shared
     experts beside routed ones.
     """
+    if not _has_stock_rope(config):
+        return "minimind"
     if config.qk_norm:
         if not config.use_moe:
             return "qwen3"
@@ -82,12 +90,32 @@ def model_config(config: MiniMindConfig) -> dict[str, Any]:
     }
 
 
+def _has_stock_rope(config: MiniMindConfig) -> bool:
+    """Whether transformers computes the same angles from what `_rope_scaling` writes."""
+    from minimind_edge.minimind.rope import rope_frequencies
+
+    scaling = config.rope_scaling
+    if scaling is None or scaling["type"] not in OWN_YARN or not _acts(config, scaling):
+        return True
+    if scaling["type"] != "yarn":
+        return False
+    size = (config.head_dim, config.max_position_embeddings, config.rope_theta)
+    theirs = rope_frequencies(*size, scaling | {"type": "yarn-transformers"})
+    return bool((rope_frequencies(*size, scaling) - theirs).abs().max() < SAME_ANGLE)
+
+
+def _acts(config: MiniMindConfig, scaling: Mapping[str, Any]) -> bool:
+    """MiniMind's own YaRN scales only a context that is longer than the original one."""
+    return bool(config.max_position_embeddings > scaling["original_max_position_embeddings"])
+
+
 def _rope_scaling(config: MiniMindConfig) -> dict[str, Any] | None:
-    """YaRN in Hugging Face's words, where it acts at all."""
-    yarn = config.rope_scaling
-    if yarn is None or config.max_position_embeddings <= yarn["original_max_position_embeddings"]:
+    """The scaling in Hugging Face's words, where it acts at all."""
+    scaling = config.rope_scaling
+    if scaling is None or (scaling["type"] in OWN_YARN and not _acts(config, scaling)):
         return None
-    return {"rope_type": "yarn"} | {key: value for key, value in yarn.items() if key != "type"}
+    kind = "yarn" if scaling["type"] == "yarn-transformers" else scaling["type"]
+    return {"rope_type": kind} | {key: value for key, value in scaling.items() if key != "type"}
 
 
 def _family_fields(config: MiniMindConfig, model_type: str) -> dict[str, Any]:

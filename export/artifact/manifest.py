@@ -104,7 +104,6 @@ def graph_entry(
     precision: str,
     opset: int,
     max_length: int,
-    cache: str | None = None,
     kv_cache: str = "float",
     parity: dict[str, Any] | None,
     quality: dict[str, Any] | None = None,
@@ -118,7 +117,6 @@ def graph_entry(
         precision: Of the weights.
         opset: Version of the standard operators.
         max_length: Context length in tokens.
-        cache: Of target `tensorrt`: `static` or `growing`; None where the target has no choice.
         kv_cache: `float` or `int8`.
         parity: The parity report as JSON, None where it was not asked for.
         quality: What rounding weights or cache cost, None where neither was.
@@ -128,7 +126,6 @@ def graph_entry(
         "file": file,
         "target": target,
         "precision": precision,
-        **({} if cache is None else {"cache": cache}),
         **({} if kv_cache == "float" else {"kv_cache": kv_cache}),
         "opset": opset,
         "max_length": max_length,
@@ -166,6 +163,7 @@ def manifest(
                 {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
                 for adapter in report.lora
             ],
+            **({"notes": list(report.notes)} if report.notes else {}),
         },
         "architecture": describe_architecture(config),
         "config": config.arguments(),

@@ -71,10 +71,16 @@ def find_tokenizer(checkpoint: Path, named: Path | None) -> TokenizerFiles | Non
         if not path.is_file():
             raise ArtifactError(f"no {TOKENIZER} at {named}; name the file or the folder that holds it")
         return read_tokenizer(path)
+    found = tokenizer_beside(checkpoint)
+    return None if found is None else read_tokenizer(found)
+
+
+def tokenizer_beside(checkpoint: Path) -> Path | None:
+    """The `tokenizer.json` next to a checkpoint, or in upstream's `model` folder near it; None where there is none."""
     home = checkpoint if checkpoint.is_dir() else checkpoint.parent
     for folder in (home, home / "model", home.resolve().parent / "model"):
         if (found := member(folder, TOKENIZER)) is not None:
-            return read_tokenizer(found)
+            return found
     return None
 
 

@@ -77,7 +77,7 @@ def bundled_held_out() -> HeldOut:
         ArtifactError: The package was installed without its data.
     """
     if not FILE.is_file():
-        raise ArtifactError(f"{FILE} is missing; reinstall minimind-edge[export]")
+        raise ArtifactError(f"{FILE} is missing; run `pip install minimind-edge-demo`")
     return HeldOut.read(FILE)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from minimind_edge.minimind.stock import require_stock
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..errors import ExportError
@@ -23,7 +24,6 @@ from .portable import PortableDialect
 from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
 from .quantized_weights import BlockWriter, DequantizingWriter
 from .tensorrt import TensorRTDialect
-from .tensorrt_growing import GrowingTensorRTDialect
 from .writer import GraphWriter
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from ..quantization.kv_cache_scales import CacheScales
 
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
-CACHES = ("static", "growing")
-CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
 KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
-IR_VERSIONS = {19: 9, 21: 10, 23: 11, 24: 12}
+IR_VERSIONS = {21: 10, 23: 11, 24: 12}
 """The version of the file format that came with each opset, for runtimes as old as the opset."""
 
 WRITTEN = 0.9
@@ -50,7 +48,6 @@ def build_graph(
     max_length: int,
     progress: Progress | None = None,
     *,
-    cache: str = "static",
     quantized: Mapping[str, QuantizedMatrix] | None = None,
     cache_scales: Sequence[CacheScales] | None = None,
 ) -> ir.Model:
@@ -62,19 +59,20 @@ def build_graph(
         precision: See `precision.PRECISIONS`; logits are float32 always.
         max_length: The largest number of positions that the graph is to hold, in tokens.
         progress: Called with a stage's name and the share of this work that is done, 0 to 1.
-        cache: The cache of target `tensorrt`: `static`, or `growing` for parsers older than opset 24.
         quantized: The weights as integers, by the names of their parameters, for precisions int8 and int4.
         cache_scales: The scales of each layer, which make target `ort`'s cache int8; None for a cache of floats.
 
     Raises:
         ExportError: There is no such target or precision, or the target cannot hold the model.
         UsageError: The target does not come in the precision.
+        ConfigError: The model is not the stock one, see `require_stock`.
     """
+    require_stock(model)
     tell = progress or silent
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)
-    dialect_type, dtype = _dialect(target, precision, cache), compute_dtype(target, precision)
+    dialect_type, dtype = DIALECTS[target], compute_dtype(target, precision)
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_model(model.config, target)
@@ -97,7 +95,6 @@ def build_graph(
         producer_name="minimind-edge",
         producer_version=importlib.metadata.version("minimind-edge"),
         metadata_props=_metadata(model.config, target, precision, max_length)
-        | ({CACHE_PROPERTY: cache} if target == "tensorrt" else {})
         | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"}),
     )
     tell("finishing the graph", WRITTEN)
@@ -128,23 +125,6 @@ def default_target(config: MiniMindConfig) -> str:
 def fits_ort(config: MiniMindConfig) -> bool:
     """Whether ONNX Runtime's attention takes the model's heads."""
     return config.head_dim % HEAD_DIM_MULTIPLE == 0
-
-
-def _dialect(target: str, precision: str, cache: str) -> type[Dialect]:
-    """The target's dialect.
-
-    Raises:
-        ExportError: There is no such cache, or none in this precision.
-    """
-    if cache not in CACHES:
-        raise ExportError(f"cache {cache!r} cannot be exported; choose {' or '.join(CACHES)}")
-    if (target, cache) != ("tensorrt", "growing"):
-        return DIALECTS[target]
-    if precision == "int4":
-        raise ExportError(
-            "int4 needs blocks of scales, which came with opset 21, and the growing cache is older; take int8"
-        )
-    return GrowingTensorRTDialect
 
 
 def _writer(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.architecture import describe_architecture, kv_values_per_token
+from ..artifact.tokenizer_files import tokenizer_beside
 from .table import Inspection, Section, architecture_section, byte_count
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class CheckpointInspection(Inspection):
         report: How the checkpoint became a model.
         config: The model's configuration.
         size: The size of the weight files in bytes.
+        tokenizer: The `tokenizer.json` that an export would take, None where there is none.
     """
 
     path: Path
     report: CheckpointReport
     config: MiniMindConfig
     size: int
+    tokenizer: Path | None
 
     @classmethod
     def read(cls, path: Path) -> CheckpointInspection:
@@ -44,7 +47,7 @@ class CheckpointInspection(Inspection):
 
         loaded = read_checkpoint(path)
         size = sum(file.stat().st_size for file in loaded.report.files)
-        return cls(path, loaded.report, loaded.model.config, size)
+        return cls(path, loaded.report, loaded.model.config, size, tokenizer_beside(path))
 
     def to_json(self) -> dict[str, Any]:
         """See `Inspection.to_json`."""
@@ -62,7 +65,8 @@ class CheckpointInspection(Inspection):
             "given": report.given,
             "assumed": report.assumed,
             "lora": [{"file": str(adapter.file), "rank": adapter.rank} for adapter in report.lora],
-            "tokenizer": None if report.tokenizer is None else str(report.tokenizer),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer.parent),
+            "notes": list(report.notes),
         }
 
     def sections(self) -> tuple[Section, ...]:
@@ -73,7 +77,7 @@ class CheckpointInspection(Inspection):
             ("generation", report.generation),
             ("size", byte_count(self.size)),
             ("sha256", report.sha256),
-            ("tokenizer", str(report.tokenizer or "none next to the checkpoint")),
+            ("tokenizer", str(self.tokenizer or "none next to the checkpoint")),
             *((f"kv cache, {dtype}", f"{count:,} bytes per token") for dtype, count in self._kv_bytes().items()),
         ]
         origins = [("inferred from the tensors", report.inferred), ("given by a config", report.given)]
@@ -86,6 +90,7 @@ class CheckpointInspection(Inspection):
                 for title, fields in origins
                 if fields
             ),
+            *([Section("notes", tuple(("", note) for note in report.notes))] if report.notes else []),
         )
 
     def _kv_bytes(self) -> dict[str, int]:

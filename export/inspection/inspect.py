@@ -38,7 +38,7 @@ def _read(path: Path) -> Inspection:
     if path.is_dir() and (path / "model.plan").is_file():
         path = path / "model.plan"
     if path.suffix == ".plan":
-        from ..engine.inspection import PlanInspection
+        from .plan import PlanInspection
 
         return PlanInspection.read(path)
     if path.suffix == ".onnx":

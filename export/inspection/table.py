@@ -81,4 +81,6 @@ def _shown(value: Any) -> str:
 def _shown_yarn(yarn: Mapping[str, Any] | None) -> str:
     if not yarn:
         return "no scaling"
-    return f"YaRN factor {yarn.get('factor')} from {yarn.get('original_max_position_embeddings')} tokens"
+    kind = {"yarn": "YaRN", "yarn-transformers": "YaRN"}.get(str(yarn.get("type", "yarn")), yarn.get("type"))
+    original = yarn.get("original_max_position_embeddings")
+    return f"{kind} factor {yarn.get('factor')}" + (f" from {original} tokens" if original else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from minimind_edge.runtime.ort.environment import import_onnxruntime
 from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_options, summary
 from minimind_edge.runtime.session.graph_facts import GraphFacts
 
@@ -41,8 +42,7 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
     Raises:
         ExportError: There is no such file, or it is no graph that onnxruntime loads.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = session_options(onnxruntime, threads=None)
     if folder is not None:
         options.add_session_config_entry(WEIGHTS_FOLDER, str(folder))

@@ -34,8 +34,8 @@ class ModelShape:
         head_dim: Width of a head, D.
         max_position_embeddings: Positions that the model has.
         shows_experts: Whether the model is a mixture of experts and `EagerReference.run` gives the experts chosen.
-        long_prompt: Length of a prompt after which positions are treated differently (YaRN's original context); None
-            where all are treated alike.
+        long_prompt: Length of a prompt after which positions lie past the original context of a scaled RoPE; None for a
+            model without one.
     """
 
     vocab_size: int
@@ -49,7 +49,7 @@ class ModelShape:
     @classmethod
     def of(cls, config: MiniMindConfig) -> ModelShape:
         """The sizes that a config gives to our own model."""
-        yarn = config.yarn_parameters if config.inference_rope_scaling else {}
+        original = (config.rope_scaling or {}).get("original_max_position_embeddings")
         return cls(
             vocab_size=config.vocab_size,
             num_hidden_layers=config.num_hidden_layers,
@@ -57,7 +57,7 @@ class ModelShape:
             head_dim=config.head_dim,
             max_position_embeddings=config.max_position_embeddings,
             shows_experts=config.use_moe,
-            long_prompt=yarn.get("original_max_position_embeddings"),
+            long_prompt=None if original is None else int(original),
         )
 
 

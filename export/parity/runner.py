@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minimind_edge.runtime.errors import EdgeError
+from minimind_edge.runtime.ort.environment import import_onnxruntime
 from minimind_edge.runtime.ort.model import OrtModel
 from minimind_edge.runtime.session.session import Session
 
@@ -204,8 +205,7 @@ def graph_runner(
     Raises:
         ExportError: The graph does not show which experts it chooses.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     names = expert_names(facts.num_layers) if shows_experts else []
     opened = open_session(with_outputs(path, names), path.parent) if names else open_session(path)
     is_static = facts.cache == "static"

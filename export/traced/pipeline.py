@@ -129,7 +129,6 @@ def _checked(request: ExportRequest) -> ExportRequest:
         (request.lora, "--lora"),
         (request.moe, "--moe"),
         (request.yarn is not None, "--yarn"),
-        (request.cache != "static", "--cache growing"),
         (request.kv_cache != "float", "--kv-cache int8"),
     ):
         if given:
@@ -224,7 +223,6 @@ def _write_graph(
         precision=precision,
         opset=OPSETS[target],
         max_length=max_length,
-        cache="static" if target == "tensorrt" else None,
         parity=None if parity is None else parity.to_json(),
         quality=quality,
     )

@@ -1,4 +1,4 @@
-"""The JavaScript libraries of a site: which ones, of which version, and which of their files."""
+"""The JavaScript libraries of a site: their versions, and the files of each that the page needs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Library:
     """One package of npm.
 
     Attributes:
-        name: On npm.
-        version: The one that the page was written for and is tested with.
-        integrity: Of the package's archive, as npm tells it: `sha512-` and base64.
-        license: Its SPDX identifier.
-        files: Where its files go below the site's `vendor` folder, by their path in the package.
+        name: The package's name on npm.
+        version: The version that the page was written for and is tested with.
+        integrity: The digest of the package's archive as npm gives it: `sha512-` and base64.
+        license: The SPDX identifier of its license.
+        files: The places of its files in the site's `vendor` folder, by their paths in the package.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Library:
 
     @property
     def spec(self) -> str:
-        """What npm is asked for."""
+        """The package and version, as npm takes them."""
         return f"{self.name}@{self.version}"
 
 
@@ -64,4 +64,4 @@ LIBRARIES = (
 )
 
 WEBGPU_MARK = ".jspi."
-"""In the names of the files that only a browser with WebGPU loads."""
+"""A part of the names of files that only a browser with WebGPU loads."""

@@ -1,4 +1,4 @@
-"""Where the libraries of a site come from: a `node_modules` folder, or npm, which is asked once."""
+"""Finds the libraries of a site: in a `node_modules` folder, or from npm, whose download is kept."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ from .libraries import LIBRARIES, Library
 NODE_MODULES = "node_modules"
 
 PACKED_FOLDER = "package"
-"""What every file lies below in an archive of npm."""
+"""The top folder of every npm archive."""
 
 NPM_SECONDS = 600
-"""How long npm may take for one package."""
+"""Most seconds that npm may take for one package."""
 
 
 def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> dict[Library, Path]:
-    """The folder of every library; npm is asked for those that are nowhere on this machine.
+    """The folder of every library; those that are not on this machine are downloaded by npm.
 
     Args:
-        node_modules: Where to look and nowhere else; None for `node_modules` in the current folder, then what npm
-            brought before.
-        tell: Called with what takes long.
+        node_modules: The only folder to look in; None for `node_modules` in the current folder, then earlier downloads.
+        tell: Called with the name of a step that takes long.
 
     Raises:
-        MissingError: A library is not there, or is there in another version, and there is no npm to ask.
-        ArtifactError: What npm brought is not what was published.
+        MissingError: A library is missing or has another version, and npm cannot download it.
+        ArtifactError: A download is not what was published.
     """
     if node_modules is not None:
         folder = node_modules / NODE_MODULES if (node_modules / NODE_MODULES).is_dir() else node_modules
@@ -46,7 +45,7 @@ def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> di
 
 
 def cache_folder() -> Path:
-    """Where what npm brought is kept for the next site."""
+    """The folder that keeps npm's downloads for the next site."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else Path.home() / ".cache") / "minimind-edge" / "web"
 
@@ -58,12 +57,12 @@ def _required(library: Library, node_modules: Path) -> Path:
     found = _version(folder)
     state = f"has version {found}" if found not in (None, library.version) else "is not there, or not whole"
     raise MissingError(
-        f"{library.name} in {node_modules} {state}: expected {library.version}; run {_install_command()} beside it"
+        f"{library.name} in {node_modules} {state}: expected {library.version}; run {_install_command()} next to it"
     )
 
 
 def _found(library: Library) -> Path | None:
-    """A folder that holds the library in its version already, None if there is none."""
+    """A folder that holds the library in the right version, None if there is none."""
     places = (Path(NODE_MODULES, library.name), _cached(library))
     return next((folder for folder in places if _is_whole(library, folder)), None)
 
@@ -85,7 +84,7 @@ def _cached(library: Library) -> Path:
 
 
 def _fetched(library: Library, tell: Callable[[str], None]) -> Path:
-    """Have npm bring the library, and keep what a site needs of it."""
+    """Download the library by npm, and keep the files that a site needs."""
     npm = shutil.which("npm")
     if npm is None:
         raise MissingError(
@@ -117,10 +116,10 @@ def _pack(npm: str, library: Library, scratch: Path) -> Path:
 
 
 def check_integrity(archive: Path, library: Library) -> None:
-    """See that an archive is the one that was published.
+    """Check that an archive is the one that was published.
 
     Raises:
-        ArtifactError: It is another one.
+        ArtifactError: Its digest differs.
     """
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != library.integrity:
@@ -128,10 +127,10 @@ def check_integrity(archive: Path, library: Library) -> None:
 
 
 def unpack(archive: Path, library: Library, folder: Path) -> None:
-    """Take what a site needs out of an archive of npm: the library's files, its description and its license.
+    """Extract what a site needs from an npm archive: the library's files, its package.json and its license.
 
     Raises:
-        ArtifactError: A file is not in it.
+        ArtifactError: A file is missing in it.
     """
     with tarfile.open(archive) as content:
         members = {member.name: member for member in content.getmembers() if member.isfile()}

@@ -1,4 +1,4 @@
-"""What a site is asked for, and what it answers."""
+"""What goes on a site, and what was written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class SiteRequest:
 
     Attributes:
         export: The checkpoint and how to export it; its checkpoint may also be an artifact folder of target `portable`,
-            which is taken as it is. Its output is the site's folder, `site` where it is None.
+            which is copied. Its output is the site's folder, None for `site`.
         node_modules: A `node_modules` folder with the libraries; None looks for one here, then asks npm.
+        precision: Precision of the weights; None for an artifact's default graph, and for `export.precision` otherwise.
     """
 
     export: ExportRequest = field(default_factory=lambda: ExportRequest(target="portable"))
     node_modules: Path | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class SiteResult:
     """What was written.
 
     Attributes:
-        folder: The site.
-        size: Of all its files, in bytes.
-        download: What a visitor's browser loads to run the model by WebAssembly, in bytes.
+        folder: The site's folder.
+        size: Size of all its files in bytes.
+        download: Bytes that a visitor's browser loads to run the model by WebAssembly.
         notes: Lines for people.
-        manifest: Of the model on it.
+        manifest: The manifest of the model on the site.
     """
 
     folder: Path
@@ -42,7 +44,7 @@ class SiteResult:
     manifest: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
+        """A JSON object for programs."""
         return {
             "site": str(self.folder),
             "bytes": self.size,

@@ -11,6 +11,8 @@ import torch
 from ..errors import AdapterError
 from .digest import file_digest
 from .names import clean_names
+from .peft_adapter import MARK as PEFT_MARK
+from .peft_adapter import peft_weights, split_peft_pairs
 from .tensor_file import read_tensors
 
 MARK = ".lora."
@@ -22,8 +24,8 @@ class MergedAdapter:
     """An adapter that was merged, for the report.
 
     Attributes:
-        file: The file it came from; for an adapter inside the checkpoint, the checkpoint.
-        sha256: Digest of the file.
+        file: The file or PEFT folder that was named; for an adapter inside the checkpoint, the checkpoint.
+        sha256: Digest of the weight file.
         rank: Largest rank r of its pairs.
         modules: Names of the modules it changed, as the checkpoint calls them.
     """
@@ -36,18 +38,20 @@ class MergedAdapter:
 
 @dataclass(frozen=True)
 class LowRankPair:
-    """One module's update: the weight gains `up @ down`, with no further scale.
+    """One module's update: the weight gains `scale * up @ down`.
 
     Attributes:
         down: `lora.A.weight`, [r, in_features].
         up: `lora.B.weight`, [out_features, r].
+        scale: 1 for upstream's adapters, alpha / r for PEFT's.
 
     Source:
-        Hu et al. 2021, "LoRA", equation 3, with a scale of 1.
+        Hu et al. 2021, "LoRA", equation 3.
     """
 
     down: torch.Tensor
     up: torch.Tensor
+    scale: float = 1.0
 
 
 def split_adapter(
@@ -71,33 +75,55 @@ def split_adapter(
     return weights, pairs
 
 
-def read_adapter(file: Path) -> dict[str, LowRankPair]:
-    """Read a `lora_*.pth` file's pairs by module name.
+def read_adapter(path: Path) -> tuple[dict[str, LowRankPair], Path]:
+    """The pairs of an adapter by module name, and the weight file that they are in.
+
+    Args:
+        path: A `lora_*.pth` of upstream's, a PEFT folder, or the weight file in one.
 
     Raises:
-        AdapterError: The file holds something else.
+        AdapterError: It holds something else.
         CheckpointError: The file cannot be read.
     """
-    if not file.is_file():
-        raise AdapterError(f"{file}: no such LoRA file")
-    tensors = clean_names(read_tensors(file))
-    peft = next((name for name in tensors if ".lora_A." in name), None)
+    peft = peft_weights(path)
     if peft is not None:
-        raise AdapterError(f"{file}: a PEFT adapter (tensor {peft}) is not supported; merge it with PEFT first")
-    weights, pairs = split_adapter(tensors, file)
+        return _peft_pairs(peft), peft
+    if not path.is_file():
+        raise AdapterError(f"{path}: no such LoRA file")
+    tensors = clean_names(read_tensors(path))
+    if any(PEFT_MARK.search(name) for name in tensors):
+        raise AdapterError(
+            f"{path}: a PEFT adapter without its adapter_config.json, which has the scale; pass its folder"
+        )
+    weights, pairs = split_adapter(tensors, path)
     if weights or not pairs:
         found = f"tensor {next(iter(weights))} is no LoRA tensor" if weights else "no LoRA tensors"
-        raise AdapterError(f"{file}: {found}; expected *{DOWN} and *{UP} only")
+        raise AdapterError(f"{path}: {found}; expected *{DOWN} and *{UP} only")
+    return pairs, path
+
+
+def _peft_pairs(file: Path) -> dict[str, LowRankPair]:
+    """The pairs of a PEFT adapter's weight file, by module name."""
+    pairs = {}
+    for module, (down, up, scale) in split_peft_pairs(clean_names(read_tensors(file)), file).items():
+        found = {name: tensor for name, tensor in ((module + DOWN, down), (module + UP, up)) if tensor is not None}
+        pair = _pair(found, module, file)
+        pairs[module] = LowRankPair(pair.down, pair.up, scale)
+    if not pairs:
+        raise AdapterError(f"{file}: no LoRA tensors")
     return pairs
 
 
-def merge_adapter(weights: dict[str, torch.Tensor], pairs: Mapping[str, LowRankPair], file: Path) -> MergedAdapter:
+def merge_adapter(
+    weights: dict[str, torch.Tensor], pairs: Mapping[str, LowRankPair], file: Path, named: Path | None = None
+) -> MergedAdapter:
     """Add each pair's product to its module's weight in place of the old one, in float32.
 
     Args:
         weights: The base's tensors by their names in the file; changed.
         pairs: LoRA pairs by module name.
-        file: Where the pairs come from.
+        file: The weight file that the pairs come from.
+        named: What the user named, where that is its folder.
 
     Raises:
         AdapterError: A module is not in the base, or a shape does not fit.
@@ -116,9 +142,9 @@ def merge_adapter(weights: dict[str, torch.Tensor], pairs: Mapping[str, LowRankP
                 f"{file}: {module}{DOWN} and {UP[1:]} make {shape}, but {name} is {described(weight)}; "
                 "pass the adapter's own base checkpoint"
             )
-        weights[name] = torch.addmm(weight.float(), pair.up.float(), pair.down.float())
+        weights[name] = torch.addmm(weight.float(), pair.up.float(), pair.down.float(), alpha=pair.scale)
     rank = max(pair.down.shape[0] for pair in pairs.values())
-    return MergedAdapter(file, file_digest(file), rank, tuple(pairs))
+    return MergedAdapter(named or file, file_digest(file), rank, tuple(pairs))
 
 
 def _pair(tensors: Mapping[str, torch.Tensor], module: str, file: Path) -> LowRankPair:

@@ -9,12 +9,12 @@ import torch
 from ..causal_lm import MiniMindForCausalLM
 from ..config import MiniMindConfig
 from ..errors import CheckpointError
+from .admission import require_finite
 from .inference import same_values
 from .names import EMBEDDING, HEAD, NamedTensors
 from .rotary_order import interleaved_to_rotate_half
 
 SHOWN = 3
-READABLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 
 
 def assemble(config: MiniMindConfig, named: NamedTensors) -> MiniMindForCausalLM:
@@ -28,7 +28,7 @@ def assemble(config: MiniMindConfig, named: NamedTensors) -> MiniMindForCausalLM
         The model in eval mode, float32 on the CPU; it owns its memory.
 
     Raises:
-        CheckpointError: A tensor is missing, surplus, misshapen, not finite or not floating-point.
+        CheckpointError: A tensor is missing, surplus, misshapen, or not finite once adapters are merged.
     """
     with torch.device("meta"):
         model = MiniMindForCausalLM(config)
@@ -72,23 +72,11 @@ def _listed(names: list[str]) -> str:
 def _own_float32(named: NamedTensors, name: str, shape: torch.Size, config: MiniMindConfig) -> torch.Tensor:
     """Take a tensor out of `named`, check it, and copy it to float32 in the model's layout."""
     tensor, label = named.tensors.pop(name), named.file_name(name)
-    if tensor.dtype not in READABLE or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"tensor {label} is {dtype}; expected float16, bfloat16 or float32: quantized weights are not supported"
-        )
     if tensor.shape != shape:
         raise CheckpointError(f"tensor {label} has shape {list(tensor.shape)}; expected {list(shape)}")
     if named.legacy and name.endswith((".q_proj.weight", ".k_proj.weight")):
         heads = config.num_attention_heads if name.endswith(".q_proj.weight") else config.num_key_value_heads
         tensor = interleaved_to_rotate_half(tensor, heads)
     own = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    _require_finite(own, label)
+    require_finite(own, f"tensor {label}")  # adapters were added, and a float64 may not fit
     return own
-
-
-def _require_finite(tensor: torch.Tensor, label: str) -> None:
-    least, greatest = torch.aminmax(tensor)  # passes NaN on, and is fifty times as fast as isfinite
-    if not (least.isfinite() and greatest.isfinite()):
-        count = int((~tensor.isfinite()).sum())
-        raise CheckpointError(f"tensor {label} has {count} values that are NaN or infinite; the training diverged")

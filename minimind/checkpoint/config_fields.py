@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers.activations import ACT2FN
 
 from ..errors import ConfigError
+from ..rope_scaling import is_number
+from .generation import HUGGING_FACE_DEFAULTS
 from .ignored_keys import IGNORED
-from .rope_fields import ROPE_KEYS, translate_rope
+from .rope_fields import ANOTHER_WAY, ROPE_KEYS, translate_rope
 
 INTEGERS = frozenset(
     {
@@ -71,6 +73,33 @@ FIXED: dict[str, Any] = {
     "scoring_func": "softmax",
 }
 
+# Keys of other model types that change what a model computes, with the value at which they don't. A Hugging Face
+# configuration may have any other key: transformers' own classes keep it and never read it.
+CHANGING: dict[str, Any] = {
+    "alibi": False,
+    "attention_multiplier": None,
+    "attn_logit_softcapping": None,
+    "clip_qkv": None,
+    "embedding_multiplier": 1.0,
+    "final_logit_softcapping": None,
+    "logit_scale": 1.0,
+    "logits_scaling": 1.0,
+    "no_rope_layers": None,
+    "parallel_attn": False,
+    "position_embedding_type": "rope",
+    "quantization": None,
+    "query_pre_attn_scalar": None,
+    "residual_multiplier": 1.0,
+    "rope_interleaved": False,
+    "rotary_pct": 1.0,
+    "use_alibi": False,
+    "use_mrope": False,
+    "use_parallel_residual": False,
+}
+
+LARGEST_INTEGER = 2**31 - 1
+SHOWN_KEYS = 8
+
 KNOWN = OWN_NAMES | ALIASES.keys() | FIXED.keys() | ROPE_KEYS | IGNORED | {"model_type", "layer_types"}
 
 
@@ -82,16 +111,21 @@ class GivenConfig:
         fields: Field to value; a field that was left out or null is absent.
         sources: Field to where its value was given, for messages.
         model_type: Hugging Face's name of the architecture, or None.
+        notes: Lines for people about what was not read.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     model_type: str | None = None
+    notes: tuple[str, ...] = ()
 
     def overridden_by(self, other: GivenConfig) -> GivenConfig:
         """This configuration with every field that `other` gives in its place."""
         return GivenConfig(
-            self.fields | other.fields, self.sources | other.sources, other.model_type or self.model_type
+            self.fields | other.fields,
+            self.sources | other.sources,
+            other.model_type or self.model_type,
+            self.notes + other.notes,
         )
 
 
@@ -110,9 +144,11 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
     if model_type is not None and model_type not in list(MODEL_TYPES):
         supported = ", ".join(MODEL_TYPES)
         raise ConfigError(f"{source}: model_type {model_type!r} is not supported; MiniMind checkpoints are {supported}")
-    _require_known(config, source)
+    notes = _unknown_keys(config, model_type, source)
     _require_fixed(config, source)
-    fields = MODEL_TYPES.get(model_type or "minimind", {}) | translate_rope(config, model_type, source)
+    positions = HUGGING_FACE_DEFAULTS.get(model_type or "", {}).get("max_position_embeddings", 32768)
+    rope, rope_notes = translate_rope(config, model_type, source, positions)
+    fields = MODEL_TYPES.get(model_type or "minimind", {}) | rope
     for key, value in config.items():
         name = ALIASES.get(key, key)
         if value is None or name not in OWN_NAMES:
@@ -122,16 +158,35 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
         checked = _checked(name, value, f"{source}: {key}")
         if fields.setdefault(name, checked) != checked:
             raise ConfigError(f"{source}: {key} {checked} contradicts {name} {fields[name]}, which another key gives")
-    return GivenConfig(fields, dict.fromkeys(fields, source), model_type)
+    return GivenConfig(fields, dict.fromkeys(fields, source), model_type, (*notes, *rope_notes))
 
 
-def _require_known(config: Mapping[str, Any], source: str) -> None:
-    for key in config:
-        if key in KNOWN:
-            continue
-        nearest = difflib.get_close_matches(str(key), sorted(KNOWN), n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "see MiniMindConfig for the known ones"
-        raise ConfigError(f"{source}: unknown key {key!r}; {hint}")
+def _unknown_keys(config: Mapping[str, Any], model_type: str | None, source: str) -> list[str]:
+    """A note on a Hugging Face configuration's unknown keys; in one of MiniMind's they are errors.
+
+    Raises:
+        ConfigError: A key is unknown, or it changes what the model computes.
+    """
+    unknown = [str(key) for key in config if key not in KNOWN]
+    if model_type not in HUGGING_FACE_DEFAULTS:
+        if unknown:
+            nearest = difflib.get_close_matches(unknown[0][:60], sorted(KNOWN), n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else "see MiniMindConfig for the known ones"
+            raise ConfigError(f"{source}: unknown key {unknown[0]!r}; {hint}")
+        return []
+    for key, harmless in CHANGING.items():
+        value = config.get(key)
+        if value is not None and value != harmless:
+            found = textwrap.shorten(repr(value), 60)
+            raise ConfigError(
+                f"{source}: {key} {found} changes what the model computes and is not supported; {ANOTHER_WAY}"
+            )
+    harmless_keys = [key for key in unknown if key not in CHANGING]
+    if not harmless_keys:
+        return []
+    more = f" and {len(harmless_keys) - SHOWN_KEYS} more" if len(harmless_keys) > SHOWN_KEYS else ""
+    shown = ", ".join(textwrap.shorten(key, 60) for key in harmless_keys[:SHOWN_KEYS])
+    return [f"note: {Path(source).name} has keys that {model_type} does not read: {shown}{more}"]
 
 
 def _require_fixed(config: Mapping[str, Any], source: str) -> None:
@@ -169,11 +224,12 @@ def _checked(name: str, value: Any, label: str) -> Any:
 def _integer(value: Any, label: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{label} must be an integer of at least {least}, found {value!r}")
+    if value > LARGEST_INTEGER:
+        raise ConfigError(f"{label} must be an integer of at most {LARGEST_INTEGER}")
     return value
 
 
 def _number(value: Any, label: str, positive: bool) -> float:
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not valid or not (value > 0 if positive else value >= 0) or value == math.inf:
+    if not is_number(value) or not (value > 0 if positive else value >= 0):
         raise ConfigError(f"{label} must be a {'positive' if positive else 'non-negative'} number, found {value!r}")
     return float(value)

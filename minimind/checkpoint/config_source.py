@@ -1,4 +1,4 @@
-"""Where a configuration comes from: the caller, or a JSON file beside the weights."""
+"""Where a configuration comes from: the caller, or a JSON file next to the weights."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ from typing import Any, TypeAlias
 from ..config import MiniMindConfig
 from ..errors import ConfigError
 from .config_fields import MODEL_TYPES, OWN_NAMES, GivenConfig, translate_config
+from .foreign_code import find_foreign_code
 from .json_file import read_json_object
+from .links import require_inside
 from .source import WeightSource
 
 ConfigLike: TypeAlias = MiniMindConfig | Mapping[str, Any] | str | PathLike[str]
 SIZE_NAMES = frozenset({"hidden_size", "dim", "num_hidden_layers", "n_layers"})
 
 
-def gather_config(config: ConfigLike | None, source: WeightSource) -> GivenConfig:
-    """Everything that is said about the model outside of its tensors; the caller's word comes before the files'.
+def gather_config(config: ConfigLike | None, source: WeightSource) -> tuple[GivenConfig, tuple[str, ...]]:
+    """Everything that is said about the model outside of its tensors, and what says that it has code of its own.
+
+    The caller's word comes before the files'.
 
     Args:
         config: A full `MiniMindConfig`, or the fields to override as a dict or a JSON file in any generation's names.
-        source: The weights, beside which `STEM.json` or a `config.json` may lie.
+        source: The weights, next to which `STEM.json` or a `config.json` may lie.
 
     Raises:
         ConfigError: A configuration cannot be read or translated.
+        CheckpointError: It is a link out of the folder.
     """
     beside = _beside(source)
-    given = GivenConfig() if beside is None else translate_config(_read(beside), str(beside))
-    if config is None:
-        return given
-    return given.overridden_by(_from_caller(config))
+    content = {} if beside is None else _read(beside)
+    given = GivenConfig() if beside is None else translate_config(content, str(beside))
+    code = find_foreign_code(source.files[0].parent, content)
+    return given if config is None else given.overridden_by(_from_caller(config)), code
 
 
 def _from_caller(config: ConfigLike) -> GivenConfig:
     if isinstance(config, MiniMindConfig):
-        names = OWN_NAMES | {"rope_theta", "inference_rope_scaling", "yarn_parameters"}
+        names = OWN_NAMES | {"rope_theta", "inference_rope_scaling", "rope_scaling_parameters"}
         return translate_config({name: getattr(config, name) for name in sorted(names)}, "config")
     if isinstance(config, Mapping):
         return translate_config(config, "config")
@@ -53,16 +58,17 @@ def _read(file: Path) -> dict[str, Any]:
 def _beside(source: WeightSource) -> Path | None:
     """The JSON file that describes the weights, or None.
 
-    In a folder that was named as the checkpoint that is its `config.json`. Beside a weight file it is the file's
+    In a folder that was named as the checkpoint that is its `config.json`. Next to a weight file it is the file's
     namesake, or a `config.json` that speaks of a MiniMind; another's is none of our business.
     """
     first = source.files[0]
     config = first.parent / "config.json"
     namesake = first.with_suffix(".json")
     if source.shard_of is None and namesake.is_file():
-        return namesake
+        return require_inside(namesake, first.parent)
     if not config.is_file():
         return None
+    require_inside(config, first.parent)
     return config if source.path.is_dir() or _is_plausible(config) else None
 
 

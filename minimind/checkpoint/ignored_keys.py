@@ -6,8 +6,10 @@ BOOKKEEPING = frozenset(
     {
         "_attn_implementation",
         "_attn_implementation_autoset",
+        "_commit_hash",
         "_name_or_path",
         "architectures",
+        "attn_implementation",
         "auto_map",
         "dtype",
         "finetuning_task",

@@ -10,13 +10,13 @@ from ..errors import one_line
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """Parse a UTF-8 JSON file whose top is an object.
+    """Parse a UTF-8 JSON file, with or without a byte order mark, whose top is an object.
 
     Raises:
         ValueError: The file cannot be read or is something else; the message is one line without the file's name.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -15,10 +15,13 @@ from ..errors import CheckpointError
 from .adapter import MergedAdapter, merge_adapter, read_adapter, split_adapter
 from .assembly import assemble
 from .config_source import ConfigLike, gather_config
+from .foreign_code import foreign_code_note
+from .generation import MINIMIND2
 from .inference import infer_architecture
 from .names import clean_names, to_model_names
+from .peft_adapter import MARK as PEFT_MARK
 from .report import CheckpointReport
-from .resolution import resolve_config
+from .resolution import Resolution, resolve_config
 from .source import WeightSource, find_source
 from .tensor_file import read_tensors
 
@@ -46,7 +49,7 @@ def load_checkpoint(
         path: A `.pth`, `.safetensors`, shard index, or a folder with one of them.
         config: Fields to override, in any generation's names: a `MiniMindConfig`, a dict, or a JSON file.
         moe: Demand a mixture of experts (True) or a dense model (False); None takes what is there.
-        lora: LoRA file or files to merge.
+        lora: LoRA files or PEFT folders to merge.
         report: Called with each line of the report, `print` for one.
 
     Raises:
@@ -65,6 +68,7 @@ def read_checkpoint(
     config: ConfigLike | None = None,
     moe: bool | None = None,
     lora: PathLikeStr | Sequence[PathLikeStr] | None = None,
+    yarn: bool | None = None,
 ) -> LoadedCheckpoint:
     """Load a checkpoint as `load_checkpoint` does, and say what was inferred, given and assumed.
 
@@ -73,19 +77,23 @@ def read_checkpoint(
         config: See `load_checkpoint`.
         moe: See `load_checkpoint`.
         lora: See `load_checkpoint`.
+        yarn: Turn YaRN on or off; None leaves it as the configuration has it.
 
     Raises:
         CheckpointError: See `load_checkpoint`.
         ConfigError: See `load_checkpoint`.
     """
     source = find_source(Path(path))
+    given, code = gather_config(config, source)
     weights, merged = _merged_weights(source, _paths(lora))
     named = to_model_names(weights)
     weights.clear()
     inference = infer_architecture(named)
     _require_kind(source, moe, inference.fields["use_moe"])
-    resolution = resolve_config(inference, gather_config(config, source), named.legacy)
+    resolution = resolve_config(inference, given, named.legacy)
     model = assemble(resolution.config, named)
+    if yarn is not None:
+        model.set_rope_scaling(yarn)
     report = CheckpointReport(
         generation=resolution.generation,
         files=source.files,
@@ -95,21 +103,46 @@ def read_checkpoint(
         assumed=resolution.assumed,
         lora=merged,
         tokenizer=source.tokenizer,
+        notes=(
+            *given.notes,
+            *resolution.notes,
+            *foreign_code_note(source.path.resolve().name, code, resolution.generation),
+            *(_yarn_note(resolution) if yarn else ()),
+        ),
     )
     return LoadedCheckpoint(model, report)
+
+
+def _yarn_note(resolution: Resolution) -> tuple[str, ...]:
+    """Which of upstream's two formulas `--yarn` means, for the generation that had both."""
+    if resolution.generation != MINIMIND2.name or resolution.config.rope_scaling_parameters["type"] != "yarn":
+        return ()
+    return (
+        "note: YaRN as upstream has it since 2025-12-01 (factor 16). A MiniMind2 that was evaluated with the code of "
+        '2025-10-17 to 2025-12-01 (factor 4) takes --config FILE with {"rope_scaling": {"type": "yarn-2025-10"}}',
+    )
 
 
 def _merged_weights(
     source: WeightSource, adapters: Sequence[Path]
 ) -> tuple[dict[str, torch.Tensor], tuple[MergedAdapter, ...]]:
     """The checkpoint's tensors by their clean names in the file, with its own and the given LoRA pairs merged."""
-    weights, own = split_adapter(clean_names(_read_all(source)), source.files[0])
+    tensors = clean_names(_read_all(source))
+    worn = next((name for name in tensors if PEFT_MARK.search(name)), None)
+    if worn is not None:
+        raise CheckpointError(
+            f"{source.path}: tensor {worn} is PEFT's, without the adapter's scale; save merge_and_unload() of the "
+            "model, or pass the base checkpoint here and the adapter's folder as --lora"
+        )
+    weights, own = split_adapter(tensors, source.files[0])
     if own and not weights:
         raise CheckpointError(
             f"{source.path}: holds LoRA tensors only; pass the base checkpoint here and this file as LoRA (--lora)"
         )
     merged = [merge_adapter(weights, own, source.files[0])] if own else []
-    merged += [merge_adapter(weights, read_adapter(file), file) for file in adapters]
+    for path in adapters:
+        pairs, file = read_adapter(path)
+        merged.append(merge_adapter(weights, pairs, file, named=path))
     return weights, tuple(merged)
 
 

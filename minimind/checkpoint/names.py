@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 
 BUFFER = re.compile(r"(?:^|\.)(?:mask|pos_cis|freqs_\w+|rotary_emb\.inv_freq)$")
+WRAPPED_EMBEDDING = re.compile(r"(.+\.)(?:model\.embed_tokens|tok_embeddings)\.(?:base_layer\.)?weight")
 FUSED_EXPERTS = re.compile(r"(model\.layers\.\d+\.mlp\.experts)\.(gate_up_proj|down_proj)(?:\.weight)?")
 
 LEGACY_SEGMENTS = {
@@ -54,20 +55,31 @@ class NamedTensors:
 
 
 def clean_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Strip the prefixes of DistributedDataParallel and torch.compile, and drop buffers that the model recomputes.
+    """Strip what trainers put before a name: DistributedDataParallel, torch.compile, Lightning, PEFT.
 
     Raises:
         CheckpointError: Two tensors end up with one name.
     """
+    names = [re.sub(r"^(?:module\.)+", "", name.replace("_orig_mod.", "")) for name in tensors]
+    prefix = _common_prefix(names)
     cleaned: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        short = re.sub(r"^(?:module\.)+", "", name.replace("_orig_mod.", ""))
-        if BUFFER.search(short):
-            continue
+    for name, original, tensor in zip(names, tensors, tensors.values(), strict=True):
+        short = name.removeprefix(prefix)
         if short in cleaned:
-            raise CheckpointError(f"tensor {short} is in the checkpoint twice, once as {name}; expected one of them")
+            raise CheckpointError(
+                f"tensor {short} is in the checkpoint twice, once as {original}; expected one of them"
+            )
         cleaned[short] = tensor
     return cleaned
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    """What all names have before the model's own, `model.` of a LightningModule for one; told by the embedding's."""
+    for name in names:
+        embedding = WRAPPED_EMBEDDING.fullmatch(name)
+        if embedding and all(other.startswith(embedding[1]) for other in names):
+            return embedding[1]
+    return ""
 
 
 def to_model_names(tensors: Mapping[str, torch.Tensor]) -> NamedTensors:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import printable
 from .adapter import MergedAdapter
 
 
@@ -21,7 +22,8 @@ class CheckpointReport:
         given: Fields that a configuration tells and the tensors don't.
         assumed: Fields that are the generation's defaults; a wrong one is put right by a configuration.
         lora: Adapters that were merged, in order.
-        tokenizer: Folder with a `tokenizer.json` beside the weights, or None.
+        tokenizer: Folder with a `tokenizer.json` next to the weights, or None.
+        notes: What else the user should know, a line each: code and keys that were not read, a guess that may be wrong.
     """
 
     generation: str
@@ -32,6 +34,7 @@ class CheckpointReport:
     assumed: dict[str, Any]
     lora: tuple[MergedAdapter, ...]
     tokenizer: Path | None
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for people, a line for each kind of fact."""
@@ -44,11 +47,12 @@ class CheckpointReport:
         for adapter in self.lora:
             lines.append(f"merged     {adapter.file}: LoRA of rank {adapter.rank} in {len(adapter.modules)} modules")
         lines.append(f"tokenizer  {self.tokenizer or 'none beside the checkpoint'}")
-        return lines
+        lines += self.notes
+        return [printable(line) for line in lines]
 
     def _matters(self, name: str) -> bool:
-        """YaRN's parameters say nothing while it is off."""
-        return name != "yarn_parameters" or bool(self.given.get("inference_rope_scaling"))
+        """RoPE's scaling says nothing while it is off."""
+        return name != "rope_scaling_parameters" or bool(self.given.get("inference_rope_scaling"))
 
 
 def _shown(value: Any) -> str:

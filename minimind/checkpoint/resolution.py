@@ -12,7 +12,6 @@ from .config_fields import GivenConfig
 from .generation import HUGGING_FACE_DEFAULTS, MINIMIND2, MINIMIND2_LEGACY, MINIMIND3, V1, Generation
 from .head_layout import HEAD_FIELDS, find_head_layout
 from .inference import EVIDENCE, Inference
-from .rope_fields import require_same_yarn
 
 MOE_FIELDS = frozenset(
     {
@@ -37,6 +36,7 @@ class Resolution:
         inferred: Fields that the tensors tell.
         given: Fields that a configuration tells and the tensors don't.
         assumed: Fields that are the generation's defaults.
+        notes: What is assumed although the tensors allow for something else, a line each.
     """
 
     config: MiniMindConfig
@@ -44,6 +44,7 @@ class Resolution:
     inferred: dict[str, Any]
     given: dict[str, Any]
     assumed: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def resolve_config(inference: Inference, given: GivenConfig, legacy: bool) -> Resolution:
@@ -70,9 +71,19 @@ def resolve_config(inference: Inference, given: GivenConfig, legacy: bool) -> Re
     told = {name: value for name, value in told.items() if name not in inferred}
     assumed = {name: value for name, value in defaults.items() if name not in told}
     config = _config(assumed | told | inferred)
-    if given.model_type in HUGGING_FACE_DEFAULTS:
-        require_same_yarn(config, given.sources.get("inference_rope_scaling", "config"))
-    return Resolution(config, generation.name, inferred, told, assumed)
+    notes = _ambiguity(generation, config) if legacy and "rope_theta" in assumed else ()
+    return Resolution(config, generation.name, inferred, told, assumed, notes)
+
+
+def _ambiguity(generation: Generation, config: MiniMindConfig) -> tuple[str, ...]:
+    """Old names are v1's or MiniMind2-legacy's, and with other than the default heads the shapes don't tell which."""
+    other = MINIMIND2_LEGACY if generation is V1 else V1
+    theta = other.defaults["rope_theta"]
+    return (
+        f"warning: its tensors have the names of v1 and of minimind2-legacy; {generation.name} is assumed from the "
+        f"shapes (rope_theta {config.rope_theta:g}, {config.num_attention_heads} heads). If it is {other.name}: "
+        f'--config FILE with {{"rope_theta": {theta:g}, "n_heads": {other.num_attention_heads}}}',
+    )
 
 
 def _applicable(given: GivenConfig, moe: bool) -> dict[str, Any]:

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..config import MiniMindConfig
 from ..errors import ConfigError
+from ..rope_scaling import GREATEST, LEAST, SCALINGS, YARN_OF_OCTOBER_2025, complete_scaling, is_number
 
-ROPE_KEYS = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "inference_rope_scaling", "yarn_parameters"})
-YARN_NUMBERS = ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor")
-SCALING_KEYS = frozenset({*YARN_NUMBERS, "type", "rope_type", "rope_theta", "partial_rotary_factor", "truncate"})
+ROPE_KEYS = frozenset(
+    {
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        "inference_rope_scaling",
+        "rope_scaling_parameters",
+        "yarn_parameters",
+    }
+)
+PARAMETERS = frozenset(name for scaling in SCALINGS.values() for name in scaling) - {"type"}
+OF_YARN = frozenset({"partial_rotary_factor", "mscale", "mscale_all_dim", "truncate"})
+"""Parameters that are looked at apart from `SCALINGS`, and that mean nothing to types other than YaRN."""
+
+OCTOBER_2025 = {name: value for name, value in YARN_OF_OCTOBER_2025.items() if name != "type"}
+ANOTHER_WAY = "export the model from its own code (--model FILE.py:CLASS)"
 
 
-def translate_rope(config: Mapping[str, Any], model_type: str | None, source: str) -> dict[str, Any]:
-    """`rope_theta`, `inference_rope_scaling` and `yarn_parameters`, as far as `config` gives them.
+def translate_rope(
+    config: Mapping[str, Any], model_type: str | None, source: str, default_positions: int = 32768
+) -> tuple[dict[str, Any], list[str]]:
+    """`rope_theta`, `inference_rope_scaling` and `rope_scaling_parameters`, as far as `config` gives them, and notes.
 
     Args:
         config: A configuration in any generation's names.
-        model_type: Its model type. Hugging Face's types leave YaRN's attention factor to the paper's formula, MiniMind
-            to 1.
+        model_type: Its model type. YaRN of Hugging Face's types is transformers', of MiniMind its own.
         source: Where the configuration comes from, for messages.
+        default_positions: The type's `max_position_embeddings` where `config` has none.
 
     Raises:
-        ConfigError: Settings that contradict each other, or a kind of scaling other than YaRN.
+        ConfigError: Settings that contradict each other, or a scaling that is not supported.
     """
     scaling = _scaling(config, source)
     fields: dict[str, Any] = {}
@@ -34,50 +50,118 @@ def translate_rope(config: Mapping[str, Any], model_type: str | None, source: st
     switch = config.get("inference_rope_scaling")
     if switch is not None and not isinstance(switch, bool):
         raise ConfigError(f"{source}: inference_rope_scaling must be true or false, found {switch!r}")
-    yarn = _yarn(scaling, model_type, source)
+    kind = _kind(scaling, source)
+    notes = _unread(scaling, kind, model_type, source)
+    if kind == "dynamic":
+        notes.append(
+            f"note: {Path(source).name}: RoPE of type 'dynamic' changes with the text's length only past "
+            "max_position_embeddings, where this model's positions end"
+        )
     if switch is not None or scaling or "rope_scaling" in config:
-        fields["inference_rope_scaling"] = bool(yarn) if switch is None else switch
-    own = _yarn_numbers(_object(config, "yarn_parameters", source), source)
-    if yarn or own:
-        fields["yarn_parameters"] = own | yarn
-    return fields
+        fields["inference_rope_scaling"] = kind != "default" if switch is None else switch
+    own = _object(config, "rope_scaling_parameters", source) or _object(config, "yarn_parameters", source)
+    given = (
+        own if kind == "default" else _given(scaling, kind, model_type, source, _positions(config, default_positions))
+    )
+    if given:
+        try:
+            fields["rope_scaling_parameters"] = complete_scaling(given)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+    return fields, notes
 
 
-def require_same_yarn(config: MiniMindConfig, source: str) -> None:
-    """Refuse the YaRN settings of a Hugging Face config under which MiniMind's YaRN computes other angles.
-
-    MiniMind stretches only a context longer than the original one, and ends the ramp at the last pair D/2 - 1 where
-    Hugging Face ends it at D - 1.
+def _kind(scaling: Mapping[str, Any], source: str) -> str:
+    """The type of scaling, `default` for none.
 
     Raises:
-        ConfigError: The two differ.
+        ConfigError: One that is not supported.
     """
-    yarn = config.rope_scaling
-    if yarn is None:
-        return
-    original, dim = yarn["original_max_position_embeddings"], config.head_dim
-    if config.max_position_embeddings <= original:
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in ["default", *SCALINGS]:
+        supported = ", ".join(SCALINGS)
         raise ConfigError(
-            f"{source}: YaRN with max_position_embeddings {config.max_position_embeddings} is not supported; "
-            f"expected more than the original {original}"
+            f"{source}: rope_scaling of type {kind!r} is not supported (supported: {supported}); {ANOTHER_WAY}"
         )
-    turns = original / (yarn["beta_slow"] * 2 * math.pi)
-    if math.ceil(dim * math.log(turns) / (2 * math.log(config.rope_theta))) > dim // 2 - 1:
-        raise ConfigError(
-            f"{source}: YaRN from an original context of {original} at rope_theta {config.rope_theta:g} is not "
-            "supported; expected every pair to need interpolation at the end of the ramp"
-        )
+    partial = scaling.get("partial_rotary_factor", 1.0)
+    if partial != 1.0:
+        raise ConfigError(f"{source}: RoPE with partial_rotary_factor {partial!r} is not supported; {ANOTHER_WAY}")
+    return str(kind)
+
+
+def _unread(scaling: Mapping[str, Any], kind: str, model_type: str | None, source: str) -> list[str]:
+    """A note on what the type does not read, as transformers doesn't either; in MiniMind's own config an error."""
+    read = {"type", "rope_type", "rope_theta", *SCALINGS.get(kind, ()), *OF_YARN}
+    if kind == "default" and model_type in (None, "minimind"):
+        read |= PARAMETERS  # whoever turns YaRN off may leave its parameters
+    unread = [name for name in scaling if name not in read]
+    if not unread:
+        return []
+    if model_type in (None, "minimind"):
+        raise ConfigError(f"{source}: rope_scaling of type {kind!r} has {unread[0]!r}, which is unknown; {ANOTHER_WAY}")
+    return [f"note: {Path(source).name}: rope_scaling of type {kind!r} does not read {', '.join(map(repr, unread))}"]
+
+
+def _given(
+    scaling: Mapping[str, Any], kind: str, model_type: str | None, source: str, positions: float
+) -> dict[str, Any]:
+    """The scaling's own parameters; those of YaRN by the convention of the model type."""
+    given = {name: value for name, value in scaling.items() if name in SCALINGS[kind] and value is not None}
+    given["type"] = kind
+    if kind == "llama3" and "original_max_position_embeddings" not in given:
+        given["original_max_position_embeddings"] = positions
+    if kind not in {"yarn", "yarn-transformers"}:
+        return given
+    if model_type in (None, "minimind") and kind == "yarn":
+        if {name: value for name, value in given.items() if name != "type"} == OCTOBER_2025:
+            return dict(YARN_OF_OCTOBER_2025)
+        if "truncate" in scaling or scaling.get("mscale") is not None or scaling.get("mscale_all_dim") is not None:
+            kind = "yarn-transformers"  # MiniMind's own has none of them
+        else:
+            return given
+    return _as_transformers(scaling, source, positions)
+
+
+def _as_transformers(scaling: Mapping[str, Any], source: str, positions: float) -> dict[str, Any]:
+    """YaRN with what transformers fills in: the original context, the factor, and the attention factor."""
+    names = SCALINGS["yarn-transformers"]
+    given = {name: scaling[name] for name in names if scaling.get(name) is not None} | {"type": "yarn-transformers"}
+    original = given.setdefault("original_max_position_embeddings", positions)
+    if "factor" in scaling and scaling["factor"] is None and _is_number_above(0, original):
+        given["factor"] = positions / original
+    if "attention_factor" not in given and _is_number_above(0, given.get("factor")):
+        given["attention_factor"] = _attention_factor(scaling, given["factor"], source)
+    return given
+
+
+def _attention_factor(scaling: Mapping[str, Any], factor: float, source: str) -> float:
+    """Peng et al. 2023, "YaRN", equation 22; with both `mscale` the ratio of two, as DeepSeek has it."""
+    both = [scaling.get(name) for name in ("mscale", "mscale_all_dim")]
+    for name, value in zip(("mscale", "mscale_all_dim"), both, strict=True):
+        if value is not None and not _is_number_above(-GREATEST, value):
+            raise ConfigError(f"{source}: rope_scaling's {name} must be a number, found {value!r}")
+    one, all_dim = both if all(both) else (1.0, None)
+
+    def scaled(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    return scaled(one or 1.0) if all_dim is None else scaled(one or 1.0) / (scaled(all_dim) or LEAST)
+
+
+def _positions(config: Mapping[str, Any], default: int) -> float:
+    """What transformers takes for the original context where a scaling doesn't name it."""
+    given = config.get("max_position_embeddings")
+    return given if is_number(given) and given > 0 else default
 
 
 def _scaling(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The scaling dict, from whichever of the two keys has one."""
+    """The scaling dict, from whichever of the two keys has one; null means left out, except for a factor."""
     found: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
         value = _object(config, key, source)
-        unknown = next((name for name in value if name not in SCALING_KEYS), None)
-        if unknown is not None:
-            raise ConfigError(f"{source}: {key} has {unknown!r}, which is not supported; leave it out")
-        found |= {name: item for name, item in value.items() if item is not None}
+        found |= {name: item for name, item in value.items() if item is not None or name == "factor"}
+    if "partial_rotary_factor" in config and config["partial_rotary_factor"] is not None:
+        found.setdefault("partial_rotary_factor", config["partial_rotary_factor"])
     return found
 
 
@@ -99,33 +183,5 @@ def _theta(config: Mapping[str, Any], scaling: Mapping[str, Any], source: str) -
     return None if theta is None else float(theta)
 
 
-def _yarn(scaling: Mapping[str, Any], model_type: str | None, source: str) -> dict[str, Any]:
-    """YaRN's parameters, or nothing where RoPE is plain."""
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if scaling.get("partial_rotary_factor", 1.0) != 1.0 or scaling.get("truncate", True) is not True:
-        raise ConfigError(f"{source}: partial_rotary_factor and truncate are not supported; leave them out")
-    if kind == "default":
-        return {}
-    if kind != "yarn":
-        raise ConfigError(f"{source}: rope_scaling of type {kind!r} is not supported; MiniMind knows 'yarn'")
-    yarn = _yarn_numbers(scaling, source)
-    if model_type in (None, "minimind"):
-        return {"type": "yarn"} | yarn
-    for key in ("factor", "original_max_position_embeddings"):
-        if key not in yarn:
-            raise ConfigError(f"{source}: rope_scaling of type 'yarn' needs {key}")
-    # Peng et al. 2023, "YaRN", equation 22.
-    yarn.setdefault("attention_factor", 0.1 * math.log(max(yarn["factor"], 1.0)) + 1.0)
-    return {"type": "yarn"} | yarn
-
-
-def _yarn_numbers(scaling: Mapping[str, Any], source: str) -> dict[str, Any]:
-    numbers = {name: scaling[name] for name in YARN_NUMBERS if scaling.get(name) is not None}
-    for name, value in numbers.items():
-        if not _is_number_above(0, value):
-            raise ConfigError(f"{source}: rope_scaling's {name} must be a positive number, found {value!r}")
-    return numbers
-
-
 def _is_number_above(least: float, value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least < value < math.inf
+    return is_number(value) and value > least

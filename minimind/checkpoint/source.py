@@ -1,7 +1,8 @@
-"""Where a checkpoint's tensors lie: the weight files that a path stands for, and what is beside them."""
+"""Where a checkpoint's tensors lie: the weight files that a path stands for, and what is next to them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .digest import combined_digest
 from .json_file import read_json_object
+from .links import require_inside
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 INDEX_SUFFIX = ".index.json"
+SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.safetensors|\.bin)")
 FOLDER_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 TRAINER_FILES = frozenset({"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"})
 
@@ -24,7 +27,7 @@ class WeightSource:
         path: What the user named.
         files: Weight files, one or the shards in name order.
         shard_of: Tensor name to the name of its shard, for a sharded checkpoint; None for a single file.
-        tokenizer: Folder with a `tokenizer.json`, beside the weights; None where there is none.
+        tokenizer: Folder with a `tokenizer.json`, next to the weights; None where there is none.
     """
 
     path: Path
@@ -44,10 +47,12 @@ def find_source(path: Path) -> WeightSource:
         CheckpointError: Nothing is there, or a folder leaves it open which file is meant.
     """
     try:
-        file = _weights_in(path) if path.is_dir() else path
+        file = _weights_in(path) if path.is_dir() else _index_of_shard(path)
         found = file.is_file()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is no path ({error})") from error
     if not found:
         raise CheckpointError(f"{path}: no such checkpoint; pass a .pth, .safetensors or a folder on this machine")
     tokenizer = file.parent if (file.parent / "tokenizer.json").is_file() else None
@@ -58,10 +63,27 @@ def find_source(path: Path) -> WeightSource:
     return WeightSource(path, files, shard_of, tokenizer)
 
 
+def _index_of_shard(file: Path) -> Path:
+    """The index of the checkpoint that a shard belongs to; any other file as it is.
+
+    Raises:
+        CheckpointError: A shard without its index.
+    """
+    shard = SHARD.fullmatch(file.name)
+    if shard is None or not file.is_file():
+        return file
+    index = file.with_name(f"{shard[1]}{shard[3]}{INDEX_SUFFIX}")
+    if not index.is_file() and int(shard[2]) > 1:
+        raise CheckpointError(
+            f"{file}: one of {int(shard[2])} shards, without {index.name}; put all of them in one folder"
+        )
+    return index if index.is_file() else file
+
+
 def _weights_in(folder: Path) -> Path:
     for name in FOLDER_FILES:
         if (folder / name).is_file():
-            return folder / name
+            return require_inside(folder / name, folder)
     found = sorted(
         file
         for file in folder.iterdir()
@@ -72,7 +94,7 @@ def _weights_in(folder: Path) -> Path:
     if len(found) > 1:
         names = ", ".join(file.name for file in found[:4]) + (" ..." if len(found) > 4 else "")
         raise CheckpointError(f"{folder}: {len(found)} weight files in this folder ({names}); pass the one you mean")
-    return found[0]
+    return require_inside(found[0], folder)
 
 
 def _read_index(index: Path) -> dict[str, str]:
@@ -87,9 +109,13 @@ def _read_index(index: Path) -> dict[str, str]:
 
 def _shard(index: Path, name: str) -> Path:
     """The shard's path; an index may name files of its own folder only."""
-    if Path(name).name != name:
+    if Path(name).name != name or "\0" in name:
         raise CheckpointError(f"{index}: names the shard {name!r}, which is not a file name of its own folder")
     shard = index.parent / name
-    if not shard.is_file():
+    try:
+        found = shard.is_file()
+    except (OSError, UnicodeEncodeError):  # too long a name, or one that no file system has
+        found = False
+    if not found:
         raise CheckpointError(f"{index}: shard {name} is missing; copy all shards into {index.parent}")
-    return shard
+    return require_inside(shard, index.parent)

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import CheckpointError, one_line
+from .admission import require_admissible
+from .names import BUFFER
 
 HEAD_BYTES = 512
 ZIP_MAGIC = b"PK\x03\x04"
@@ -27,7 +29,10 @@ FOREIGN_MAGICS = {
     b"\x1f\x8b": "a gzip archive",
 }
 FOREIGN_SUFFIXES = {".onnx": "an ONNX graph", ".gguf": "a GGUF file", ".plan": "an engine plan"}
-WRAPPER_KEYS = ("model", "state_dict")
+WRAPPER_KEYS = ("model", "state_dict", "model_state_dict", "module")
+"""Under which trainers keep the weights: upstream's and accelerate's, Lightning's, hand-written ones, DeepSpeed's."""
+WRAPPERS = 2
+"""How deep weights may lie in a training state."""
 
 # What a damaged or foreign pickle makes torch's restricted unpickler raise.
 UNREADABLE = (
@@ -49,14 +54,22 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Read a weight file's tensors on the CPU, memory-mapped where the format allows.
 
     The format is told by the content, not by the name: safetensors, or PyTorch's by `weights_only=True`, which builds
-    tensors and plain containers and calls nothing else. A training state's `model` is unwrapped.
+    tensors and plain containers and calls nothing else. A training state's weights are unwrapped.
 
     Returns:
-        Tensors by the names of the file, in its dtypes.
+        Tensors by the names of the file, in its dtypes, without buffers that the model recomputes.
 
     Raises:
-        CheckpointError: The file is empty, damaged, of another format, refused, or holds no tensors.
+        CheckpointError: The file is empty, damaged, of another format, refused, holds no tensors, or one that the
+            gate of `require_admissible` keeps out.
     """
+    tensors = {name: tensor for name, tensor in _read(file).items() if not BUFFER.search(name)}
+    require_admissible(tensors, file)
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file in any format, unchecked."""
     head, size = _head(file)
     _refuse_foreign(file, head, size)
     if _looks_like_safetensors(head, size):
@@ -110,7 +123,7 @@ def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
 def _read_pickle(file: Path, mmap: bool) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what follows is read or refused either way
+            warnings.simplefilter("ignore")  # what follows is read or refused either way
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except UNREADABLE as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -132,18 +145,16 @@ def _cause(error: BaseException) -> str:
 
 def _tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
     """The tensors of what was unpickled: a state dict, or one wrapped in a training state."""
-    if isinstance(content, Mapping):
-        for key in WRAPPER_KEYS:
-            inner = content.get(key)
-            if isinstance(inner, Mapping):
-                content = inner
-                break
+    for _ in range(WRAPPERS):
+        if isinstance(content, Mapping):
+            inner = (content[key] for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping))
+            content = next(inner, content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{file}: holds {_kind(content)}; expected a state dict of tensors")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{file}: entry {name!r} is {_kind(value)}; expected a state dict of tensors")
-    return {name: value.detach() for name, value in content.items()}
+    return dict(content)
 
 
 def _kind(value: Any) -> str:

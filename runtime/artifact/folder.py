@@ -7,6 +7,7 @@ name in it may lead out of the folder (see `paths`).
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,10 @@ MARKS = (MANIFEST, CONFIG, TOKENIZER)
 
 PLAN_SUFFIX = ".plan"
 """Of a TensorRT plan, which runs with its `.plan.json` beside it."""
+
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
+"""Endings of the names of weight files, which are exported and not run."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ class Artifact:
         try:
             if path.is_dir():
                 return _open_folder(path, path, None, precision)
+            if path.is_file() and path.suffix in CHECKPOINT_SUFFIXES:
+                raise ArtifactError(
+                    f"{path} is a checkpoint, and only an artifact runs: export it with `minimind-export onnx "
+                    f"{shlex.quote(str(path))}`"
+                )
             if not path.is_file() or path.suffix not in (".onnx", PLAN_SUFFIX):
                 raise ArtifactError(f"no artifact at {path}: expected a folder, an .onnx graph or a .plan")
             if precision is not None:

@@ -43,5 +43,10 @@ def test_people_get_a_table(command, artifact):
     assert "peak memory" in result.stdout.splitlines()[-1]
 
 
+def test_precision_chooses_the_graph(refused, artifact):
+    line = refused(3, "minimind-bench", artifact, "--precision", "int4")
+    assert "fp32" in line
+
+
 def test_more_tokens_than_the_context_holds_are_refused(refused, artifact):
     assert "8192" in refused(2, "minimind-bench", artifact, "--prompt-tokens", "8192")

@@ -71,10 +71,10 @@ def test_a_plan_is_inspected_without_a_gpu(command, built):
 
 
 @NEEDS_RTX
-def test_a_growing_cache_from_the_checkpoint_to_the_plan(export_here, command, checkpoint, tmp_path):
-    """As for a device whose TensorRT is older than TensorScatter: exported on one machine, built on another."""
+def test_from_the_checkpoint_to_the_plan(export_here, command, checkpoint, tmp_path):
+    """As for a Jetson: exported on one machine, built on another."""
     folder = tmp_path / "artifact"
-    options = ("--target", "tensorrt", "--cache", "growing", "--precision", "fp16", "--max-length", 256)
+    options = ("--target", "tensorrt", "--precision", "fp16", "--max-length", 256)
     exported = export_here("onnx", checkpoint, "-o", folder, *options)
     assert exported.returncode == 0, exported.stderr
     said = command("minimind-run", "--engine", folder, "--greedy", "--max-new-tokens", 4, "hello")
@@ -82,8 +82,8 @@ def test_a_growing_cache_from_the_checkpoint_to_the_plan(export_here, command, c
     built = export_here("engine", folder, "--backend", "rtx", "--json")
     assert built.returncode == 0, built.stderr
     content = json.loads(built.stdout)["description"]
-    assert (content["kv_cache"]["form"], content["graph"]["parity"]["passed"]) == ("growing", True)
-    assert "float16, growing" in command("minimind-export", "inspect", folder / "model.plan").stdout
+    assert (content["kv_cache"]["form"], content["graph"]["parity"]["passed"]) == ("static", True)
+    assert "float16, " in command("minimind-export", "inspect", folder / "model.plan").stdout
 
 
 @NEEDS_RTX
@@ -128,7 +128,6 @@ def test_no_cpu_runs_a_plan(refused, built):
         (("--max-length", "1000"), "more than the 256 positions"),
         (("--precision", "fp32"), "is fp16, not fp32"),
         (("--workspace", "100"), "is for full TensorRT"),
-        (("--cache", "growing"), "has a static cache, not a growing one"),
     ],
 )
 def test_options_out_of_range(refused, graph, tmp_path, options, expected):

@@ -60,6 +60,8 @@ def test_without_a_tokenizer_the_artifact_runs_by_ids(export_here, command, chec
     result = export_here("onnx", shutil.copy(checkpoint, tmp_path), "--no-verify", "-o", "x")
     assert result.returncode == 0
     assert "warning: no tokenizer" in result.stderr
+    assert result.stderr.count("tokenizer ") == 1, "one line says it, and no other contradicts it"
+    assert "context    8192 of the model's 32768 tokens; --max-length exports more" in result.stderr
     assert result.stdout.splitlines()[-1] == "  minimind-run --engine x --ids 1,2,3"
     generated = command("minimind-run", "--engine", "x", "--ids", "1,2,3", "-n", 3, cwd=tmp_path)
     assert generated.returncode == 0

@@ -75,6 +75,8 @@ finally:
         ("minimind-export", "eval", "x", "--limit", "0"),
         ("minimind-run", "hello"),
         ("minimind-run", "--engine", "x", "a", "b"),
+        ("minimind-run", "--engine", "x", "a", "--greedy", "--temperature", "0.7"),
+        ("minimind-run", "--engine", "x", "a", "--greedy", "--top-p", "0.9"),
         ("minimind-bench",),
         ("minimind-bench", "x", "--prompt-tokens", "1;2"),
         ("minimind-bench", "x", "--runs", "0"),

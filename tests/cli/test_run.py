@@ -136,3 +136,18 @@ def test_a_line_to_try_is_a_line_that_runs(exported, command):
     words = shlex.split(result.stdout.splitlines()[-1])
     assert words[:3] == ["minimind-run", "--engine", str(folder)]
     assert command(*words, "-n", "4").returncode == 0
+
+
+def test_more_context_than_was_exported_is_told(command, artifact):
+    """The export sets the limit; asking for more is no error, but it does not pass in silence."""
+    result = command("minimind-run", "--engine", artifact, PROMPT, "-n", 2, "--max-length", 32768)
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert "warning: --max-length 32768 is more than the 8192 tokens" in line
+    assert "minimind-export onnx --max-length 32768" in line
+
+
+def test_a_checkpoint_is_not_run_but_the_command_that_exports_it_is_told(refused, checkpoint):
+    line = refused(3, "minimind-run", "--engine", checkpoint, PROMPT)
+    assert "is a checkpoint" in line
+    assert f"minimind-export onnx {checkpoint}" in line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from static_decoder import VOCAB
 
-from minimind_edge.export.engine import EngineRequest, build_engine
+from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.tensorrt.loading import load_plan
 
@@ -22,9 +22,9 @@ def precision(request):
 @pytest.fixture
 def session(device, decoder, tmp_path, precision):
     graph = decoder.save(tmp_path / "model.onnx", precision)
-    request = EngineRequest(graph, tmp_path / "out" / "model.plan", max_batch=3, max_length=64, max_chunk=8)
+    request = PlanRequest(graph, tmp_path / "out" / "model.plan", max_batch=3, max_length=64, max_chunk=8)
     try:
-        return load_plan(build_engine(request).plan)
+        return load_plan(build_plan(request).plan)
     except MissingError as error:
         pytest.skip(f"no TensorRT for {device.name}: {error}")
 

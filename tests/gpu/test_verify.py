@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minimind_edge.export.bundled import bundled_checkpoint
-from minimind_edge.export.engine import EngineRequest, build_engine
+from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.export.verification import verify_artifact
 from minimind_edge.runtime.errors import MissingError
 
@@ -16,7 +16,7 @@ def test_a_plan_is_its_checkpoint(device, tmp_path, kind, precision):
     checkpoint = bundled_checkpoint(moe=kind == "moe")
     plan = tmp_path / "model.plan"
     try:
-        build_engine(EngineRequest(checkpoint, plan, precision=precision, max_batch=3, max_length=320, max_chunk=64))
+        build_plan(PlanRequest(checkpoint, plan, precision=precision, max_batch=3, max_length=320, max_chunk=64))
         verification = verify_artifact(plan, checkpoint)
     except MissingError as error:
         pytest.skip(f"no TensorRT for {device.name}: {error}")

@@ -169,6 +169,50 @@ def test_yarn(attention_factor, tmp_path):
     assert_equal_logits(loaded, model)
 
 
+SCALINGS = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+    "yarn-mscale": {
+        "rope_type": "yarn",
+        "factor": 8.0,
+        "original_max_position_embeddings": 32,
+        "mscale": 1.0,
+        "mscale_all_dim": 0.5,
+        "truncate": False,
+    },
+}
+
+
+@pytest.mark.parametrize("target", ["portable", "ort", "tensorrt"])
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_every_scaling_reaches_the_graph(kind, target, tmp_path):
+    """transformers' own logits by the folder's model, by its graph, and by the artifact's config."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from minimind_edge.export.artifact.hf_config import model_config
+    from minimind_edge.export.graph import build_graph, save_graph
+    from minimind_edge.export.parity import compare
+
+    model = hugging_face_model("Llama", **rope(1e4, **SCALINGS[kind]))
+    model.save_pretrained(tmp_path)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.config.rope_scaling is not None
+    assert_equal_logits(loaded, model)
+    save_graph(build_graph(loaded, target, "fp32", 128), tmp_path / "model.onnx")
+    report = compare(loaded, tmp_path / "model.onnx", target=target, precision="fp32", steps=8)
+    assert report, report.failures
+    again = LlamaForCausalLM(LlamaConfig(**model_config(loaded.config))).eval()
+    again.load_state_dict(model.state_dict())
+    assert_equal_logits(again, model)
+
+
 def test_bare_weights_of_a_folder_with_its_config(tmp_path):
     """What upstream's converter does the other way round: `torch.save(model.state_dict())`, float16."""
     model = hugging_face_model("Llama", tie_word_embeddings=True)

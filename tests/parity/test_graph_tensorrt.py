@@ -14,7 +14,6 @@ from graph_rows import make_model
 from onnx import numpy_helper
 from rounded_weights import tensorrt_weights
 
-from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
 from minimind_edge.export.parity.runner import SessionRunner
@@ -35,10 +34,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32", cache: str = "static") -> Path:
+def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32") -> Path:
     path = folder / f"{precision}.onnx"
     weights = tensorrt_weights(model, precision)
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, cache=cache, quantized=weights), path)
+    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, quantized=weights), path)
     onnx.checker.check_model(str(path))
     return path
 
@@ -68,35 +67,12 @@ def test_reduced_precision_stays_within_its_bounds(variant: str, precision: str,
     assert report.max_abs > 1e-4, "nothing was rounded"
 
 
-@pytest.mark.parametrize("variant", ["gqa", "moe"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_the_growing_form(variant: str, precision: str, tmp_path: Path) -> None:
-    model = make_model(variant)
-    path = export(model, tmp_path, precision, cache="growing")
-    assert {(one.domain, one.version) for one in onnx.load(path).opset_import} == {("", 19)}
-    report = compared(model, path)
-    assert report, report.failures
-
-
-def test_the_growing_form_as_users_run_it(tmp_path: Path) -> None:
-    """By the session, chunked and rolled back, to the last slot and no further, in ONNX Runtime."""
-    model = make_model("gqa")
-    path = export(model, tmp_path, cache="growing")
-    report = compared(model, path)
-    assert report, report.failures
-    assert report.greedy == (24, 24)
-    assert {one.runner for one in report.measurements} == {"graph", "session", "session, rolled back"}
-    assert any(one.case == "far positions" for one in report.measurements)
-    limited_to_its_slots(model, load_session(path, device="cpu", threads=1, max_length=20))
-
-
-@pytest.mark.parametrize("cache", ["static", "growing"])
-def test_positions_past_yarns_original_context(cache: str, tmp_path: Path) -> None:
+def test_positions_past_yarns_original_context(tmp_path: Path) -> None:
     """2,060 tokens, and some more behind them: frequencies are stretched from position 2,048 on."""
     model = make_model("yarn", max_position_embeddings=4096, num_hidden_layers=1)
     plain = make_model("gqa", max_position_embeddings=4096, num_hidden_layers=1)
     path = tmp_path / "fp32.onnx"
-    save_graph(build_graph(model, "tensorrt", "fp32", 4096, cache=cache), path)
+    save_graph(build_graph(model, "tensorrt", "fp32", 4096), path)
     session = load_session(path, device="cpu", threads=1)
     text = np.random.default_rng(0).integers(2, 131, 2064)
     found = [session.prefill(text[None, :2060])[0].copy()]
@@ -111,7 +87,7 @@ def test_positions_past_yarns_original_context(cache: str, tmp_path: Path) -> No
 
 def test_a_thorough_comparison_goes_past_it_too(tmp_path: Path) -> None:
     scaling = {"original_max_position_embeddings": 30}
-    model = make_model("yarn", yarn_parameters=scaling, num_hidden_layers=1)
+    model = make_model("yarn", rope_scaling_parameters=scaling, num_hidden_layers=1)
     report = compare(model, export(model, tmp_path), target="tensorrt", precision="fp32", steps=4, thorough=True)
     assert report, report.failures
     assert any(one.case == "after 30 tokens" for one in report.measurements)
@@ -258,9 +234,3 @@ def test_what_does_not_go_together() -> None:
     model = make_model("gqa")
     with pytest.raises(UsageError, match=r"target ort comes in .*, not in bf16; choose --target tensorrt"):
         build_graph(model, "ort", "bf16", 8)
-    with pytest.raises(ExportError, match="choose static or growing"):
-        build_graph(model, "tensorrt", "fp16", 8, cache="paged")
-    with pytest.raises(ExportError, match="take int8"):
-        build_graph(model, "tensorrt", "int4", 8, cache="growing")
-    with pytest.raises(ExportError, match="'gelu' needs opset 20"):
-        build_graph(make_model("gqa", hidden_act="gelu"), "tensorrt", "fp16", 8, cache="growing")

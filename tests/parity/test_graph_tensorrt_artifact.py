@@ -59,22 +59,6 @@ def test_the_manifest_says_what_integers_cost(artifact: Path) -> None:
     assert quality["int4"]["bits_per_weight"] < quality["int8"]["bits_per_weight"] < 12
 
 
-def test_a_growing_cache_is_an_artifact_like_any_other(artifact: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "growing"
-    export_onnx(ExportRequest(output=folder, target="tensorrt", cache="growing", max_length=64, verify=False))
-    (entry,) = json.loads((folder / "manifest.json").read_text())["graphs"]
-    assert (entry["cache"], entry["opset"]) == ("growing", 19)
-    assert answer(folder) == answer(artifact)
-    static = ExportRequest(output=folder, target="tensorrt", precision="fp16", max_length=64, verify=False)
-    with pytest.raises(UsageError, match="exists already"):
-        export_onnx(static)
-
-
-def test_other_targets_have_no_choice_of_cache(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--cache growing is for --target tensorrt; leave it out with ort"):
-        export_onnx(ExportRequest(output=tmp_path / "no", cache="growing"))
-
-
 def test_it_answers_as_the_portable_graph(artifact: Path, tmp_path: Path) -> None:
     portable = tmp_path / "portable"
     export_onnx(ExportRequest(output=portable, target="portable", max_length=64, verify=False))

@@ -213,6 +213,34 @@ def test_yarn_can_be_turned_on_and_off(saved: Any, tmp_path: Path) -> None:
     assert stretched.manifest["config"]["inference_rope_scaling"] is False
 
 
+def test_code_that_was_not_read_is_told_in_output_manifest_and_verification(saved: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    torch.save(saved("minimind3").model.state_dict(), folder / "mine.pth")
+    (folder / "config.json").write_text(json.dumps({"model_type": "minimind", "auto_map": {"AutoModel": "x.Y"}}))
+    (folder / "model_minimind.py").write_text("raise SystemExit\n")
+    result = export_onnx(ExportRequest(checkpoint=folder, output=tmp_path / "artifact"))
+    (note,) = result.manifest["checkpoint"]["notes"]
+    assert "mine has code of its own (auto_map in its config, model_minimind.py), which was not read" in note
+    assert str(tmp_path) not in note
+    assert note in result.notes
+    assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["checkpoint"]["notes"] == [note]
+    assert note in verify_artifact(tmp_path / "artifact", folder).notes
+
+
+def test_a_peft_folder_is_merged_and_found_again(saved: Any, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    name = "base_model.model.model.layers.1.self_attn.q_proj.lora_"
+    pair = {f"{name}A.weight": torch.randn(8, 64) * 0.3, f"{name}B.weight": torch.randn(64, 8) * 0.3}
+    torch.save(pair, adapter / "adapter_model.bin")
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8, "lora_alpha": 16}))
+    checkpoint = saved("minimind2")
+    merged = export_onnx(request_of(checkpoint, tmp_path / "merged", lora=(adapter,)))
+    assert merged.manifest["checkpoint"]["lora"][0]["file"] == "adapter"
+    assert verify_artifact(tmp_path / "merged", checkpoint.path)
+
+
 def test_an_adapter_is_merged_and_found_again(saved: Any, tmp_path: Path) -> None:
     checkpoint = saved("minimind2")
     adapter = tmp_path / "lora_tone_64.pth"

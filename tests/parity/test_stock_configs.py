@@ -69,6 +69,14 @@ def test_shared_experts_have_no_stock_type(tmp_path: Path) -> None:
         torch.testing.assert_close(reloaded(input_ids).logits, model(input_ids).logits)
 
 
+def test_a_scaling_that_transformers_lacks_has_no_stock_type() -> None:
+    october = MiniMindConfig(**SMALL, rope_scaling={"type": "yarn-2025-10"})
+    assert stock_model_type(october) == "minimind"
+    assert MiniMindConfig.from_dict(model_config(october)).rope_scaling == october.rope_scaling
+    where_the_ramps_differ = {"factor": 2.0, "original_max_position_embeddings": 2048, "beta_slow": 1e-6}
+    assert stock_model_type(MiniMindConfig(**SMALL, rope_scaling=where_the_ramps_differ)) == "minimind"
+
+
 def test_an_authors_generation_config_wins_and_a_derived_one_does_not(tmp_path: Path) -> None:
     config = MiniMindConfig(**SMALL)
     (tmp_path / "generation_config.json").write_text(json.dumps({"temperature": 0.3, "eos_token_id": [2, 7]}))

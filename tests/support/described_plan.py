@@ -9,10 +9,10 @@ import onnx
 from onnx import numpy_helper
 from static_decoder import StaticDecoder
 
-from minimind_edge.export.engine.builder import TensorInfo
-from minimind_edge.export.engine.description import describe_plan
-from minimind_edge.export.engine.engine_graph import EngineGraph
-from minimind_edge.export.engine.profiles import Limits, profiles_of
+from minimind_edge.export.plan.builder import TensorInfo
+from minimind_edge.export.plan.files import describe_plan
+from minimind_edge.export.plan.graph import PlanGraph
+from minimind_edge.export.plan.profiles import Limits, profiles_of
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
 PLAN_BYTES = b"vtrt: no plan, but what it would begin with"
@@ -35,14 +35,14 @@ def describe(
 
 def describe_graph(path: Path, *, batch_size: int, length: int, chunk: int) -> dict[str, Any]:
     """The content of a `.plan.json` of any graph."""
-    graph = EngineGraph.read(path)
+    graph = PlanGraph.read(path)
     limits = Limits(batch_size, length, chunk)
     inputs = [TensorInfo(each.name, "input", "int32", ()) for each in graph.model.graph.input]
     outputs = [TensorInfo(each.name, "output", "float32", ()) for each in graph.model.graph.output]
     return describe_plan(
         graph,
         limits,
-        profiles_of(graph.cache_form, limits, graph.cache_of(length)),
+        profiles_of(limits, graph.cache_of(length)),
         backend="rtx",
         backend_version="1.7.1.116",
         capabilities=[ComputeCapability(8, 6), ComputeCapability(12, 0)],

@@ -23,7 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mha": {"num_key_value_heads": 4},
     "gqa": {},
     "mqa": {"num_key_value_heads": 1, "tie_word_embeddings": False},
-    "yarn": {"inference_rope_scaling": True, "yarn_parameters": {"attention_factor": 1.2}},
+    "yarn": {"inference_rope_scaling": True, "rope_scaling_parameters": {"attention_factor": 1.2}},
     "moe": {"use_moe": True},
     "moe-unnormalised": {"use_moe": True, "norm_topk_prob": False, "n_shared_experts": 2, "n_routed_experts": 5},
     "minimind3": {"qk_norm": True, "head_dim": 32, "rms_norm_eps": 1e-6},

@@ -154,7 +154,10 @@ def test_a_plan_is_opened_by_its_name_or_where_there_is_no_graph(folder, tmp_pat
 
 def test_nothing_there(tmp_path):
     assert "no artifact at" in refusal(tmp_path / "nowhere")
-    assert "expected a folder" in refusal(write(tmp_path, "model.pth"))
+    assert "expected a folder" in refusal(write(tmp_path, "model.txt"))
+    told = refusal(write(tmp_path, "model.pth"))
+    assert "is a checkpoint" in told
+    assert f"minimind-export onnx {tmp_path / 'model.pth'}" in told
     assert "minimind-export" in refusal(tmp_path)
 
 

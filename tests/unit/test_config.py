@@ -101,7 +101,7 @@ def test_yarn_is_off_until_asked_for():
     }
 
 
-def test_yarn_parameters_turn_it_on():
+def test_rope_scaling_parameters_turn_it_on():
     config = MiniMindConfig(rope_scaling={"type": "yarn", "factor": 4.0})
     assert config.inference_rope_scaling
     assert config.rope_scaling["factor"] == 4.0
@@ -134,7 +134,7 @@ def test_generations_differ_in_normalising_a_single_expert(fields, normalizes):
         ({"num_attention_heads": 8, "num_key_value_heads": 3}, "8 is not a multiple of num_key_value_heads 3"),
         ({"head_dim": 63}, "head_dim 63 is odd"),
         ({"hidden_size": 4}, "head_dim"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'linear'"),
+        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "'longrope'"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "'rope_type'"),
         ({"use_moe": True, "num_experts_per_tok": 5}, "num_experts_per_tok 5 exceeds n_routed_experts 4"),
         ({"use_moe": True, "n_routed_experts": 0}, "n_routed_experts"),
@@ -167,7 +167,7 @@ def test_round_trip_through_a_folder(tiny_config, tmp_path):
     assert again.generation == tiny_config.generation
 
 
-def test_yarn_parameters_survive_the_round_trip_even_when_off(tmp_path):
+def test_rope_scaling_parameters_survive_the_round_trip_even_when_off(tmp_path):
     config = MiniMindConfig(rope_scaling={"factor": 4.0})
     config.inference_rope_scaling = False
     config.save_pretrained(tmp_path)

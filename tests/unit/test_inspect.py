@@ -186,6 +186,16 @@ def test_checkpoint_for_people(tiny_checkpoint):
     assert "none next to the checkpoint" in text
 
 
+def test_the_tokenizer_of_upstreams_layout_is_the_one_that_an_export_takes(tiny_checkpoint, tmp_path):
+    """Upstream keeps weights in `out/` and the tokenizer in `model/`."""
+    path, _ = tiny_checkpoint
+    (tmp_path / "out").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    found = inspect_path(path.rename(tmp_path / "out" / path.name)).to_json()
+    assert found["tokenizer"] == str(tmp_path / "model")
+
+
 def test_hugging_face_folder_is_a_checkpoint(random_model, tmp_path):
     config = MiniMindConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=128)
     random_model(config).save_pretrained(tmp_path)

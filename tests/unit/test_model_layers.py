@@ -89,3 +89,37 @@ def test_block_adds_attention_then_feed_forward_to_the_residual():
     assert block.layer_id == 3
     assert isinstance(block.self_attn, Attention)
     torch.testing.assert_close(output, middle + block.mlp(block.post_attention_layernorm(middle)))
+
+
+def test_attention_takes_its_tokens_rows_of_longer_tables():
+    """The published example: tables of 2,048 positions for 128 tokens; then a chunk after a past."""
+    torch.manual_seed(0)
+    config = MiniMindConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
+    attention = Attention(config).eval()
+    cos, sin = precompute_freqs_cis(16, 2048)
+    x = torch.randn(2, 128, 64)
+    expected, _ = attention(x, (cos[:128], sin[:128]))
+    torch.testing.assert_close(attention(x, (cos, sin))[0], expected)
+
+    _, past = attention(x[:, :100], (cos, sin), use_cache=True)
+    rest, _ = attention(x[:, 100:], (cos, sin), past_key_value=past)
+    torch.testing.assert_close(rest, expected[:, 100:])
+
+
+def test_block_takes_its_tokens_rows_of_longer_tables():
+    torch.manual_seed(0)
+    config = MiniMindConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2)
+    block = MiniMindBlock(0, config).eval()
+    cos, sin = precompute_freqs_cis(16, 32)
+    x = torch.randn(1, 9, 64)
+    expected, _ = block(x, (cos[:9], sin[:9]))
+    _, past = block(x[:, :5], (cos, sin), use_cache=True)
+    torch.testing.assert_close(block(x[:, 5:], (cos, sin), past_key_value=past)[0], expected[:, 5:])
+
+
+def test_tables_that_end_before_the_tokens_are_an_error():
+    attention = Attention(MiniMindConfig(hidden_size=64, num_attention_heads=4, num_key_value_heads=2))
+    cos, sin = precompute_freqs_cis(16, 8)
+    past = (torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))
+    with pytest.raises(ValueError, match="have 8 rows; expected 4, or at least 9"):
+        attention(torch.zeros(1, 4, 64), (cos, sin), past_key_value=past)

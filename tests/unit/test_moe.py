@@ -143,6 +143,28 @@ def test_balancing_loss_of_the_batch(routing):
 
 
 @torch.no_grad()
+def test_minimind3s_balancing_loss_is_upstreams():
+    """What upstream's own MOEFeedForward of 2026-08 gives for these numbers at top-2: the sum over both choices."""
+    gate = MoEGate(config_of("minimind3 k=2")).train()
+    gate.weight.copy_((torch.arange(4 * 32).reshape(4, 32).float() * 0.7).sin())
+    x = (torch.arange(2 * 7 * 32).reshape(2, 7, 32).float() * 0.3).cos()
+    torch.testing.assert_close(gate(x)[2], torch.tensor(0.0010001006303355098), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("routing", ["minimind3 k=1", "minimind3 k=2"])
+@torch.no_grad()
+def test_minimind3s_balancing_loss_is_qwen3_moes(routing):
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
+
+    torch.manual_seed(1)
+    gate = MoEGate(config_of(routing, aux_loss_alpha=0.1)).train()
+    x = torch.randn(3, 6, 32)
+    logits = (x.flatten(0, 1) @ gate.weight.T,)
+    expected = 0.1 * load_balancing_loss_func(logits, num_experts=4, top_k=ROUTINGS[routing][1])
+    torch.testing.assert_close(gate(x)[2], expected)
+
+
+@torch.no_grad()
 def test_the_two_balancing_losses_differ():
     torch.manual_seed(1)
     x = torch.randn(3, 6, 32)

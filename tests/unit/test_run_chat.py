@@ -46,8 +46,7 @@ class FakeEngine:
     def __init__(self, failures):
         self.conversation = FakeChat(failures)
 
-    def sampling_params(self, **given):
-        return SamplingParams()
+    default_params = SamplingParams()
 
     def chat(self, **options):
         return self.conversation

@@ -10,6 +10,7 @@ from minimind_edge.cli.run_complete import complete
 from minimind_edge.cli.run_request import RunRequest
 from minimind_edge.runtime.completion import CompletionResult, CompletionTimings
 from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.options import GenerationOptions
 from minimind_edge.runtime.sampling import SamplingParams
 from minimind_edge.runtime.text.prompt import Prompt
 
@@ -43,8 +44,7 @@ class FakeEngine:
         self.tokenizer = tokenizer
         self._interrupted = interrupted
 
-    def sampling_params(self, **given):
-        return SamplingParams(**{name: value for name, value in given.items() if value is not None})
+    default_params = SamplingParams()
 
     def stream(self, prompt, **options):
         self.asked = (prompt, options)
@@ -79,14 +79,10 @@ def test_stats_are_one_line_on_stderr(capsys):
 
 def test_every_option_reaches_the_engine():
     engine = FakeEngine()
-    request = RunRequest(
-        system="Be brief.",
-        thinking=True,
-        max_new_tokens=9,
-        stop=("x",),
-        ignore_eos=True,
-        sampling={"top_k": 5, "seed": None},
+    options = GenerationOptions(
+        system="Be brief.", thinking=True, max_new_tokens=9, stop=("x",), ignore_eos=True, top_k=5
     )
+    request = RunRequest(options)
     complete(engine, "hi", request)
     assert engine.asked == (
         "hi",
@@ -97,12 +93,14 @@ def test_every_option_reaches_the_engine():
             "ignore_eos": True,
             "raw": False,
             "system": "Be brief.",
+            "tools": None,
             "thinking": True,
         },
     )
 
 
-@pytest.mark.parametrize("options", [{"ids": True}, {"raw": True}, {"as_json": True}, {"ignore_eos": True}])
-def test_options_that_have_no_place_in_a_chat_are_refused(options):
+@pytest.mark.parametrize("given", [{"ids": True}, {"raw": True}, {"as_json": True}, {"ignore_eos": True}])
+def test_options_that_have_no_place_in_a_chat_are_refused(given):
+    options = GenerationOptions(**{name: given.pop(name) for name in ("raw", "ignore_eos") if name in given})
     with pytest.raises(UsageError, match="--chat and --"):
-        RunRequest(chat=True, **options)
+        RunRequest(options, chat=True, **given)

@@ -52,7 +52,9 @@ def artifact(tmp_path_factory) -> Path:
 
 
 def site_request(output, node_modules, **options) -> SiteRequest:
-    return SiteRequest(ExportRequest(output=output, target="portable", verify=False, **options), node_modules)
+    precision = options.pop("precision", None)
+    export = ExportRequest(output=output, target="portable", verify=False, **options)
+    return SiteRequest(export, node_modules, precision)
 
 
 def test_a_site_holds_the_page_the_libraries_and_an_artifact(tmp_path, node_modules, artifact):
@@ -83,6 +85,51 @@ def test_an_artifact_of_another_target_is_refused(tmp_path, node_modules, artifa
     with pytest.raises(ArtifactError, match="of target portable"):
         write_site(site_request(tmp_path / "site", node_modules, checkpoint=other))
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_length": 64}, "--max-length"),
+        ({"lora": (Path("lora.pth"),)}, "--lora"),
+        ({"config": Path("config.json")}, "--config"),
+        ({"tokenizer": Path("tokenizer.json")}, "--tokenizer"),
+        ({"moe": True}, "--moe"),
+        ({"yarn": False}, "--no-yarn"),
+    ],
+)
+def test_options_for_checkpoints_are_refused_with_an_artifact(tmp_path, node_modules, artifact, options, named):
+    with pytest.raises(UsageError, match=f"{named} is for checkpoints, and .* is an artifact"):
+        write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact, **options))
+    assert not (tmp_path / "site").exists()
+
+
+def test_one_graph_goes_on_the_site_and_precision_chooses_it(tmp_path, node_modules, artifact):
+    """Of an artifact in two precisions, with a file of the user's own in its folder."""
+    both = Path(shutil.copytree(artifact, tmp_path / "both"))
+    content = json.loads((both / "manifest.json").read_text())
+    shutil.copyfile(both / "onnx" / "model.onnx", both / "onnx" / "model_fp16.onnx")
+    content["graphs"].append({**content["graphs"][0], "file": "onnx/model_fp16.onnx", "precision": "fp16"})
+    (both / "manifest.json").write_text(json.dumps(content))
+    (both / "notes.txt").write_text("mine")
+    for precision, name in ((None, "model.onnx"), ("fp16", "model_fp16.onnx")):
+        site = tmp_path / f"site-{precision}"
+        result = write_site(site_request(site, node_modules, checkpoint=both, precision=precision))
+        assert [path.name for path in (site / "model" / "onnx").iterdir()] == [name]
+        assert result.manifest["default_graph"] == f"onnx/{name}"
+        assert [graph["file"] for graph in result.manifest["graphs"]] == [f"onnx/{name}"]
+        assert not (site / "model" / "notes.txt").exists()
+    with pytest.raises(ArtifactError, match=r"portable in int4, .*found portable fp32, portable fp16"):
+        write_site(site_request(tmp_path / "no", node_modules, checkpoint=both, precision="int4"))
+
+
+def test_a_link_out_of_the_artifact_is_not_published(tmp_path, node_modules, artifact):
+    other = Path(shutil.copytree(artifact, tmp_path / "other"))
+    (tmp_path / "secret").write_text("{}")
+    (other / "generation_config.json").unlink()
+    (other / "generation_config.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(ArtifactError, match="link that leads out"):
+        write_site(site_request(tmp_path / "site", node_modules, checkpoint=other))
 
 
 def test_an_artifact_without_a_tokenizer_is_refused(tmp_path, node_modules, artifact):

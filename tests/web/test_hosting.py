@@ -119,6 +119,12 @@ def test_a_broken_manifest_is_told(visit, own_site):
         json.dumps({**whole, "default_graph": "../x.onnx", "graphs": [{**whole["graphs"][0], "file": "../x.onnx"}]}): (
             "incomplete"
         ),
+        json.dumps(
+            {**whole, "graphs": [{**whole["graphs"][0], "bytes": 2**50}]}
+        ): "bytes is 1125899906842624, expected",
+        json.dumps({**whole, "architecture": {**whole["architecture"], "num_hidden_layers": 2**32}}): (
+            "num_hidden_layers is 4294967296, expected"
+        ),
     }
     visitor = visit(own_site)
     for second, (content, message) in enumerate(cases.items()):
@@ -127,6 +133,22 @@ def test_a_broken_manifest_is_told(visit, own_site):
         os.utime(manifest, (2_000_000_000 + second,) * 2)
         visitor.open(wait_for=ERROR)
         assert message in visitor.page.inner_text(ERROR)
+
+
+def test_stop_stops_an_endless_template_and_the_page_goes_on(visit, own_site):
+    path = own_site / "model" / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    loops = "".join(f"{{% for i{level} in range(10000) %}}" for level in range(4))
+    endless = "{% if messages[-1].content == 'loop' %}" + loops + "{% endfor %}" * 4 + "{% endif %}"
+    path.write_text(json.dumps({**config, "chat_template": endless + config["chat_template"]}))
+    visitor = visit(own_site)
+    visitor.open()
+    visitor.greedy(4)
+    visitor.begin("loop")
+    visitor.page.click("#stop")
+    visitor.page.wait_for_selector(".answer:last-child:has-text('did not stop')")
+    assert visitor.page.is_hidden("#stop")
+    assert len(visitor.ask("Who are you?")) == 4
 
 
 def test_a_missing_tokenizer_and_a_missing_runtime_are_told(visit, own_site):

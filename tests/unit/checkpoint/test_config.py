@@ -227,11 +227,20 @@ def test_dense_models_do_not_care_about_experts(load):
         ({"rope_theta": 0}, "rope_theta must be a number above 1, found 0"),
         ({"rope_theta": "1e6"}, "rope_theta must be a number above 1, found '1e6'"),
         ({"rope_theta": 1e6, "rope_parameters": {"rope_theta": 1e4}}, "rope_theta 1000000.0 contradicts 10000.0"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling of type 'linear' is not supported"),
-        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_scaling of type 'llama3' is not supported"),
-        ({"rope_parameters": {"short_factor": [1]}}, "rope_parameters has 'short_factor'"),
+        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "rope_scaling of type 'longrope' is not supported"),
+        ({"rope_scaling": {"type": ["yarn"]}}, "rope_scaling of type .*yarn.* is not supported"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_scaling of type 'llama3' needs factor"),
+        ({"rope_parameters": {"short_factor": [1]}}, "rope_scaling of type 'default' has 'short_factor'"),
+        ({"max_position_embeddings": 10**400}, "max_position_embeddings must be an integer of at most 2147483647"),
+        ({"norm_eps": 10**400}, "norm_eps must be a positive number"),
+        ({"rope_theta": 10**400}, "rope_theta must be a number above 1"),
+        ({"rope_scaling": {"type": "yarn", "factor": 10**400}}, "factor must be a positive number"),
+        ({"rope_scaling": {"type": "yarn", "beta_fast": 1e-300}}, "beta_fast must be from 1e-06 to 1e.12"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor .* not supported"),
-        ({"rope_scaling": {"type": "yarn", "truncate": False}}, "truncate .* not supported"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "truncate": "no"}},
+            "truncate must be true or false, found 'no'",
+        ),
         ({"rope_scaling": "yarn"}, "rope_scaling must be an object, found 'yarn'"),
         ({"rope_scaling": {"type": "yarn", "factor": 0}}, "factor must be a positive number, found 0"),
         ({"inference_rope_scaling": "yes"}, "inference_rope_scaling must be true or false, found 'yes'"),
@@ -275,7 +284,7 @@ class TestRope:
     def test_switched_off_it_keeps_its_parameters(self, load):
         config = load({"rope_scaling": self.YARN, "inference_rope_scaling": False})
         assert config.rope_scaling is None
-        assert config.yarn_parameters["factor"] == 8
+        assert config.rope_scaling_parameters["factor"] == 8
 
     def test_transformers_5(self, load):
         config = load({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}})
@@ -290,15 +299,33 @@ class TestRope:
     @pytest.mark.parametrize(
         ("yarn", "message"),
         [
-            ({"factor": 4.0}, "needs original_max_position_embeddings"),
             ({"original_max_position_embeddings": 512}, "needs factor"),
-            ({"factor": 4.0, "original_max_position_embeddings": 8192}, "expected more than the original 8192"),
-            ({"factor": 2.0, "original_max_position_embeddings": 4096, "rope_theta": 100.0}, "context of 4096"),
+            ({"factor": "4", "original_max_position_embeddings": 512}, "factor must be a positive number, found '4'"),
+            ({"factor": 4.0, "mscale": "1"}, "mscale must be a number, found '1'"),
         ],
     )
-    def test_where_the_conventions_part(self, yarn, message, load):
+    def test_what_transformers_refuses_too(self, yarn, message, load):
         with pytest.raises(ConfigError, match=message):
             load(LLAMA | {"rope_parameters": {"rope_type": "yarn"} | yarn})
+
+    @pytest.mark.parametrize("kind", ["longrope", "proportional", "su", "mrope"])
+    def test_what_is_refused_is_named_and_never_to_be_deleted(self, kind, load):
+        with pytest.raises(ConfigError, match=f"type '{kind}' is not supported .*--model FILE.py:CLASS") as caught:
+            load(LLAMA | {"rope_parameters": {"rope_type": kind, "factor": 2.0}})
+        assert "leave" not in str(caught.value)
+
+    def test_upstreams_october_formula_is_told_by_its_parameters(self, load):
+        """What the converter of 2025-10 wrote: factor and beta_fast 4, and no attention factor."""
+        october = {
+            "beta_fast": 4,
+            "beta_slow": 1,
+            "factor": 4,
+            "original_max_position_embeddings": 2048,
+            "type": "yarn",
+        }
+        assert load(MINIMIND2 | {"rope_scaling": october}).rope_scaling_parameters["type"] == "yarn-2025-10"
+        december = october | {"beta_fast": 32, "factor": 16, "attention_factor": 1.0}
+        assert load(MINIMIND2 | {"rope_scaling": december}).rope_scaling_parameters["type"] == "yarn"
 
 
 class TestHuggingFace:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from minimind_edge.export.engine.capabilities import choose_capabilities
-from minimind_edge.export.engine.engine_graph import EngineGraph
-from minimind_edge.export.engine.monitor import PhaseCount
-from minimind_edge.export.engine.pipeline import choose_limits
-from minimind_edge.export.engine.profiles import Limits, profiles_of
-from minimind_edge.export.engine.request import EngineRequest
 from minimind_edge.export.errors import ExportError
+from minimind_edge.export.plan.backend import choose_capabilities
+from minimind_edge.export.plan.builder import PhaseCount
+from minimind_edge.export.plan.graph import PlanGraph
+from minimind_edge.export.plan.pipeline import choose_limits
+from minimind_edge.export.plan.profiles import Limits, profiles_of
+from minimind_edge.export.plan.request import PlanRequest
 from minimind_edge.runtime.errors import UsageError
 from minimind_edge.runtime.session.contract import cache_names
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
@@ -28,7 +28,7 @@ FLOAT, BF16, FP8, FP4 = (
 @pytest.fixture
 def graph(decoder, tmp_path):
     def read(precision="fp32", **metadata):
-        return EngineGraph.read(decoder.save(tmp_path / "model.onnx", precision, **metadata))
+        return PlanGraph.read(decoder.save(tmp_path / "model.onnx", precision, **metadata))
 
     return read
 
@@ -63,21 +63,26 @@ def test_attention_may_be_taken_apart(graph, precision):
 def test_graphs_that_are_none_of_this_target(graph, tmp_path):
     with pytest.raises(ExportError, match=r"is for target ort, expected tensorrt.*--target tensorrt"):
         graph(target="ort")
+    older = graph().model
+    del older.graph.input[[each.name for each in older.graph.input].index("write_indices")]
+    (tmp_path / "older.onnx").write_bytes(older.SerializeToString())
+    with pytest.raises(ExportError, match=r"has no input write_indices.*export the checkpoint again"):
+        PlanGraph.read(tmp_path / "older.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
     with pytest.raises(ExportError, match="is no ONNX graph"):
-        EngineGraph.read(tmp_path / "bad.onnx")
+        PlanGraph.read(tmp_path / "bad.onnx")
 
 
 def test_limits(graph):
     found = graph(max_length="100")
-    assert choose_limits(EngineRequest(), found) == Limits(1, 100, 100)
-    assert choose_limits(EngineRequest(max_batch=3, max_length=80, max_chunk=16), found) == Limits(3, 80, 16)
+    assert choose_limits(PlanRequest(), found) == Limits(1, 100, 100)
+    assert choose_limits(PlanRequest(max_batch=3, max_length=80, max_chunk=16), found) == Limits(3, 80, 16)
     with pytest.raises(UsageError, match="--max-length 101 is more than the 100 positions"):
-        choose_limits(EngineRequest(max_length=101), found)
+        choose_limits(PlanRequest(max_length=101), found)
 
 
 def test_profiles():
-    prefill, decode = profiles_of("static", Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
+    prefill, decode = profiles_of(Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
     assert (prefill.name, decode.name) == ("prefill", "decode")
     assert prefill.shapes["input_ids"] == ((1, 1), (1, 128), (4, 512))
     assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (4, 1))
@@ -87,19 +92,8 @@ def test_profiles():
         assert len(profile.shapes) == 5
 
 
-def test_profiles_of_a_growing_cache():
-    prefill, decode = profiles_of("growing", Limits(4, 1000, 512), CacheLayout(1, 2, 16, 1000, "float16"))
-    assert prefill.shapes["input_ids"] == prefill.shapes["position_ids"] == ((1, 1), (1, 128), (4, 512))
-    assert prefill.shapes["attention_mask"] == ((1, 1), (1, 128), (4, 1000))
-    assert prefill.shapes["past_key_values.0.value"] == ((1, 2, 0, 16), (1, 2, 0, 16), (4, 2, 999, 16))
-    assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (4, 1))
-    assert decode.shapes["attention_mask"] == ((1, 1), (1, 501), (4, 1000))
-    assert decode.shapes["past_key_values.0.key"] == ((1, 2, 0, 16), (1, 2, 500, 16), (4, 2, 999, 16))
-    assert decode.shapes["last_index"] == ((1,), (1,), (4,))
-
-
 def test_rows_vary_in_both_profiles_or_the_plan_would_have_the_weights_twice():
-    prefill, decode = profiles_of("static", Limits(1, 64, 16), CacheLayout(1, 2, 16, 64, "float16"))
+    prefill, decode = profiles_of(Limits(1, 64, 16), CacheLayout(1, 2, 16, 64, "float16"))
     assert prefill.shapes["input_ids"] == ((1, 1), (1, 16), (2, 16))
     assert decode.shapes["input_ids"] == ((1, 1), (1, 1), (2, 1))
     assert decode.shapes["write_indices"] == ((1,), (1,), (2,))

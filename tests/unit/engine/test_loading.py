@@ -209,7 +209,7 @@ def test_building_from_an_artifact_takes_no_pytorch():
     """On a device there may be none; only a checkpoint needs it."""
     code = """
 import sys
-import minimind_edge.export.engine
+import minimind_edge.export.plan
 loaded = sorted({"torch", "transformers", "tensorrt_rtx_bindings"} & sys.modules.keys())
 assert not loaded, loaded
 """

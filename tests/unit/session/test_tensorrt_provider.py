@@ -64,15 +64,15 @@ def test_an_engine_is_for_every_length(facts):
     not rtx_libraries() or not find_spec("tensorrt_rtx_bindings"), reason="TensorRT-RTX's wheels are not installed"
 )
 def test_tensorrt_takes_the_graph_with_these_shapes(facts, graphs):
-    from minimind_edge.export.engine.builder import BuildOptions, build_plan
-    from minimind_edge.export.engine.profiles import Profile
+    from minimind_edge.export.plan.builder import BuildOptions, run_builder
+    from minimind_edge.export.plan.profiles import Profile
     from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
     least, typical, most = map(parsed, profile_options(facts, "rtx").values())
     profile = Profile("all", {name: (least[name], typical[name], most[name]) for name in least})
     options = BuildOptions([profile], [ComputeCapability(8, 6)])
     path = graphs["portable"]
-    built = build_plan(load_backend("rtx"), path.read_bytes(), path, options, lambda stage, done: None)
+    built = run_builder(load_backend("rtx"), path.read_bytes(), path, options, lambda stage, done: None)
     assert built.data.startswith(b"vtrt")
 
 

@@ -1,8 +1,8 @@
-/** What can go wrong behind the page, told by a code that the interface has words for in each language. */
+/** What can go wrong in the worker, as a code for which the interface has words in each language. */
 
 /**
  * @typedef {"missing-file" | "unreachable" | "broken-file" | "unsupported-format" | "changed-file" | "no-webassembly"
- *   | "no-webgpu" | "no-memory" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "bug"} ErrorCode
+ *   | "no-webgpu" | "no-memory" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "stuck" | "bug"} ErrorCode
  */
 
 /** An error that the page can explain. */

@@ -1,4 +1,4 @@
-/** The manifest of the site's model: which graph to load, and what is told about it. */
+/** The manifest of the site's model: the graph to load, and what the page says about the model. */
 
 import { PageError } from "./errors.js";
 import { readJson } from "./site-file.js";
@@ -6,6 +6,16 @@ import { readJson } from "./site-file.js";
 export const MODEL_FOLDER = "model/";
 const MANIFEST = `${MODEL_FOLDER}manifest.json`;
 const FORMAT = 1;
+
+/** The largest value of each number that memory is reserved by; a graph for a browser is one file below 2 GiB. */
+const LIMITS = Object.freeze({
+  num_hidden_layers: 1024,
+  num_key_value_heads: 1024,
+  head_dim: 65536,
+  vocab_size: 2 ** 24,
+  max_length: 2 ** 24,
+  bytes: 2 ** 31 - 1,
+});
 
 /**
  * One graph, as the manifest has it.
@@ -40,12 +50,26 @@ export async function readManifest() {
   }
   const { checkpoint, architecture, tool, graphs } = content;
   const graph = Array.isArray(graphs) ? graphs.find((entry) => entry?.file === content.default_graph) : undefined;
-  const sizes = [architecture?.num_hidden_layers, architecture?.num_key_value_heads, architecture?.head_dim];
-  const numbers = [...sizes, architecture?.vocab_size, graph?.max_length, graph?.bytes];
-  if (!numbers.every(Number.isInteger) || !isPlainPath(graph?.file) || !/^[0-9a-f]{64}$/.test(graph?.sha256)) {
-    throw new PageError("broken-file", { file: MANIFEST, reason: "its graph or its architecture is incomplete" });
+  if (!isPlainPath(graph?.file) || !/^[0-9a-f]{64}$/.test(graph?.sha256)) {
+    throw new PageError("broken-file", { file: MANIFEST, reason: "its graph is incomplete" });
   }
+  checkNumbers({ ...architecture, max_length: graph.max_length, bytes: graph.bytes });
   return { checkpoint: checkpoint ?? {}, architecture, tool: tool ?? {}, graph };
+}
+
+/**
+ * Throw a PageError unless every number that memory is reserved by is there, and within reason.
+ *
+ * @param {Record<string, unknown>} values
+ */
+function checkNumbers(values) {
+  for (const [name, most] of Object.entries(LIMITS)) {
+    const value = values[name];
+    if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most) continue;
+    const found = value === undefined ? "is missing" : `is ${JSON.stringify(value).slice(0, 40)}`;
+    const reason = `${name} ${found}, expected a whole number from 1 to ${most}`;
+    throw new PageError("broken-file", { file: MANIFEST, reason });
+  }
 }
 
 /**

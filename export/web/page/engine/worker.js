@@ -12,6 +12,8 @@ import { checkedParams } from "./sampling.js";
 let chat = null;
 /** @type {Model | null} */
 let model = null;
+/** Settled when the model is ready, or cannot be loaded. */
+let loading = Promise.resolve();
 let abort = new AbortController();
 
 addEventListener("message", async ({ data }) => {
@@ -24,7 +26,7 @@ addEventListener("message", async ({ data }) => {
 
 /** @param {Request} request */
 async function answer(request) {
-  if (request.type === "load") await load(request.options);
+  if (request.type === "load") await (loading = load(request.options));
   else if (request.type === "ask") await ask(request.question);
   else if (request.type === "stop") abort.abort();
   else chat?.clear();
@@ -42,6 +44,7 @@ async function load(options) {
 
 /** @param {import("./messages.js").Question} question */
 async function ask(question) {
+  await loading.catch(() => {}); // reported by the request to load
   if (model === null || chat === null) throw new PageError("bug", { reason: "there is no model yet" });
   abort = new AbortController();
   try {

@@ -1,0 +1,56 @@
+"""The options by which an artifact is opened and run, the same for every command that takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .choices import Device, Precision
+
+ArtifactArgument = Annotated[
+    Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
+]
+
+MACHINE = "Machine"
+
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        help="Which of the artifact's graphs.  (default: its first)", show_default=False, rich_help_panel=MACHINE
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where the graph runs.", rich_help_panel=MACHINE)]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="CPU threads.  (default: the physical cores)",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+MaxLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Most tokens of prompt and answer together, up to what the export allows.",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def chosen_graph(artifact: Path, precision: Precision | None) -> Path:
+    """The path to open: the artifact, or its graph of the precision that was asked for.
+
+    Raises:
+        ArtifactError: The artifact has no graph of this precision, or is a single graph or plan.
+    """
+    if precision is None:
+        return artifact
+    from minimind_edge.runtime.artifact.folder import Artifact
+
+    return Artifact.open(artifact, precision.value).graph

@@ -1,0 +1,66 @@
+"""The options by which a checkpoint is read, the same for every command that takes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from minimind_edge.export.checkpoint_options import CheckpointOptions
+
+CHECKPOINT = "Checkpoint"
+
+MoeOption = Annotated[
+    bool,
+    typer.Option(
+        "--moe",
+        help="Require a mixture of experts; among the bundled demos, take that one.",
+        rich_help_panel=CHECKPOINT,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="JSON that overrides what the checkpoint's tensors say.",
+        show_default=False,
+        rich_help_panel=CHECKPOINT,
+    ),
+]
+LoraOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="A LoRA adapter to merge; repeatable.",
+        show_default=False,
+        rich_help_panel=CHECKPOINT,
+    ),
+]
+TokenizerOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="tokenizer.json or its folder.  (default: found next to the checkpoint)",
+        show_default=False,
+        rich_help_panel=CHECKPOINT,
+    ),
+]
+YarnOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--yarn/--no-yarn",
+        help="Turn RoPE's YaRN scaling for long texts on or off.",
+        show_default=False,
+        rich_help_panel=CHECKPOINT,
+    ),
+]
+
+
+def checkpoint_options(
+    *, moe: bool, config: Path | None, lora: list[Path] | None, tokenizer: Path | None, yarn: bool | None
+) -> CheckpointOptions:
+    """The options as the export takes them."""
+    from minimind_edge.export.checkpoint_options import CheckpointOptions
+
+    return CheckpointOptions(moe=moe, config=config, lora=tuple(lora or ()), tokenizer=tokenizer, yarn=yarn)
