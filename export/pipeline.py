@@ -28,6 +28,8 @@ from .progress import Progress, part, silent
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
@@ -37,18 +39,28 @@ LOADED = 0.1
 """The share of the time of a 26M model that has passed when its checkpoint is read."""
 
 
-def export_onnx(request: ExportRequest, progress: Progress | None = None) -> ExportResult:
+def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = None, **options: Any) -> ExportResult:
     """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is left behind.
 
     Args:
-        request: What to export.
+        request: What to export: a request, or a model of your own that is traced, see `traced.pipeline.export_module`.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+        options: With a model, the fields of its `ExportRequest`: `output` is needed, `target` is `portable` unless
+            said otherwise.
 
     Raises:
         EdgeError: Bad input or options, or parity that failed.
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
+    if not isinstance(request, ExportRequest):
+        from .traced.pipeline import export_module
+
+        return export_module(request, ExportRequest(**options), progress)
+    if request.model is not None:
+        from .traced.pipeline import export_traced
+
+        return export_traced(request, request.model, progress)
     tell = progress or silent
     check_precision(request.first_target, request.precision)
     if request.kv_cache == "int8":

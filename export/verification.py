@@ -94,6 +94,11 @@ def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Veri
     folder, wanted = locate(path)
     manifest = read_manifest(folder)
     checkpoint, config = origin(manifest, folder)
+    if "model" in config:
+        raise ExportError(
+            f"{folder} was traced from a model's own code, {config['model']}; "
+            "compare it with that by --against-code FILE.py:CLASS"
+        )
     entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
     graphs = [graph_path(folder, entry) for entry in entries]
     progress("reading the checkpoint", 0.0)
