@@ -62,6 +62,7 @@ class GraphExport:
         model: MiniMindForCausalLM,
         tokenizer: TokenizerFiles | None,
         max_length: int,
+        *,
         unread_code: Sequence[str],
         progress: Progress,
     ) -> None:

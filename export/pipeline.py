@@ -78,7 +78,12 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
     destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         graph = GraphExport(
-            request, loaded.model, tokenizer, max_length, report.unread_code, part(tell, LOADED, 1.0)
+            request,
+            loaded.model,
+            tokenizer,
+            max_length,
+            unread_code=report.unread_code,
+            progress=part(tell, LOADED, 1.0),
         ).write(stage)
         content = manifest(report, loaded.model.config, _ordered(graph.entry, destination), folder)
         _write_configs(stage, source, loaded.model.config, content)
