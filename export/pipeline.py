@@ -18,7 +18,8 @@ from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
 from .artifact.manifest import manifest
 from .artifact.model_card import write_model_card
-from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
+from .artifact.special_ids import choose_special_ids
+from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
 from .graph.precision import check_int8_cache, check_precision
 from .graph_export import GraphExport
@@ -26,6 +27,8 @@ from .progress import Progress, part, silent
 from .request import ExportRequest, ExportResult
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from minimind_edge.minimind.checkpoint.report import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
@@ -35,18 +38,28 @@ LOADED = 0.1
 """The share of the time of a 26M model that has passed when its checkpoint is read."""
 
 
-def export_onnx(request: ExportRequest, progress: Progress | None = None) -> ExportResult:
+def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = None, **options: Any) -> ExportResult:
     """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is left behind.
 
     Args:
-        request: What to export.
+        request: What to export: a request, or a model of your own that is traced, see `traced.pipeline.export_module`.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
+        options: With a model, the fields of its `ExportRequest`: `output` is needed, `target` is `portable` unless
+            said otherwise.
 
     Raises:
         EdgeError: Bad input or options, or parity that failed.
         MiniMindError: A checkpoint or config that is no MiniMind.
         OSError: The disk is full or cannot be written.
     """
+    if not isinstance(request, ExportRequest):
+        from .traced.pipeline import export_module
+
+        return export_module(request, ExportRequest(**options), progress)
+    if request.model is not None:
+        from .traced.pipeline import export_traced
+
+        return export_traced(request, request.model, progress)
     tell = progress or silent
     check_precision(request.first_target, request.precision)
     if request.kv_cache == "int8":
@@ -57,23 +70,34 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
+    special_ids = choose_special_ids(loaded.report, tokenizer)
+    report = special_ids.apply(loaded.model.config, loaded.report)
     request, target_notes = _with_target(request, loaded.model.config)
     notes += _context_notes(request, loaded.model.config, max_length)
     arguments = loaded.model.config.arguments()
-    with open_destination(folder, request, loaded.report.sha256, arguments) as (destination, stage):
-        graph = GraphExport(request, loaded.model, tokenizer, max_length, part(tell, LOADED, 1.0)).write(stage)
-        content = manifest(loaded.report, loaded.model.config, _ordered(graph.entry, destination), folder)
+    with open_destination(folder, request, report.sha256, arguments) as (destination, stage):
+        graph = GraphExport(
+            request,
+            loaded.model,
+            tokenizer,
+            max_length,
+            unread_code=report.unread_code,
+            progress=part(tell, LOADED, 1.0),
+        ).write(stage)
+        content = manifest(report, loaded.model.config, _ordered(graph.entry, destination), folder)
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)
         is_chat = tokenizer is not None and tokenizer.chat_template is not None
-        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=is_chat)
+        answers = is_chat and not is_pretrained_only(source)
+        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=answers)
     tell("done", 1.0)
     return ExportResult(
         folder=folder,
         graph=folder / graph.entry["file"],
         notes=(
-            *_report_lines(loaded.report),
+            *_report_lines(report),
+            special_ids.line(),
             *notes,
             *generation_notes(source if source.is_dir() else source.parent),
             *target_notes,
@@ -82,6 +106,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         ),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
+        is_pretrained_only=is_pretrained_only(source),
         manifest=content,
         parity=graph.parity,
     )

@@ -24,6 +24,7 @@ class ExportRequest:
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks next to the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
+        model: `FILE.py:CLASS`, the code of a changed model, which is run; None for stock MiniMind.
         kv_cache: What the KV cache holds: `float`, as the activations are, or, for target `ort`, `int8`.
         max_length: The context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Whether YaRN is on; None leaves it as the checkpoint's config has it.
@@ -41,6 +42,7 @@ class ExportRequest:
     kv_cache: str = "float"
     tokenizer: Path | None = None
     config: Path | None = None
+    model: str | None = None
     max_length: int | None = None
     yarn: bool | None = None
     lora: tuple[Path, ...] = ()
@@ -66,6 +68,7 @@ class ExportResult:
         has_chat_template: Whether prompts are wrapped as a chat.
         manifest: The content of `manifest.json`.
         parity: The parity report; None where the graph was not verified.
+        is_pretrained_only: Whether the checkpoint's name says that it was never taught to chat.
     """
 
     folder: Path
@@ -75,6 +78,7 @@ class ExportResult:
     has_chat_template: bool
     manifest: dict[str, Any] = field(repr=False)
     parity: ParityReport | None = field(default=None, repr=False)
+    is_pretrained_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""
