@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+TORTURE ?= --seed 1
 BENCH ?= --plot docs/images/speed-kl.png
 # Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
 TF4 := .venv-tf4
@@ -101,6 +102,10 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
+
+.PHONY: torture
+torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
+	$(BIN)/python scripts/torture.py $(TORTURE)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## this project against its peers, in turns; BENCH="--quick --models A" for less
