@@ -196,7 +196,7 @@ def generate(
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run, of a single prompt")
     if speculate and not (len(prompts) == 1 and session.gives_all_logits):
-        raise UsageError("speculation takes a single prompt, and a graph that gives the logits of every token")
+        raise UsageError("speculative decoding takes a single prompt and a graph that gives the logits of every token")
     return Generation(
         session,
         prompts,

@@ -64,7 +64,7 @@ class Engine:
         speculate: bool = False,
     ) -> None:
         if speculate and not session.gives_all_logits:
-            raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
+            raise UsageError("this graph gives the logits of one token at a time: it cannot run speculative decoding")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
         self.session = session

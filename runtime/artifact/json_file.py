@@ -193,7 +193,7 @@ def _inner(kind: Any, step: str | int | None) -> list[Any]:
 
 
 def _expected(reason: str) -> str:
-    """msgspec's expectation in words: `` `int` >= 1`` becomes "an integer, at least 1"."""
+    """The expectation of msgspec in words: `` `int` >= 1`` becomes "an integer, at least 1"."""
     if reason == "Number out of range":
         return "a number of at most 1.8e308"
     match = _EXPECTED.match(reason)
