@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypedDict
+from typing import Protocol
 
 from .completion import Completion, CompletionResult
+from .options import GenerationOptions
 from .sampling import SamplingParams
 from .session.session import Session
 from .text.chat_template import Message
@@ -15,18 +17,6 @@ from .text.think import CLOSE_TAG, OPEN_TAG
 
 ANSWER_SHARE = 4
 """At most one part in so many of the context is kept free for an answer."""
-
-
-class ChatOptions(TypedDict, total=False):
-    """The options of `Chat`, for the method that passes them on."""
-
-    system: str | None
-    tools: Sequence[Mapping[str, Any]] | None
-    thinking: bool | None
-    params: SamplingParams | None
-    max_new_tokens: int | None
-    stop: Sequence[str]
-    on_drop: Callable[[Sequence[Message]], None] | None
 
 
 class Completer(Protocol):
@@ -39,10 +29,9 @@ class Completer(Protocol):
     def stream(
         self,
         prompt: Prompt,
+        options: GenerationOptions | None = None,
         *,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
         reuse_cache: bool = False,
         on_end: Callable[[CompletionResult], None] | None = None,
     ) -> Completion:
@@ -58,12 +47,8 @@ class Chat:
 
     Args:
         engine: The model.
-        system: A system message; it is never dropped.
-        tools: JSON schemas of the functions that the model may call.
-        thinking: Whether to ask the model to think first; None leaves the choice to its template.
-        params: How tokens are chosen; None for the model's own way.
-        max_new_tokens: Most tokens of an answer; None for the model's own number.
-        stop: Strings that end an answer; not part of it.
+        options: How to generate each answer; the system message is never dropped.
+        params: How tokens are chosen, in place of the options that say so.
         on_drop: Called with the oldest messages when they are dropped because the context is full.
 
     Attributes:
@@ -73,20 +58,20 @@ class Chat:
     def __init__(
         self,
         engine: Completer,
+        options: GenerationOptions,
         *,
-        system: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        thinking: bool | None = None,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
         on_drop: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
         self.messages: list[Message] = []
-        self._build = partial(engine.prompts.build, system=system, tools=tools, thinking=thinking)
-        self._stream = partial(engine.stream, params=params, max_new_tokens=max_new_tokens, stop=stop, reuse_cache=True)
+        self._build = partial(
+            engine.prompts.build, system=options.system, tools=options.tools, thinking=options.thinking
+        )
+        # What is said of a prompt has its place in `_build`: the one that is streamed is ready.
+        answering = replace(options, system=None, tools=None, thinking=None)
+        self._stream = partial(engine.stream, options=answering, params=params, reuse_cache=True)
         limit = engine.session.max_length
-        wanted = engine.max_new_tokens if max_new_tokens is None else max_new_tokens
+        wanted = engine.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens
         self._room = limit - min(wanted, limit // ANSWER_SHARE)
         self._on_drop = on_drop
         self._answer: Completion | None = None

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
-from .chat import Chat, ChatOptions
+from .chat import Chat
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import UsageError
+from .options import GenerationFields, GenerationOptions
 from .sampling import SamplingParams
 from .session.session import Session
 from .speculation import changes_no_token
-from .text.chat_template import ChatTemplate
+from .text.chat_template import ChatTemplate, Message
 from .text.prompt import PromptBuilder, PromptLike
 from .text.tokenizer import Tokenizer
 
@@ -25,19 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 DEFAULT_MAX_NEW_TOKENS = 512
-
-
-class StreamOptions(TypedDict, total=False):
-    """The options of `Engine.stream`, for the methods that pass them on."""
-
-    params: SamplingParams | None
-    max_new_tokens: int | None
-    stop: Sequence[str]
-    ignore_eos: bool
-    raw: bool
-    system: str | None
-    tools: Sequence[Mapping[str, Any]] | None
-    thinking: bool | None
 
 
 class Engine:
@@ -79,10 +67,9 @@ class Engine:
             raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
-        bos = None if tokenizer is None else tokenizer.bos_token_id
         self.session = session
         self.tokenizer = tokenizer
-        self.prompts = PromptBuilder(tokenizer, template, config.bos_token_id if bos is None else bos)
+        self.prompts = PromptBuilder(tokenizer, template)
         self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
         self.stop_strings = () if tokenizer is None else config.stop_strings
@@ -127,11 +114,13 @@ class Engine:
         if artifact.tokenizer is not None:
             tokenizer = Tokenizer.load(artifact.tokenizer, artifact.tokenizer_config)
             texts = tokenizer.special_tokens
-            template = ChatTemplate.find(artifact.chat_template, artifact.tokenizer_config, texts)
+            template = ChatTemplate.find(
+                artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates
+            )
         limit = artifact.max_length if max_length is None else max_length
         session = load_session(artifact.graph, device=device, threads=threads, max_length=limit)
         config = artifact.generation
-        if not config.eos_token_ids:
+        if not config.eos_token_ids and (tokenizer is None or tokenizer.eos_token_id is None):
             config = replace(config, eos_token_ids=session.facts.eos_token_ids)
         if speculate is None:
             facts = session.facts
@@ -139,46 +128,23 @@ class Engine:
             speculate = session.gives_all_logits and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
-    def sampling_params(
-        self,
-        *,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        greedy: bool | None = None,
-    ) -> SamplingParams:
-        """The model's own parameters with some of them replaced; None leaves one as it is.
-
-        A model that is greedy by default samples as soon as a temperature or a filter is given.
+    def sampling_params(self, **fields: Unpack[GenerationFields]) -> SamplingParams:
+        """The model's own parameters with those replaced that are given; see `GenerationOptions.sampling_params`.
 
         Raises:
             UsageError: A value is out of its range.
         """
-        filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-        given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-        if greedy is None:
-            greedy = self.default_params.greedy and not given
-        others = {"repetition_penalty": repetition_penalty, "seed": seed}
-        given.update((name, value) for name, value in others.items() if value is not None)
-        return replace(self.default_params, greedy=greedy, **given)
+        return GenerationOptions(**fields).sampling_params(self.default_params)
 
     def stream(
         self,
         prompt: PromptLike,
+        options: GenerationOptions | None = None,
         *,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
-        raw: bool = False,
-        system: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        thinking: bool | None = None,
         reuse_cache: bool = False,
         on_end: Callable[[CompletionResult], None] | None = None,
+        **fields: Unpack[GenerationFields],
     ) -> Completion:
         """Begin a completion: iterate over it for the text, and look at its `result` then.
 
@@ -186,17 +152,12 @@ class Engine:
 
         Args:
             prompt: Text, messages, token ids, or a prompt that is ready.
-            params: How tokens are chosen; None for the model's own way.
-            max_new_tokens: Most tokens, at least 1; None for the model's own number. A full context ends it as well.
-            stop: Strings that end the text; not part of it.
-            ignore_eos: Go on behind the tokens that end a text.
-            raw: Take text as it is, without the chat template.
-            system: A system message before all others.
-            tools: JSON schemas of the functions that the model may call.
-            thinking: Whether to ask the model to think first; None leaves the choice to its template.
+            options: How to generate; None for the model's own defaults.
+            params: How tokens are chosen, in place of the options that say so.
             reuse_cache: Run only the part of the prompt that the session doesn't hold from the completion before. The
                 logits are the same but for rounding, which is why it is not the default.
             on_end: Called once with the result when the completion has ended, whatever ended it, if it ever began.
+            fields: Fields of `GenerationOptions`, in place of those of `options`.
 
         Raises:
             PromptError: The prompt is empty, has unknown tokens, or the model lacks the tokenizer or template for it.
@@ -205,16 +166,19 @@ class Engine:
             UsageError: An option is out of its range or has no place here.
         """
         asked_at = perf_counter()
-        if stop and self.tokenizer is None:
+        wanted = replace(options or GenerationOptions(), **fields)
+        if wanted.stop and self.tokenizer is None:
             raise UsageError("stop strings need a tokenizer, which this model came without")
-        ready = self.prompts.build(prompt, raw=raw, system=system, tools=tools, thinking=thinking)
+        ready = self.prompts.build(
+            prompt, raw=wanted.raw, system=wanted.system, tools=wanted.tools, thinking=wanted.thinking
+        )
         self._end_active()
         generation = generate(
             self.session,
             [ready.token_ids],
-            params or self.default_params,
-            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            stop_token_ids=() if ignore_eos else self.stop_token_ids,
+            params or wanted.sampling_params(self.default_params),
+            max_new_tokens=self.max_new_tokens if wanted.max_new_tokens is None else wanted.max_new_tokens,
+            stop_token_ids=() if wanted.ignore_eos else self.stop_token_ids,
             cached_length=_common_prefix(self._held, ready.token_ids) if reuse_cache else 0,
             speculate=self.speculates,
         )
@@ -222,20 +186,42 @@ class Engine:
             generation,
             ready,
             self.tokenizer,
-            (*self.stop_strings, *stop),
+            (*self.stop_strings, *wanted.stop),
             load_s=self.load_s,
             asked_at=asked_at,
             on_end=on_end,
         )
         return self._active
 
-    def generate(self, prompt: PromptLike, **options: Unpack[StreamOptions]) -> CompletionResult:
-        """Complete a prompt and return all of it; takes the options of `stream`."""
-        return self.stream(prompt, **options).run()
+    def generate(
+        self,
+        prompt: PromptLike,
+        options: GenerationOptions | None = None,
+        *,
+        params: SamplingParams | None = None,
+        **fields: Unpack[GenerationFields],
+    ) -> CompletionResult:
+        """Complete a prompt and return all of it; see `stream`."""
+        return self.stream(prompt, options, params=params, **fields).run()
 
-    def chat(self, **options: Unpack[ChatOptions]) -> Chat:
-        """Begin a conversation; takes the options of `Chat`."""
-        return Chat(self, **options)
+    def chat(
+        self,
+        options: GenerationOptions | None = None,
+        *,
+        params: SamplingParams | None = None,
+        on_drop: Callable[[Sequence[Message]], None] | None = None,
+        **fields: Unpack[GenerationFields],
+    ) -> Chat:
+        """Begin a conversation; see `Chat`.
+
+        Args:
+            options: How to generate each answer; None for the model's own defaults.
+            params: How tokens are chosen, in place of the options that say so.
+            on_drop: Called with the oldest messages when they are dropped because the context is full.
+            fields: Fields of `GenerationOptions`, in place of those of `options`.
+        """
+        wanted = replace(options or GenerationOptions(), **fields)
+        return Chat(self, wanted, params=params, on_drop=on_drop)
 
     def _end_active(self) -> None:
         """End the completion that is under way, and note which tokens the session holds."""
