@@ -174,11 +174,11 @@ class GraphExport:
             ParityError: It is out of tolerance.
         """
         from .parity import compare
-        from .parity.reference import OwnModel
+        from .parity.reference import StockModel
 
         request = self._request
         report = compare(
-            OwnModel(computed, self._unread_code),
+            StockModel(computed, self._unread_code),
             graph,
             target=request.target,
             precision=request.precision,

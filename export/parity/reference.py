@@ -98,7 +98,7 @@ class EagerReference(Protocol):
         ...
 
 
-class OwnModel:
+class StockModel:
     """minimind-edge's own PyTorch model as the reference.
 
     Args:
@@ -149,7 +149,7 @@ def eager_reference(model: MiniMindForCausalLM | EagerReference) -> EagerReferen
     """
     from minimind_edge.minimind import MiniMindForCausalLM
 
-    return OwnModel(model) if isinstance(model, MiniMindForCausalLM) else model
+    return StockModel(model) if isinstance(model, MiniMindForCausalLM) else model
 
 
 @dataclass(frozen=True)
