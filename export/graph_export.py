@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class GraphExport:
         model: The checkpoint's model in float32. Verification lets go of its weights.
         tokenizer: The tokenizer that calibration texts are encoded with; None where the model has none that fits.
         max_length: The context length in tokens.
+        unread_code: What says that the checkpoint has code of its own, for the parity report.
         progress: Called with a stage's name and the share of the graph's work that is done.
     """
 
@@ -60,12 +62,15 @@ class GraphExport:
         model: MiniMindForCausalLM,
         tokenizer: TokenizerFiles | None,
         max_length: int,
+        *,
+        unread_code: Sequence[str],
         progress: Progress,
     ) -> None:
         self._request = request
         self._model = model
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._unread_code = unread_code
         self._progress = progress
 
     def write(self, folder: Path) -> WrittenGraph:
@@ -169,10 +174,11 @@ class GraphExport:
             ParityError: The graph is out of tolerance.
         """
         from .parity import compare
+        from .parity.reference import StockModel
 
         request = self._request
         report = compare(
-            computed,
+            StockModel(computed, self._unread_code),
             graph,
             target=request.target,
             precision=request.precision,

@@ -77,7 +77,14 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
     notes += _context_notes(request, loaded.model.config, max_length)
     destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
-        graph = GraphExport(request, loaded.model, tokenizer, max_length, part(tell, LOADED, 1.0)).write(stage)
+        graph = GraphExport(
+            request,
+            loaded.model,
+            tokenizer,
+            max_length,
+            unread_code=report.unread_code,
+            progress=part(tell, LOADED, 1.0),
+        ).write(stage)
         content = manifest(report, loaded.model.config, _ordered(graph.entry, destination), folder)
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:

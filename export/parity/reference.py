@@ -98,20 +98,21 @@ class EagerReference(Protocol):
         ...
 
 
-class OwnModel:
+class StockModel:
     """minimind-edge's own PyTorch model as the reference.
 
     Args:
         model: The model; it is run in evaluation mode whatever mode it is in.
+        unread_code: What says that the checkpoint has code of its own, which this model is not.
 
     Raises:
         ExportError: A parameter is not float32 or not on the CPU.
     """
 
-    name = OWN_MODEL
-
-    def __init__(self, model: MiniMindForCausalLM) -> None:
+    def __init__(self, model: MiniMindForCausalLM, unread_code: Sequence[str] = ()) -> None:
         _require_float32(model)
+        unread = f", not the checkpoint's own code ({', '.join(unread_code)}), which was not read"
+        self.name = OWN_MODEL + (unread if unread_code else "")
         self._model = model
         self._past: Any = None
         self.shape = ModelShape.of(model.config)
@@ -148,7 +149,7 @@ def eager_reference(model: MiniMindForCausalLM | EagerReference) -> EagerReferen
     """
     from minimind_edge.minimind import MiniMindForCausalLM
 
-    return OwnModel(model) if isinstance(model, MiniMindForCausalLM) else model
+    return StockModel(model) if isinstance(model, MiniMindForCausalLM) else model
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..artifact.json_file import write_json
 from ..artifact.loading_tools import RUN
 from ..artifact.manifest import TOOL, TOOLS
 from .code import OwnCode
-from .owner import OwnModel
+from .owner import OwnersModel
 
 GENERATION = "traced"
 """Stands where the manifest has a checkpoint's generation."""
@@ -45,7 +45,7 @@ minimind-run --engine {folder} --ids 1,2,3
 """
 
 
-def describe(own: OwnModel, code: OwnCode) -> dict[str, Any]:
+def describe(own: OwnersModel, code: OwnCode) -> dict[str, Any]:
     """The manifest's `config`: what tells two changed models apart."""
     facts = own.facts
     return {
@@ -62,7 +62,7 @@ def describe(own: OwnModel, code: OwnCode) -> dict[str, Any]:
 
 
 def traced_manifest(
-    own: OwnModel, code: OwnCode, checkpoint: str, sha256: str, graphs: list[dict[str, Any]]
+    own: OwnersModel, code: OwnCode, checkpoint: str, sha256: str, graphs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The content of `manifest.json`.
 
@@ -92,7 +92,7 @@ def traced_manifest(
 
 
 def write_files(
-    stage: Path, name: str, own: OwnModel, code: OwnCode, *, checkpoint: Path | None, content: dict[str, Any]
+    stage: Path, name: str, own: OwnersModel, code: OwnCode, *, checkpoint: Path | None, content: dict[str, Any]
 ) -> None:
     """Write every JSON file of the folder, and its card.
 

@@ -61,7 +61,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class OwnModel:
+class OwnersModel:
     """A changed model and the way it is called.
 
     Attributes:
@@ -112,7 +112,7 @@ class OwnModel:
         return pair[0].transpose(1, 2), pair[1].transpose(1, 2)
 
 
-def understand(model: nn.Module, max_length: int | None = None) -> OwnModel:
+def understand(model: nn.Module, max_length: int | None = None) -> OwnersModel:
     """Find out how a model is called, by its signature and by calling it.
 
     Args:
@@ -141,7 +141,7 @@ def understand(model: nn.Module, max_length: int | None = None) -> OwnModel:
     facts = _facts(
         model, logits.shape[-1], len(presents), key_heads=key.shape[1], head_dim=key.shape[3], length=max_length
     )
-    return OwnModel(model, facts, takes_positions, heads_first)
+    return OwnersModel(model, facts, takes_positions, heads_first)
 
 
 def read_output(output: Any) -> tuple[torch.Tensor, list[KeyValue]]:

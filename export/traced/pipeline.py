@@ -32,8 +32,8 @@ from ..request import ExportRequest, ExportResult
 from .artifact import describe, traced_manifest, write_files
 from .code import OwnCode, code_of, load_code
 from .construction import build_model
-from .owner import OwnModel, understand
-from .reference import EagerReference
+from .owner import OwnersModel, understand
+from .reference import OwnersReference
 from .rounding import round_model
 from .storage import WeightStorage
 from .trace import OPSETS, trace
@@ -59,7 +59,7 @@ class TracedSource:
         folder: The checkpoint's folder, where a tokenizer and a generation config may lie; None without a file.
     """
 
-    own: OwnModel
+    own: OwnersModel
     code: OwnCode
     name: str
     sha256: str
@@ -161,7 +161,7 @@ def _export(source: TracedSource, request: ExportRequest, tell: Progress) -> Exp
     )
 
 
-def _max_length(asked: int | None, own: OwnModel) -> int:
+def _max_length(asked: int | None, own: OwnersModel) -> int:
     limit = own.facts.max_position_embeddings
     if asked is not None and not 1 <= asked <= limit:
         raise UsageError(f"--max-length {asked} is outside 1 to {limit}, this model's max_position_embeddings")
@@ -211,7 +211,7 @@ def _write_graph(
     quality = None
     if quantized is not None:
         bits = round(8 * weight_bytes(graph) / own.facts.parameters, 3)
-        measured = measure_quality(cast("Any", EagerReference(own)), stage / file, quantized.held_out)
+        measured = measure_quality(cast("Any", OwnersReference(own)), stage / file, quantized.held_out)
         quality = {"bits_per_weight": bits, **measured, "calibration": quantized.calibration}
         if request.verify:
             require_quality(measured, precision)
@@ -230,7 +230,11 @@ def _write_graph(
 
 
 def _graph(
-    source: TracedSource, computed: OwnModel, quantized: QuantizedModel | None, request: ExportRequest, max_length: int
+    source: TracedSource,
+    computed: OwnersModel,
+    quantized: QuantizedModel | None,
+    request: ExportRequest,
+    max_length: int,
 ) -> ir.Model:
     """The traced graph, its weights stored as the precision wants them."""
     target, precision = request.target, request.precision
@@ -249,7 +253,7 @@ def _graph(
 
 
 def _verified(
-    source: TracedSource, computed: OwnModel, request: ExportRequest, graph: Path, tell: Progress
+    source: TracedSource, computed: OwnersModel, request: ExportRequest, graph: Path, tell: Progress
 ) -> ParityReport:
     """Compare the graph with the model's own code, or with that code on rounded weights: that has narrow bounds too.
 
@@ -261,7 +265,7 @@ def _verified(
         is_half = request.target == "tensorrt"
         tolerance = tolerance_of("fp16", layers) if is_half else rounded_weights_tolerance(layers)
     report = compare(
-        EagerReference(computed, str(source.code)),
+        OwnersReference(computed, str(source.code)),
         graph,
         target=request.target,
         precision=request.precision,
@@ -273,7 +277,7 @@ def _verified(
     return report
 
 
-def _metadata(own: OwnModel, target: str, precision: str, max_length: int) -> dict[str, str]:
+def _metadata(own: OwnersModel, target: str, precision: str, max_length: int) -> dict[str, str]:
     """What a runtime must know that has the graph and no folder around it."""
     eos = own.facts.eos_token_id
     stops = eos if isinstance(eos, list) else [eos]

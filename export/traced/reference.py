@@ -9,7 +9,7 @@ from torch import nn
 
 from ..parity.case import Chunk
 from ..parity.reference import EagerOutput, ModelShape
-from .owner import KeyValue, OwnModel
+from .owner import KeyValue, OwnersModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReferenceOutput:
     past_key_values: list[KeyValue]
 
 
-class EagerReference(nn.Module):
+class OwnersReference(nn.Module):
     """A changed model by its owner's code: what the comparison asks (`parity.reference.EagerReference`), and `forward`.
 
     Positions that count on from the past are left to code that has no `position_ids`; for others its tables of angles
@@ -31,7 +31,7 @@ class EagerReference(nn.Module):
         name: Whose code it is, such as `my_model.py:MyMiniMind`; None for the name of the class.
     """
 
-    def __init__(self, own: OwnModel, name: str | None = None) -> None:
+    def __init__(self, own: OwnersModel, name: str | None = None) -> None:
         super().__init__()
         facts = own.facts
         self.name = name or type(own.model).__name__

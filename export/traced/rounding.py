@@ -14,20 +14,20 @@ from ..quantization.formats import TARGET_FORMATS, Format, QuantizationSettings,
 from ..quantization.gptq import gptq_matrix, hessian_of
 from ..quantization.quantize import QuantizedModel, check_weights
 from ..quantization.rounding import nearest
-from .owner import OwnModel
-from .reference import EagerReference
+from .owner import OwnersModel
+from .reference import OwnersReference
 from .storage import LEAST_OUTPUTS
 
 
 def round_model(
-    own: OwnModel,
+    own: OwnersModel,
     precision: str,
     target: str,
     prompts: Sequence[Sequence[int]],
     *,
     settings: QuantizationSettings,
     progress: Progress,
-) -> tuple[OwnModel, QuantizedModel]:
+) -> tuple[OwnersModel, QuantizedModel]:
     """Round linear layers and embeddings; the model itself stays as it is.
 
     Int8 rounds to the nearest. Int4 rounds each linear layer for the inputs that it has on text that the model writes
@@ -47,14 +47,14 @@ def round_model(
     Raises:
         ExportError: A weight cannot be rounded.
     """
-    reference = EagerReference(own)
+    reference = OwnersReference(own)
     check_weights(reference)  # type: ignore[arg-type]
     length = min(settings.length, own.facts.max_position_embeddings)
     rows = settings.held_out_rows + (settings.measured_rows if precision == "int4" else 0)
     text = written_text(reference, prompts, rows, length, progress)  # type: ignore[arg-type]
     held_out, tokens = text.tensor_split([settings.held_out_rows])
     rounded = copy.deepcopy(own.model)
-    changed = OwnModel(rounded, own.facts, own.takes_positions, own.heads_first)
+    changed = OwnersModel(rounded, own.facts, own.takes_positions, own.heads_first)
     hessians = _hessians(changed, tokens) if precision == "int4" else {}
     matrices: dict[str, QuantizedMatrix] = {}
     for name, parameter in rounded.named_parameters():
@@ -67,7 +67,7 @@ def round_model(
             parameter.copy_(torch.from_numpy(matrix.dequantized()))
         matrices[name] = matrix
     calibration = {"texts": len(tokens), "tokens": tokens.numel()}
-    return changed, QuantizedModel(EagerReference(changed), matrices, held_out, calibration)  # type: ignore[arg-type]
+    return changed, QuantizedModel(OwnersReference(changed), matrices, held_out, calibration)  # type: ignore[arg-type]
 
 
 def _format(model: nn.Module, name: str, precision: str, target: str) -> Format | None:
@@ -84,7 +84,7 @@ def _format(model: nn.Module, name: str, precision: str, target: str) -> Format 
 
 
 @torch.no_grad()
-def _hessians(own: OwnModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+def _hessians(own: OwnersModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     """What the inputs of each linear layer look like on text, by the names of the layers' weights."""
     found: dict[str, torch.Tensor] = {}
     handles = []
@@ -98,7 +98,7 @@ def _hessians(own: OwnModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
             handles.append(module.register_forward_pre_hook(record))
     try:
         for row in tokens:
-            EagerReference(own)(row[None])
+            OwnersReference(own)(row[None])
     finally:
         for handle in handles:
             handle.remove()

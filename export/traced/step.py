@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .experts import exchange_experts
-from .owner import OwnModel
+from .owner import OwnersModel
 from .rotary import TABLES, table_owners
 
 TOKENS, PAST, BATCH = 3, 5, 2
@@ -26,7 +26,7 @@ class GrowingStep(nn.Module):
         max_length: Most positions, tokens.
     """
 
-    def __init__(self, own: OwnModel, max_length: int) -> None:
+    def __init__(self, own: OwnersModel, max_length: int) -> None:
         super().__init__()
         self.model, self.kept = traceable_copy(own, max_length)
         self.own = replace(own, model=self.model)
@@ -110,7 +110,7 @@ class StaticStep(GrowingStep):
         return {0: batch, 1: tokens}, {0: batch}, {0: batch}, layers
 
 
-def traceable_copy(own: OwnModel, max_length: int) -> tuple[nn.Module, list[str]]:
+def traceable_copy(own: OwnersModel, max_length: int) -> tuple[nn.Module, list[str]]:
     """The model's structure again around the same tensors, and the modules with experts that had to stay.
 
     Experts that branch on data are exchanged where that changes nothing. Upstream's switch `flash` is turned off: its

@@ -21,7 +21,7 @@ from minimind_edge.runtime.session.contract import (
 )
 
 from .experts import require_static
-from .owner import ModelFacts, OwnModel
+from .owner import ModelFacts, OwnersModel
 from .step import GrowingStep, StaticStep
 
 STEPS: dict[str, type[GrowingStep]] = {"portable": GrowingStep, "tensorrt": StaticStep}
@@ -34,7 +34,7 @@ FOLDED = 1024
 """Most bytes of a constant that another may be computed from: weights stay as they are."""
 
 
-def trace(own: OwnModel, target: str, max_length: int) -> tuple[ir.Model, GrowingStep]:
+def trace(own: OwnersModel, target: str, max_length: int) -> tuple[ir.Model, GrowingStep]:
     """Trace a model in float32, under the names and axes of written graphs.
 
     Args:

@@ -14,7 +14,7 @@ from ..verification import Verification, VerifiedGraph
 from .code import load_code
 from .construction import build_model
 from .owner import understand
-from .reference import EagerReference
+from .reference import OwnersReference
 
 
 def verify_against_code(
@@ -46,7 +46,7 @@ def verify_against_code(
     source = against or find_checkpoint(folder, checkpoint)
     tell("reading the checkpoint", 0.0)
     built = build_model(loaded, source, config)
-    reference = EagerReference(understand(built.model), str(loaded))
+    reference = OwnersReference(understand(built.model), str(loaded))
     verified = []
     for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
         report = compare(

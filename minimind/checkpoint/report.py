@@ -24,6 +24,7 @@ class CheckpointReport:
         lora: Adapters that were merged, in order.
         tokenizer: Folder with a `tokenizer.json` next to the weights, or None.
         notes: What else the user should know, a line each: code and keys that were not read, a guess that may be wrong.
+        unread_code: What says that the checkpoint's model has code of its own, as `find_foreign_code` words it.
     """
 
     generation: str
@@ -35,6 +36,7 @@ class CheckpointReport:
     lora: tuple[MergedAdapter, ...]
     tokenizer: Path | None
     notes: tuple[str, ...] = ()
+    unread_code: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for people, a line for each kind of fact."""
