@@ -1,4 +1,4 @@
-"""Writing a folder so that it is there whole or not at all."""
+"""Writing a folder atomically: it is complete, or it is not there."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 @contextmanager
 def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]:
-    """Yield a new folder beside `final`; on leaving without an error it takes `final`'s place by renaming.
+    """Yield a new folder next to `final`; on leaving without an error it takes `final`'s place by renaming.
 
     An error removes the new folder and leaves what was at `final` untouched. A crash between the two renames leaves the
-    old folder whole under a hidden name beside the final one.
+    old folder whole under a hidden name next to the final one.
 
     Args:
-        final: Where the folder is to end up; its parents are made.
+        final: The final path of the folder; its parents are created.
         keep_existing: Start from the files that are at `final` (hard links where possible); symbolic links stay links,
-            so that what they lead to does not become a part of the folder.
+            so that the files that they lead to do not become a part of the folder.
 
     Raises:
         OSError: The disk is full, read-only or gone.
@@ -40,7 +40,7 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
 
 
 def _replace(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`; what was there goes only after the new folder stands."""
+    """Rename `stage` to `final`; the old folder is removed only after the new one is in place."""
     if not final.exists():
         stage.rename(final)
         return
@@ -64,7 +64,7 @@ def _link_or_copy(source: str, target: str) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Bring the files to the disk before they are renamed into place, so that a full disk shows here."""
+    """Flush the files to the disk before they are renamed into place, so that a full disk is noticed here."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

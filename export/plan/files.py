@@ -30,7 +30,7 @@ KV_LAYOUT = "[batch, num_key_value_heads, capacity, head_dim], past and present 
 
 
 def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact: Path | None) -> Path:
-    """Write a plan and what belongs to it; each file is there whole or not at all.
+    """Write a plan, its description and its companion files; each file is there whole or not at all.
 
     Args:
         path: The plan's path; its folder is made, and a plan that is there already is replaced.
@@ -137,7 +137,7 @@ def _missing(artifact: Path, folder: Path) -> list[str]:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    """Write to the disk itself, so that a full one shows before anything is replaced."""
+    """Write a file and flush it to the disk, so that a full disk is noticed before anything is replaced."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
