@@ -384,7 +384,7 @@ def test_a_changed_model_given_as_stock_is_refused_or_spoken_of(name, checkpoint
     from minimind_edge.minimind.checkpoint import read_checkpoint
     from minimind_edge.minimind.errors import MiniMindError
 
-    with pytest.raises(MiniMindError, match="--model FILE.py:CLASS"):
+    with pytest.raises(MiniMindError, match=r"--model FILE\.py:CLASS"):
         build_graph(changed_model(name), "portable", "fp32", MAX_LENGTH)
     file = checkpoint(name)
     if name in ("LearnedPositions", "SharedGate"):
