@@ -1,4 +1,4 @@
-"""What can go wrong in an export, with the exit code a command ends with.
+"""The errors of an export, with the exit codes that a command ends with.
 
 EdgeError (runtime)
 ├── ExportError  3  a model, a graph or an option that cannot be exported or compared as asked

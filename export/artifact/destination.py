@@ -1,4 +1,4 @@
-"""Where an artifact goes, and what of a folder that is there already may stay or must not be touched."""
+"""The folder that an artifact goes to, and which files of an existing folder stay, are replaced or are not touched."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Destination:
     """The artifact folder of one export.
 
     Attributes:
-        folder: Its path.
-        kept: The manifest's entries of graphs that stay: other precisions and caches of the same model for the same
-            target.
+        folder: The folder's path.
+        kept: The manifest's entries of the graphs that stay: other precisions and caches of the same model for the
+            same target.
     """
 
     folder: Path
@@ -33,10 +33,10 @@ class Destination:
 
 
 def choose_folder(request: ExportRequest) -> Path:
-    """The folder that was asked for, or one in the current folder named after the checkpoint.
+    """The folder that the request names, or one in the current folder named after the checkpoint.
 
     Raises:
-        UsageError: Something is there that is no artifact, which `--force` does not touch either.
+        UsageError: A file or a folder that is not an artifact is there already, which `--force` does not touch either.
     """
     folder = request.output or _named_after_checkpoint(request)
     if not folder.exists():
@@ -76,17 +76,17 @@ def open_destination(
 
 
 def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]) -> Destination:
-    """See what of an artifact at `folder` stays: an export adds its precision to those of the same model.
+    """Decide which graphs of an artifact at `folder` stay: an export adds its precision to those of the same model.
 
     Args:
         folder: From `choose_folder`.
         request: The export.
-        sha256: The checkpoint's.
-        config: The model's fields as the manifest keeps them.
+        sha256: The hex digest of the checkpoint.
+        config: The fields of the model's configuration as the manifest keeps them.
 
     Raises:
-        ArtifactError: The manifest that is there is broken.
-        UsageError: Something would be overwritten without `--force`.
+        ArtifactError: The manifest of the existing artifact is broken.
+        UsageError: Files would be overwritten without `--force`.
     """
     if not (folder / MANIFEST).is_file():
         return Destination(folder)
@@ -100,7 +100,7 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     entries = zip(there.graphs, read_json(folder / MANIFEST)["graphs"], strict=True)
     kept = tuple(whole for graph, whole in entries if stays and (graph.precision, graph.kv_cache) != replaced)
     for graph in kept:
-        member(folder, graph["file"])  # what stays must not lead elsewhere
+        member(folder, graph["file"])  # a graph that stays must not be a link out of the folder
     if len(kept) < len(there.graphs) and not request.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
     return Destination(folder, kept)

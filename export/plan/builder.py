@@ -1,4 +1,4 @@
-"""TensorRT's builder, driven: from a serialized graph to a serialized plan, with progress and readable errors."""
+"""Running TensorRT's builder: from a serialized graph to a serialized plan, with progress and readable errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ERRORS = 3
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build, apart from the network.
+    """The options of a build, except for the network.
 
     Attributes:
         profiles: The profiles, in the plan's order.

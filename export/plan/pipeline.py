@@ -25,14 +25,14 @@ BACKENDS = ("auto", *BACKEND_NAMES)
 
 
 def build_plan(request: PlanRequest, progress: Progress | None = None) -> PlanResult:
-    """Build a plan and write it with what belongs to it; where a step fails, nothing is written.
+    """Build a plan and write it with its description and tokenizer; where a step fails, nothing is written.
 
     Args:
         request: What to build.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
 
     Raises:
-        EdgeError: Bad input or options, no TensorRT, or a graph that it does not take.
+        EdgeError: Bad input or options, no TensorRT, or a graph that TensorRT does not support.
         MiniMindError: A checkpoint is not MiniMind's.
         BusyError: Another process writes to the plan.
         OSError: The disk is full or cannot be written.

@@ -1,4 +1,4 @@
-"""Where a plan's graph comes from: an artifact, a graph by itself, or a checkpoint that is exported on the way."""
+"""The source of a plan's graph: an artifact, a graph by itself, or a checkpoint that is exported on the way."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DEFAULT_PRECISION = "fp16"
 """Precision of a plan from a checkpoint: GPUs are fast in it, and both backends have fused attention for it."""
 
 EXPORTED = 0.6
-"""Share of the time after which a checkpoint has become a graph."""
+"""The share of the whole time that has passed when the checkpoint is exported."""
 
 
 @dataclass(frozen=True)
 class GraphSource:
-    """A graph and what is known of it.
+    """A graph, with the checkpoint, configuration and parity that its manifest has.
 
     Attributes:
         graph: The graph's file.
@@ -35,7 +35,7 @@ class GraphSource:
         checkpoint: The manifest's entry about the checkpoint, None without a manifest.
         config: The model's fields as the manifest has them, None without a manifest.
         parity: The graph's parity report in the manifest, None without one.
-        notes: Lines for people.
+        notes: Lines for the user.
     """
 
     graph: Path
@@ -51,7 +51,7 @@ def open_source(request: PlanRequest, progress: Progress) -> Iterator[GraphSourc
     """Yield the graph to build from; a graph that was exported for this is deleted afterwards.
 
     Args:
-        request: Names the source.
+        request: The request, which names the source.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
@@ -103,7 +103,7 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
 
 
 def _of_manifest(graph: Path, folder: Path, file: str) -> GraphSource:
-    """A graph with what the manifest of its folder says of it, in full: that goes into the plan's description.
+    """A graph with its folder's manifest entries about it, which go into the plan's description.
 
     Raises:
         ArtifactError: The manifest is broken.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from minimind_edge.export.parity.tolerance import rounded_weights_tolerance
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.traced.code import load_code
 from minimind_edge.export.traced.owner import understand
-from minimind_edge.export.traced.reference import EagerReference
+from minimind_edge.export.traced.reference import OwnersReference
 from minimind_edge.export.traced.rounding import round_model
 from minimind_edge.export.traced.storage import WeightStorage
 from minimind_edge.export.traced.trace import trace
@@ -130,7 +131,7 @@ def test_the_graph_of_a_changed_model_is_not_that_of_the_stock_one(tmp_path):
     stock = MiniMindForCausalLM(MiniMindConfig(**SMALL)).eval()
     stock.load_state_dict(model.state_dict())
     save_graph(build_graph(stock, "portable", "fp32", MAX_LENGTH), tmp_path / "model.onnx")
-    report = compare(EagerReference(understand(model)), tmp_path / "model.onnx", target="portable", precision="fp32")
+    report = compare(OwnersReference(understand(model)), tmp_path / "model.onnx", target="portable", precision="fp32")
     assert not report
 
 
@@ -202,7 +203,7 @@ def stored(traced, precision: str, folder: Path, store) -> Path:
 
 def test_half_floats_stay_within_the_bounds_of_fp16(traced_experts, tmp_path):
     file = stored(traced_experts, "fp16", tmp_path, lambda storage: storage.halve())
-    report = compare(EagerReference(traced_experts[0]), file, target="portable", precision="fp16")
+    report = compare(OwnersReference(traced_experts[0]), file, target="portable", precision="fp16")
     assert report, report.failures
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load(file).graph.initializer}
     assert kinds["model.lm_head.weight.fp16"] == onnx.TensorProto.FLOAT16
@@ -219,7 +220,7 @@ def test_integers_compute_what_they_stand_for(precision, traced_experts, tmp_pat
     assert {matrix.bits for matrix in matrices.values()} == ({8} if precision == "int8" else {4, 8})
     file = stored(traced_experts, precision, tmp_path, lambda storage: storage.as_integers(matrices))
     report = compare(
-        EagerReference(rounded),
+        OwnersReference(rounded),
         file,
         target="portable",
         precision=precision,
@@ -376,20 +377,34 @@ def test_what_does_not_go_together_is_said(options, error, message, checkpoint, 
         export_onnx(request)
 
 
-@pytest.mark.parametrize("name", ["LearnedPositions", "SharedGate"])
-def test_a_changed_model_with_tensors_of_its_own_is_no_stock_one(name, checkpoint, tmp_path):
-    """Those whose tensors are all stock cannot be told apart by their file."""
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_model_given_as_stock_is_refused_or_spoken_of(name, checkpoint, tmp_path):
+    """In memory it is refused; a file is refused by its tensors, or taken with a word on whose code is assumed."""
+    from minimind_edge.export.graph import build_graph
+    from minimind_edge.minimind.checkpoint import read_checkpoint
     from minimind_edge.minimind.errors import MiniMindError
 
-    with pytest.raises(MiniMindError):
-        export_onnx(ExportRequest(checkpoint=checkpoint(name), output=tmp_path / "none"))
+    with pytest.raises(MiniMindError, match=r"--model FILE\.py:CLASS"):
+        build_graph(changed_model(name), "portable", "fp32", MAX_LENGTH)
+    file = checkpoint(name)
+    if name in ("LearnedPositions", "SharedGate"):
+        with pytest.raises(MiniMindError):
+            read_checkpoint(file)
+        return
+    assert any(
+        line.startswith("code       stock minimind2;") and "--model FILE.py:CLASS" in line
+        for line in read_checkpoint(file).report.lines()
+    )
+    shutil.copy(CODE, file.with_name("modeling_mine.py"))
+    (note,) = read_checkpoint(file).report.notes
+    assert "has code of its own (modeling_mine.py), which was not read" in note
 
 
 def test_parity_failure_is_an_error(checkpoint, tmp_path, monkeypatch):
     """A trace that lost something must not become an artifact: here the reference is another model's code."""
     other = understand(changed_model("Halved"))
     monkeypatch.setattr(
-        "minimind_edge.export.traced.pipeline.EagerReference", lambda own, name=None: EagerReference(other)
+        "minimind_edge.export.traced.pipeline.OwnersReference", lambda own, name=None: OwnersReference(other)
     )
     request = ExportRequest(
         checkpoint=checkpoint("Gelu"), output=tmp_path / "none", target="portable", model=f"{CODE}:Gelu"
