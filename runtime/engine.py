@@ -32,8 +32,8 @@ DEFAULT_MAX_NEW_TOKENS = 512
 class Engine:
     """A loaded model with its session, tokenizer, chat template and defaults; made by `Engine.load`.
 
-    It runs one completion at a time, for one caller: beginning another one ends the one before, and a second thread that
-    comes while the first one waits for text gets an `EngineBusyError`. Threads that take turns may share it.
+    It runs one completion at a time, for one caller: beginning another one ends the one before, and a second thread
+    that comes while the first one waits for text gets an `EngineBusyError`. Threads that take turns may share it.
 
     Args:
         session: The session that runs the model.
