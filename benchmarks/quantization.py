@@ -27,7 +27,6 @@ from minimind_edge.export.quantization.calibration import calibration_prompts
 from minimind_edge.export.quantization.quality import measure_quality
 from minimind_edge.export.quantization.quantize import QuantizedModel, calibration_text, quantize_model
 from minimind_edge.minimind import MiniMindForCausalLM, load_checkpoint
-from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 MAX_LENGTH = 2048
 COLUMNS = ("variant", "text", "bytes", "bits_per_weight", "mean_kl", "top1_agreement", "perplexity")
@@ -62,7 +61,7 @@ def tokens_of(path: Path, tokenizer: TokenizerFiles | None, count: int) -> torch
     if tokenizer is None:
         raise SystemExit("a text needs a tokenizer next to the checkpoint")
     text = path.read_text(encoding="utf-8", errors="replace")
-    return torch.tensor(Tokenizer.load(tokenizer.path).encode(text, add_special_tokens=False)[:count])[None]
+    return torch.tensor(tokenizer.load().encode(text, add_special_tokens=False)[:count])[None]
 
 
 def variants(

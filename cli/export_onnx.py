@@ -116,5 +116,10 @@ def show_result(result: ExportResult) -> None:
     if all(graph["precision"] == Precision.BF16.value for graph in result.manifest["graphs"]):
         line = engine_command(result.folder)
     else:
-        line = run_command(result.folder, takes_text=result.has_tokenizer, is_chat=result.has_chat_template)
+        line = run_command(
+            result.folder,
+            takes_text=result.has_tokenizer,
+            is_chat=result.has_chat_template,
+            raw=result.is_pretrained_only,
+        )
     print(f"  {line}")

@@ -10,15 +10,18 @@ OPENING = "Once upon a time"
 IDS = "1,2,3"
 
 
-def run_command(artifact: Path, *, takes_text: bool, is_chat: bool) -> str:
+def run_command(artifact: Path, *, takes_text: bool, is_chat: bool, raw: bool = False) -> str:
     """The command that runs an artifact, quoted for the shell.
 
     Args:
         artifact: A folder, a graph or a plan.
         takes_text: Whether it has a tokenizer.
         is_chat: Whether it has a chat template, so that it answers a question.
+        raw: Whether it is pretrained only, so that it continues a text although it has a chat template.
     """
     prompt = [QUESTION if is_chat else OPENING] if takes_text else ["--ids", IDS]
+    if takes_text and is_chat and raw:
+        prompt = ["--raw", OPENING]
     return shlex.join(["minimind-run", "--engine", str(artifact), *prompt])
 
 

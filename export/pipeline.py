@@ -18,8 +18,9 @@ from .artifact.json_file import write_json
 from .artifact.loading_tools import GENAI
 from .artifact.manifest import manifest
 from .artifact.model_card import write_model_card
+from .artifact.special_ids import choose_special_ids
 from .artifact.staging import staged_folder
-from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer
+from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
 from .graph.precision import check_int8_cache, check_precision
 from .graph_export import GraphExport
@@ -58,23 +59,27 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
     loaded = read_checkpoint(source, request.config, moe=request.moe or None, lora=request.lora, yarn=request.yarn)
     max_length = choose_max_length(request.max_length, loaded.model.config)
     tokenizer, notes = _tokenizer(request, source, loaded)
+    special_ids = choose_special_ids(loaded.report, tokenizer)
+    report = special_ids.apply(loaded.model.config, loaded.report)
     request, target_notes = _with_target(request, loaded.model.config)
     notes += _context_notes(request, loaded.model.config, max_length)
-    destination = plan_destination(folder, request, loaded.report.sha256, loaded.model.config.arguments())
+    destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
     with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
         graph = GraphExport(request, loaded.model, tokenizer, max_length, part(tell, LOADED, 1.0)).write(stage)
-        content = manifest(loaded.report, loaded.model.config, _ordered(graph.entry, destination), folder)
+        content = manifest(report, loaded.model.config, _ordered(graph.entry, destination), folder)
         _write_configs(stage, source, loaded.model.config, content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)
         is_chat = tokenizer is not None and tokenizer.chat_template is not None
-        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=is_chat)
+        answers = is_chat and not is_pretrained_only(source)
+        write_model_card(stage, folder.resolve().name, loaded.model.config, content, is_chat=answers)
     tell("done", 1.0)
     return ExportResult(
         folder=folder,
         graph=folder / graph.entry["file"],
         notes=(
-            *_report_lines(loaded.report),
+            *_report_lines(report),
+            special_ids.line(),
             *notes,
             *generation_notes(source if source.is_dir() else source.parent),
             *target_notes,
@@ -83,6 +88,7 @@ def export_onnx(request: ExportRequest, progress: Progress | None = None) -> Exp
         ),
         has_tokenizer=tokenizer is not None,
         has_chat_template=is_chat,
+        is_pretrained_only=is_pretrained_only(source),
         manifest=content,
         parity=graph.parity,
     )

@@ -66,6 +66,7 @@ class ExportResult:
         has_chat_template: Whether prompts are wrapped as a chat.
         manifest: The content of `manifest.json`.
         parity: The parity report; None where the graph was not verified.
+        is_pretrained_only: Whether the checkpoint's name says that it was never taught to chat.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class ExportResult:
     has_chat_template: bool
     manifest: dict[str, Any] = field(repr=False)
     parity: ParityReport | None = field(default=None, repr=False)
+    is_pretrained_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for programs."""

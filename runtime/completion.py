@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from .decode import FinishReason, Generation
 from .text.prompt import Prompt
-from .text.stop import StopStrings
-from .text.text_stream import TextStream, open_text_stream
+from .text.text_stream import StopStrings, TextStream, open_text_stream
 from .text.tokenizer import Tokenizer
 
 

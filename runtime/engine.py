@@ -79,10 +79,9 @@ class Engine:
             raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
-        bos = None if tokenizer is None else tokenizer.bos_token_id
         self.session = session
         self.tokenizer = tokenizer
-        self.prompts = PromptBuilder(tokenizer, template, config.bos_token_id if bos is None else bos)
+        self.prompts = PromptBuilder(tokenizer, template)
         self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
         self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
         self.stop_strings = () if tokenizer is None else config.stop_strings
@@ -127,11 +126,13 @@ class Engine:
         if artifact.tokenizer is not None:
             tokenizer = Tokenizer.load(artifact.tokenizer, artifact.tokenizer_config)
             texts = tokenizer.special_tokens
-            template = ChatTemplate.find(artifact.chat_template, artifact.tokenizer_config, texts)
+            template = ChatTemplate.find(
+                artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates
+            )
         limit = artifact.max_length if max_length is None else max_length
         session = load_session(artifact.graph, device=device, threads=threads, max_length=limit)
         config = artifact.generation
-        if not config.eos_token_ids:
+        if not config.eos_token_ids and (tokenizer is None or tokenizer.eos_token_id is None):
             config = replace(config, eos_token_ids=session.facts.eos_token_ids)
         if speculate is None:
             facts = session.facts

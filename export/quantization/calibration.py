@@ -12,7 +12,6 @@ from minimind_edge.minimind import MiniMindForCausalLM
 from minimind_edge.runtime.sampling import Sampler, SamplingParams
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import PromptBuilder
-from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 from ..progress import Progress, silent
 
@@ -138,14 +137,13 @@ def calibration_prompts(tokenizer: TokenizerFiles | None, bos_token_id: int | No
         tokenizer: The model's tokenizer; without one, the only prompt is the bos token.
         bos_token_id: The bos token; None for 0.
     """
-    begin = 0 if bos_token_id is None else bos_token_id
     if tokenizer is None:
-        return [(begin,)]
-    backend = Tokenizer.load(tokenizer.path)
+        return [(0 if bos_token_id is None else bos_token_id,)]
+    backend = tokenizer.load()
     template = None
     if tokenizer.chat_template is not None:
         template = ChatTemplate({"default": tokenizer.chat_template}, backend.special_tokens)
-    build = PromptBuilder(backend, template, begin).build
+    build = PromptBuilder(backend, template).build
     openings = [build(text, raw=True).token_ids for text in OPENINGS]
     if template is None:
         return openings

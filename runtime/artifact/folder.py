@@ -18,10 +18,13 @@ from .json_object import JsonObject
 from .manifest import MANIFEST, GraphEntry, Manifest
 from .model_config import CONFIG, ModelConfig
 from .paths import member, require_member
+from .tokenizer_config import complete_config
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+NAMED_TEMPLATES = "additional_chat_templates"
+"""The folder of the chat templates that have a name, as transformers writes it."""
 
 SUFFIXES = {
     "fp32": ("",),
@@ -37,6 +40,9 @@ INT8_CACHE_SUFFIX = "_kv8"
 
 MARKS = (MANIFEST, CONFIG, TOKENIZER)
 """A folder that holds one of these is taken for an artifact."""
+
+TOKENIZER_CONFIGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
+"""What may say more of a tokenizer than its `tokenizer.json`; only older folders have the last two."""
 
 PLAN_SUFFIX = ".plan"
 """Of a TensorRT plan, which runs with its `.plan.json` beside it."""
@@ -59,8 +65,9 @@ class Artifact:
         config: `config.json`, empty where there is none.
         generation: `generation_config.json`, completed from `config.json`.
         tokenizer: `tokenizer.json`, None where there is none: such a model takes and gives token ids.
-        tokenizer_config: `tokenizer_config.json`, empty where there is none.
+        tokenizer_config: `tokenizer_config.json`, completed from older files, empty where there is none.
         chat_template: `chat_template.jinja`, None where there is none (`tokenizer_config` may hold a template).
+        named_templates: The files of `additional_chat_templates`, such as `tool_use.jinja`.
     """
 
     path: Path
@@ -73,6 +80,7 @@ class Artifact:
     tokenizer: Path | None
     tokenizer_config: JsonObject
     chat_template: Path | None
+    named_templates: tuple[Path, ...] = ()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], precision: str | None = None) -> Artifact:
@@ -111,7 +119,7 @@ class Artifact:
 
 
 def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision: str | None) -> Artifact:
-    names = (MANIFEST, CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+    names = (MANIFEST, CONFIG, GENERATION_CONFIG, TOKENIZER, *TOKENIZER_CONFIGS, CHAT_TEMPLATE)
     files = {name: _member(folder, name) for name in names}
     manifest = Manifest.read(file) if (file := files[MANIFEST]) else None
     config = ModelConfig.parse(read_object(file), str(file)) if (file := files[CONFIG]) else ModelConfig()
@@ -132,9 +140,21 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
         config=config,
         generation=GenerationConfig.parse(generation, config, str(files[GENERATION_CONFIG])),
         tokenizer=files[TOKENIZER],
-        tokenizer_config=_read(files[TOKENIZER_CONFIG], TOKENIZER_CONFIG),
+        tokenizer_config=complete_config(*(_read(files[name], name) for name in TOKENIZER_CONFIGS)),
         chat_template=files[CHAT_TEMPLATE],
+        named_templates=() if folder is None else named_templates(folder),
     )
+
+
+def named_templates(folder: Path) -> tuple[Path, ...]:
+    """The files of the chat templates that have a name, by name.
+
+    Raises:
+        ArtifactError: One is a link that leads out of the folder.
+    """
+    names = sorted(path.name for path in (folder / NAMED_TEMPLATES).glob("*.jinja"))
+    files = (member(folder, f"{NAMED_TEMPLATES}/{name}") for name in names)
+    return tuple(file for file in files if file is not None)
 
 
 def _folder_around(graph: Path) -> Path | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..artifact.json_object import JsonObject
+from ..artifact.text_file import read_text
 from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from .template_environment import TemplateEnvironment
+    from ..limited_process import LimitedProcess
+    from .template_environment import TemplateRenderer
 
 Message: TypeAlias = Mapping[str, Any]
 """`{"role": "user", "content": "..."}`, with whatever else the template knows, such as `tool_calls`."""
@@ -24,20 +23,33 @@ MAX_BYTES = 1 << 20
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """Under which names a message may tell its reasoning; templates read the first one."""
 
-_TEMPLATE_FAILURES = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
+KNOWN_TEMPLATES = frozenset(
+    {
+        "8734f116261fd912dd49650d5860ee95cc8ce1e0323bae4ed7a53bb5c6fe7f84",  # MiniMind, 2024-08
+        "ca765b60efd33e474d780656574a03865c4bc6a1ad9b67a5d6ed572f3d1a9b1c",  # MiniMind, 2024-11
+        "acd9ad90d960b8e94e384b016e0797a1d3d28cb0e8c6c21b805ccd0ec48b82db",  # MiniMind2, 2025-02
+        "d98e9c48d59b25d43a76525902414f17470dfade4d6d60085a8862c11d48f0d5",  # MiniMind2, 2025-04
+        "4f57494cd38c0e4e50e27f4632fb6907414a68cc48d0bbc48da5449c596c69fa",  # MiniMind2, 2025-10
+        "97c6a9ef3f8d35044f435bb7773f1af160a7328ab6e8d2e9d67702941320a711",  # MiniMind-3, 2026-03
+        "c4b9f5d29823a42f4aa64951e6c4ed3dbb9c1be49ae4626a97d1b7ae9b84f534",  # MiniMind-3, 2026-06
+        "f276edfa835c34f8d26299433c18426a689609b6c5d9c0b9de1d5f1725f7563f",  # MiniMind-3, 2026-06
+        "e772b6ad1ea2a9b717ead97c3d9266a75e14489ec55a751b956003420d7b4981",  # the demo of this project
+    }
 )
-"""What a template's own code can raise beside jinja2's errors."""
+"""SHA-256 of the templates that are known to end: they are rendered without a process of their own."""
+
+RENDER_SECONDS = 1.0
+"""Time for an unknown template to be compiled and rendered; the longest in use take some hundredths of it."""
+
+RENDER_MEMORY_MB = 512
+"""Memory of the process that renders an unknown template, in MiB."""
 
 
 class ChatTemplate:
     """Renders messages to a prompt; compiles, and imports jinja2, at the first rendering.
+
+    A template that is not among the known ones is compiled and rendered in a process with limits of time and memory,
+    which is kept for the next rendering.
 
     Args:
         sources: The jinja2 text by name: `default`, and `tool_use` where tools have a template of their own.
@@ -47,24 +59,31 @@ class ChatTemplate:
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str] | None = None) -> None:
         self._sources = dict(sources)
         self._special_tokens = dict(special_tokens or {})
-        self._compiled: dict[str, Template] = {}
-        self._environment: TemplateEnvironment | None = None
+        self._renderer: TemplateRenderer | None = None
+        self._process: LimitedProcess | None = None
 
     @classmethod
     def find(
-        cls, file: Path | None, config: JsonObject, special_tokens: Mapping[str, str] | None = None
+        cls,
+        file: Path | None,
+        config: JsonObject,
+        special_tokens: Mapping[str, str] | None = None,
+        named: Sequence[Path] = (),
     ) -> ChatTemplate | None:
         """The template of an artifact, None where it has none.
 
         Args:
-            file: `chat_template.jinja`, None where there is none; goes before the config's template.
-            config: The content of `tokenizer_config.json`.
+            file: `chat_template.jinja`, None where there is none; goes before the config's default template.
+            config: The content of `tokenizer_config.json`, whose templates may be one text or a list by name.
             special_tokens: Variables of the template.
+            named: The files of `additional_chat_templates`, which go before those of the config by the same name.
 
         Raises:
-            ArtifactError: The file is no text, or the config holds something else under `chat_template`.
+            ArtifactError: A file is no text, or the config holds something else under `chat_template`.
         """
-        sources = _read(file) if file else _from_config(config)
+        sources = _from_config(config) | {path.stem: read_template(path) for path in named}
+        if file:
+            sources["default"] = read_template(file)
         if sources and "default" not in sources:
             raise ArtifactError(f"{config.where}: there is no chat template named default, only {', '.join(sources)}")
         return cls(sources, special_tokens) if sources else None
@@ -74,7 +93,6 @@ class ChatTemplate:
         messages: Sequence[Message],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = False,
         **variables: Any,
     ) -> str:
@@ -83,75 +101,70 @@ class ChatTemplate:
         Args:
             messages: The conversation, oldest first; at least one.
             tools: JSON schemas of the functions that the model may call.
-            documents: Texts for retrieval, where the template knows of them.
             add_generation_prompt: Whether to open the assistant's turn at the end.
-            variables: More of what the template reads, such as `enable_thinking`.
+            variables: More of what the template reads, such as `enable_thinking` or `documents`.
 
         Raises:
             PromptError: There is no message, a value is not of JSON's types, or the template refuses the messages.
             ArtifactError: The template is broken, or runs or grows without end.
+            MissingError: The system cannot start the process that an unknown template is rendered in.
         """
         if not messages:
             raise PromptError("the conversation is empty: expected at least one message")
         context = {
+            "documents": None,
             **self._special_tokens,
             **variables,
             "messages": [_complete(message) for message in messages],
             "tools": tools,
-            "documents": documents,
             "add_generation_prompt": add_generation_prompt,
         }
         name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
-        plain = {key: _plain(value) for key, value in context.items()}
-        with _told_in_one_line():
-            return self._generate(name, plain)
+        try:
+            plain = {key: _plain(value) for key, value in context.items()}
+        except RecursionError as error:
+            raise PromptError("a message holds itself, or is nested too deeply to be JSON") from error
+        return self._render_known(name, plain) if self._is_known(name) else self._render_limited(name, plain)
 
-    def _generate(self, name: str, context: Mapping[str, Any]) -> str:
-        if self._environment is None:
-            from .template_environment import TemplateEnvironment
+    def _is_known(self, name: str) -> bool:
+        import hashlib
 
-            self._environment = TemplateEnvironment()
-        budget = self._environment.budget
-        budget.reset()
-        if name not in self._compiled:
-            self._compiled[name] = self._environment.from_string(self._sources[name])
-        pieces: list[str] = []
-        length = 0
-        for piece in self._compiled[name].generate(context):
-            pieces.append(piece)
-            length += len(piece)
-            budget.check_size(length)
-        return "".join(pieces)
+        source = self._sources[name].encode(errors="surrogatepass")
+        return hashlib.sha256(source).hexdigest() in KNOWN_TEMPLATES
 
+    def _render_known(self, name: str, context: Mapping[str, Any]) -> str:
+        if self._renderer is None:
+            from .template_environment import TemplateRenderer
 
-@contextmanager
-def _told_in_one_line() -> Iterator[None]:
-    """Turn whatever a template raises into the errors that `render` promises."""
-    from jinja2 import TemplateError
+            self._renderer = TemplateRenderer(self._sources)
+        return self._renderer.render(name, context)
 
-    from .template_environment import RejectionError
+    def _render_limited(self, name: str, context: Mapping[str, Any]) -> str:
+        from ..limited_process import LimitedProcess, LimitError
 
-    try:
-        yield
-    except RejectionError as error:
-        raise PromptError(f"the chat template refuses these messages: {error}") from error
-    except (TemplateError, *_TEMPLATE_FAILURES) as error:
-        reason = str(error) or type(error).__name__
-        raise ArtifactError(f"the chat template cannot be rendered: {reason}; a raw prompt needs none") from error
+        if self._process is None:
+            self._process = LimitedProcess(
+                f"{__package__}.template_environment:open_renderer",
+                self._sources,
+                seconds=RENDER_SECONDS,
+                memory_mb=RENDER_MEMORY_MB,
+            )
+        try:
+            text: str = self._process.ask([name, context])
+        except LimitError as error:
+            raise ArtifactError(f"the chat template {error}: it is not rendered; a raw prompt needs none") from error
+        return text
 
 
-def _read(file: Path) -> dict[str, str]:
-    try:
-        content = file.read_bytes()[: MAX_BYTES + 1]
-        text = content.decode()
-    except OSError as error:
-        raise ArtifactError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{file} is not UTF-8 text: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise ArtifactError(f"{file} has more than {MAX_BYTES} bytes: no chat template has")
+def read_template(file: Path) -> str:
+    """The text of a `.jinja` file.
+
+    Raises:
+        ArtifactError: It cannot be read, is too large, or is no UTF-8.
+    """
+    text = read_text(file, MAX_BYTES)
     # Read as transformers reads it, with line ends of any kind as line feeds.
-    return {"default": text.replace("\r\n", "\n").replace("\r", "\n")}
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _from_config(config: JsonObject) -> dict[str, str]:

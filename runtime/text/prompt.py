@@ -36,15 +36,11 @@ class PromptBuilder:
     Args:
         tokenizer: None for a model without one: it takes token ids alone.
         template: The chat template, None for a model without one: it takes no messages, and text as it is.
-        bos_token_id: What a raw text begins with, None for nothing.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer | None, template: ChatTemplate | None = None, bos_token_id: int | None = None
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, template: ChatTemplate | None = None) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self._bos = () if bos_token_id is None else (bos_token_id,)
 
     def build(
         self,
@@ -60,7 +56,8 @@ class PromptBuilder:
         Args:
             prompt: Text becomes a user's message where there is a template; messages are rendered; token ids, and a
                 prompt that is ready, stay as they are.
-            raw: Take text as it is, behind the token that begins a text: how a model that is pretrained only is asked.
+            raw: Take text as it is, after the token that begins a text where the model wants one; a model that is only
+                pretrained is asked like this.
             system: A system message before all others.
             tools: JSON schemas of the functions that the model may call.
             thinking: Whether to ask the model to think first, where its template knows of it; None leaves the choice
@@ -85,10 +82,10 @@ class PromptBuilder:
         return not isinstance(prompt, Prompt) and any(isinstance(item, Mapping) for item in prompt)
 
     def _raw(self, text: str) -> Prompt:
-        token_ids = (*self._bos, *self._require_tokenizer().encode(text, add_special_tokens=False))
+        token_ids = self._require_tokenizer().encode_raw(text)
         if not token_ids:
             raise PromptError("the prompt is empty, and this model has no token that begins a text: expected some text")
-        return Prompt(token_ids, opens_thinking(text))
+        return Prompt(tuple(token_ids), opens_thinking(text))
 
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, thinking: bool | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from .stop import unfinished_length
+from .text_stream import unfinished_length
 
 OPEN_TAG = "<think>"
 CLOSE_TAG = "</think>"
@@ -13,7 +13,7 @@ SegmentKind: TypeAlias = Literal["think", "answer"]
 
 
 class Segment(NamedTuple):
-    """A piece of text of one kind, never empty; tags, and line breaks right behind them, are left out."""
+    """A piece of text of one kind, never empty; tags, and line breaks right after them, are left out."""
 
     kind: SegmentKind
     text: str
@@ -29,7 +29,7 @@ class ThinkSplitter:
     def __init__(self, thinking: bool = False) -> None:
         self._thinking = thinking
         self._withheld = ""
-        self._behind_tag = thinking
+        self._after_tag = thinking
 
     def push(self, text: str) -> list[Segment]:
         """The segments that are certain; what may be the beginning of a tag is held back."""
@@ -40,7 +40,7 @@ class ThinkSplitter:
             self._append(segments, text[:start])
             text = text[start + len(tag) :]
             self._thinking = not self._thinking
-            self._behind_tag = True
+            self._after_tag = True
             tag = self._next_tag()
         certain = len(text) - unfinished_length(text, (tag,))
         self._withheld = text[certain:]
@@ -58,10 +58,10 @@ class ThinkSplitter:
         return CLOSE_TAG if self._thinking else OPEN_TAG
 
     def _append(self, segments: list[Segment], text: str) -> None:
-        if self._behind_tag:
+        if self._after_tag:
             text = text.lstrip("\n")
         if text:
-            self._behind_tag = False
+            self._after_tag = False
             segments.append(Segment("think" if self._thinking else "answer", text))
 
 

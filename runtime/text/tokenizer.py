@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..artifact.json_file import MAX_BYTES
 from ..artifact.json_object import JsonObject
-from ..errors import ArtifactError, PromptError
+from ..artifact.text_file import read_text
+from ..artifact.tokenizer_config import BEGINS_WITH_BOS, extra_tokens, special_tokens
+from ..errors import ArtifactError, EdgeError, PromptError
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
+    from ..limited_process import LimitedProcess
+
+LFS_POINTER = "version https://git-lfs.github.com/spec/"
+"""What a file of Git LFS begins with where its content was not fetched."""
+
+MAX_REASON = 300
+"""Characters of the tokenizers library's own error that are passed on."""
+
+ENCODE_SECONDS = 3.0
+"""Time for an unusual tokenizer to encode or decode one text; usual ones do some megabytes in it."""
+
+MEMORY_MB = 1024
+"""Memory of the process that runs an unusual tokenizer, in MiB."""
+
 
 class Tokenizer:
     """Encodes and decodes as transformers' `PreTrainedTokenizerFast` does with the same two files.
+
+    A tokenizer.json may hold patterns and rules that take forever, grow without end, or break the library. Byte-pair
+    encodings with parts that are known to be harmless, which all MiniMind's are, run in this process; others in one
+    with limits of time and memory.
 
     Attributes:
         special_tokens: The text of each special token by its role, such as `{"bos_token": "<|im_start|>"}`.
         bos_token_id: Starts a text; None where the tokenizer has none.
         eos_token_id: Ends a text; None where the tokenizer has none.
+        pad_token_id: Fills a batch; None where the tokenizer has none.
+        begins_with_bos: Whether a raw prompt begins with `bos_token_id` although tokenizer.json adds none, as models
+            that MiniMind pretrained want it; the export writes it.
     """
 
     def __init__(self, backend: Backend, config: JsonObject) -> None:
-        self.special_tokens = _special_tokens(config)
+        self.special_tokens = special_tokens(config)
+        self.begins_with_bos = config.optional(BEGINS_WITH_BOS, bool) or False
         self._backend = backend
         backend.no_truncation()
         backend.no_padding()
@@ -32,7 +59,9 @@ class Tokenizer:
         self._special_texts = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
         self.bos_token_id = self._id_of("bos_token")
         self.eos_token_id = self._id_of("eos_token")
+        self.pad_token_id = self._id_of("pad_token")
         self._bytes: dict[int, bytes] = {}
+        self._process: LimitedProcess | None = None
 
     @classmethod
     def load(cls, path: Path, config: JsonObject | None = None) -> Tokenizer:
@@ -40,18 +69,37 @@ class Tokenizer:
 
         Args:
             path: `tokenizer.json`.
-            config: The content of `tokenizer_config.json`; None where there is none.
+            config: The content of `tokenizer_config.json`, as `complete_config` leaves it; None where there is none.
 
         Raises:
             ArtifactError: A file is broken or of another kind.
+            MissingError: The system cannot start the process that an unusual tokenizer runs in.
         """
-        from tokenizers import Tokenizer as Backend
+        return cls.parse(read_description(path), str(path), config or JsonObject({}, "tokenizer_config.json"))
 
+    @classmethod
+    def parse(cls, text: str, where: str, config: JsonObject) -> Tokenizer:
+        """Read a tokenizer from the content of `tokenizer.json`.
+
+        Args:
+            text: The content.
+            where: What messages call it, such as its path.
+            config: See `load`.
+
+        Raises:
+            ArtifactError: See `load`.
+            MissingError: See `load`.
+        """
         try:
-            backend = Backend.from_file(str(path))
-        except Exception as error:  # the bindings raise plain Exception for whatever is wrong with a file
-            raise ArtifactError(f"{path} is not a tokenizer that can be read: {error}") from error
-        return cls(backend, config or JsonObject({}, "tokenizer_config.json"))
+            is_usual = _is_usual(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"{where} is not a tokenizer that can be read: {error}") from error
+        if is_usual:
+            return cls(_parse(text, where), config)
+        _ask(_limited([text, where]), None)  # what breaks the library breaks it there
+        tokenizer = cls(_parse(text, where), config)
+        tokenizer._process = _limited([tokenizer._backend.to_str(), where])
+        return tokenizer
 
     @property
     def vocab_size(self) -> int:
@@ -75,15 +123,31 @@ class Tokenizer:
 
         Raises:
             PromptError: The text has a lone surrogate: it was not valid UTF-8 where it came from.
+            ArtifactError: The tokenizer has no token for a part of the text, or takes too much time or memory.
         """
-        try:
-            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except TypeError as error:
-            raise PromptError("the text is not valid Unicode: it has a lone surrogate; expected UTF-8") from error
+        token_ids: list[int] = self._run(["encode", text, add_special_tokens])
+        return token_ids
+
+    def encode_raw(self, text: str) -> list[int]:
+        """Token ids of a text that a model is to continue, after bos where it wants one; raises what `encode` does."""
+        token_ids = self.encode(text)
+        if self.begins_with_bos and self.bos_token_id is not None and token_ids[:1] != [self.bos_token_id]:
+            return [self.bos_token_id, *token_ids]
+        return token_ids
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Text of token ids; ids without a token are left out."""
-        return self._backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
+        """Text of token ids; ids without a token are left out.
+
+        Raises:
+            ArtifactError: The tokenizer's decoder fails.
+        """
+        text: str = self._run(["decode", list(token_ids), skip_special_tokens])
+        return text
+
+    def _run(self, request: list[Any]) -> Any:
+        if self._process is None:
+            return _answer(self._backend, request)
+        return _ask(self._process, request)
 
     def is_special(self, token_id: int) -> bool:
         """Whether the token is a mark, not a part of the text; also true for an id without a token."""
@@ -103,26 +167,83 @@ class Tokenizer:
         return None if text is None else self._backend.token_to_id(text)
 
 
-def _special_tokens(config: JsonObject) -> dict[str, str]:
-    """The texts of `bos_token`, `eos_token` and their like; each is a string or an object with `content`."""
-    names = [name for name in config if name.endswith("_token") and not name.startswith("add_")]
-    texts = {name: _token_text(config, name) for name in names}
-    return {name: text for name, text in texts.items() if text}
+def read_description(path: Path) -> str:
+    """The content of a tokenizer.json, without a byte order mark.
+
+    Raises:
+        ArtifactError: It cannot be read, is too large, is no text, or is a pointer of Git LFS.
+    """
+    text = read_text(path, MAX_BYTES)
+    if text.startswith(LFS_POINTER):
+        raise ArtifactError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
+    return text
 
 
-def _token_text(config: JsonObject, name: str) -> str | None:
-    if isinstance(config[name], Mapping):
-        return config.child(name).required("content", str)
-    return config.optional(name, str)
+def _parse(text: str, where: str) -> Backend:
+    from tokenizers import Tokenizer as Backend
+
+    with _told_in_one_line(f"{where} is not a tokenizer that can be read"):
+        return Backend.from_str(text)
 
 
-def _add_missing_tokens(backend: Backend, config: JsonObject, special_tokens: Mapping[str, str]) -> None:
+def _answer(backend: Backend, request: list[Any]) -> Any:
+    """Encode or decode: `["encode", text, add_special_tokens]`, `["decode", token_ids, skip_special_tokens]`."""
+    kind, value, flag = request
+    with _told_in_one_line(f"the tokenizer cannot {kind} this"):
+        if kind == "decode":
+            return backend.decode(value, skip_special_tokens=flag)
+        try:
+            return backend.encode(value, add_special_tokens=flag).ids
+        except TypeError as error:
+            raise PromptError("the text is not valid Unicode: it has a lone surrogate; expected UTF-8") from error
+
+
+def open_tokenizer(setup: Any) -> Any:
+    """Open the handler of a `LimitedProcess` that encodes and decodes.
+
+    Args:
+        setup: The text of tokenizer.json, and what messages call it.
+    """
+    backend = _parse(*setup)
+    return lambda request: None if request is None else _answer(backend, request)
+
+
+def _limited(setup: list[str]) -> LimitedProcess:
+    from ..limited_process import LimitedProcess
+
+    return LimitedProcess(f"{__name__}:open_tokenizer", setup, seconds=ENCODE_SECONDS, memory_mb=MEMORY_MB)
+
+
+def _ask(process: LimitedProcess, request: Any) -> Any:
+    from ..limited_process import LimitError
+
+    try:
+        return process.ask(request)
+    except LimitError as error:
+        raise ArtifactError(f"this model's tokenizer {error}: it is not safe to use") from error
+
+
+@contextmanager
+def _told_in_one_line(what: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library raises into an error of ours; the one place where that is caught."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except BaseException as error:  # bare Exception for whatever is wrong, and PanicException, which is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = "".join(character if character.isprintable() else " " for character in str(error))
+        raise ArtifactError(f"{what}: {reason[:MAX_REASON]}") from error
+
+
+def _add_missing_tokens(backend: Backend, config: JsonObject, named: Mapping[str, str]) -> None:
     """Make the config's special tokens known where tokenizer.json doesn't list them as such."""
     from tokenizers import AddedToken
 
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    specials = [AddedToken(text, special=True, normalized=False) for text in special_tokens.values()]
-    for token in (*_listed_tokens(config), *specials):
+    specials = [AddedToken(text, special=True, normalized=False) for text in named.values()]
+    for token in (*_listed_tokens(config), *specials, *map(_added_token, extra_tokens(config))):
         if token.content not in known:
             known.add(token.content)
             add = backend.add_special_tokens if token.special else backend.add_tokens
@@ -131,18 +252,21 @@ def _add_missing_tokens(backend: Backend, config: JsonObject, special_tokens: Ma
 
 def _listed_tokens(config: JsonObject) -> Iterator[AddedToken]:
     """The tokens of `added_tokens_decoder`, by id."""
-    from tokenizers import AddedToken
-
     listed = config.child("added_tokens_decoder")
     for key in sorted(listed, key=lambda key: (len(key), key)):
-        entry = listed.child(key)
-        flags = {name: bool(entry.optional(name, bool)) for name in ("lstrip", "rstrip", "single_word", "special")}
-        normalized = entry.optional("normalized", bool)
-        yield AddedToken(
-            entry.required("content", str),
-            normalized=not flags["special"] if normalized is None else normalized,
-            **flags,
-        )
+        yield _added_token(listed.child(key))
+
+
+def _added_token(entry: JsonObject) -> AddedToken:
+    from tokenizers import AddedToken
+
+    flags = {name: bool(entry.optional(name, bool)) for name in ("lstrip", "rstrip", "single_word", "special")}
+    normalized = entry.optional("normalized", bool)
+    return AddedToken(
+        entry.required("content", str),
+        normalized=not flags["special"] if normalized is None else normalized,
+        **flags,
+    )
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -168,3 +292,70 @@ def _to_bytes(token: str) -> bytes:
         return bytes([_BYTE_OF[character] for character in token])
     except KeyError:
         return token.encode()
+
+
+_USUAL_TYPES = frozenset({"ByteLevel", "ByteFallback", "Digits", "Fuse", "Metaspace", "NFC", "NFD", "NFKC", "NFKD"})
+"""Parts of a tokenizer whose time and output grow with the text, whatever their parameters are."""
+
+_USUAL_PATTERNS = frozenset(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    + digits
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in (r"\p{N}{1,3}", r"\p{N}")  # Llama 3's and Qwen 2's, which many others have taken over
+)
+"""Regular expressions that are known to end."""
+
+_USUAL_PARTS: tuple[dict[str, Any], ...] = (
+    {"type": "Prepend", "prepend": "\u2581"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+    {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+)
+"""Parts with the parameters that Llama's and Gemma's tokenizers have."""
+
+_MOST_PARTS = 8
+
+
+def _is_usual(description: Any) -> bool:
+    """Whether a tokenizer.json has only parts that are known to be harmless."""
+    if not isinstance(description, dict):
+        return False
+    model, outer = description.get("model"), description.get("post_processor")
+    parts = (description.get(name) for name in ("normalizer", "pre_tokenizer", "decoder"))
+    is_byte_pair = isinstance(model, dict) and model.get("type") == "BPE"
+    return is_byte_pair and _is_usual_frame(outer) and all(map(_is_usual_part, parts))
+
+
+def _is_usual_part(part: Any) -> bool:
+    """Whether a normalizer, a pre-tokenizer or a decoder is harmless."""
+    if part is None or part in _USUAL_PARTS:
+        return True
+    if not isinstance(part, dict):
+        return False
+    if part.get("type") == "Sequence":
+        inner = [part.get(name) for name in ("normalizers", "pretokenizers", "decoders") if name in part]
+        parts = inner[0] if len(inner) == 1 and isinstance(inner[0], list) else [False]
+        return len(parts) <= _MOST_PARTS and all(_is_usual_part(each) and each is not None for each in parts)
+    if part.get("type") == "Split":
+        pattern = part.get("pattern")
+        return pattern == {"String": " "} or (
+            isinstance(pattern, dict) and isinstance(regex := pattern.get("Regex"), str) and regex in _USUAL_PATTERNS
+        )
+    return part.get("type") in _USUAL_TYPES
+
+
+def _is_usual_frame(processor: Any) -> bool:
+    """Whether a post-processor puts no more than a few tokens around a text, which it gives once."""
+    if processor is None:
+        return True
+    if not isinstance(processor, dict):
+        return False
+    if processor.get("type") == "Sequence":
+        inner = processor.get("processors")
+        return isinstance(inner, list) and len(inner) <= _MOST_PARTS and all(map(_is_usual_frame, inner))
+    if processor.get("type") == "TemplateProcessing":
+        pieces = processor.get("single")
+        if not isinstance(pieces, list) or len(pieces) > _MOST_PARTS:
+            return False
+        return sum("Sequence" in piece for piece in pieces if isinstance(piece, dict)) == 1
+    return processor.get("type") == "ByteLevel"

@@ -15,8 +15,8 @@ from minimind_edge.export.artifact.hf_config import generation_config
 from minimind_edge.export.artifact.staging import staged_folder
 from minimind_edge.export.artifact.tokenizer_files import find_tokenizer
 from minimind_edge.export.bundled import DEMO_FOLDER
-from minimind_edge.export.plan.files import write_plan
 from minimind_edge.export.inspection import inspect_path
+from minimind_edge.export.plan.files import write_plan
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.minimind import MiniMindConfig
 from minimind_edge.runtime.artifact.paths import MEMORY_LOCATION, copy_member, external_data, member

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,9 @@ def test_the_line_to_try_is_one_that_works(precisions, words, capsys):
     manifest = {"graphs": [{"precision": precision} for precision in precisions]}
     show_result(ExportResult(Path("my model"), Path("my model/onnx/model.onnx"), (), True, True, manifest))
     assert shlex.split(capsys.readouterr().out.splitlines()[-1]) == words
+
+
+def test_pretrained_weights_are_asked_to_go_on(capsys):
+    result = ExportResult(Path("m"), Path("m/onnx/model.onnx"), (), True, True, {"graphs": [{"precision": "fp32"}]})
+    show_result(replace(result, is_pretrained_only=True))
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1])[3:] == ["--raw", "Once upon a time"]

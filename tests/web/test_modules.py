@@ -11,8 +11,7 @@ import pytest
 from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.sampling import Sampler, SamplingParams, TokenHistory
 from minimind_edge.runtime.text.chat_template import ChatTemplate
-from minimind_edge.runtime.text.stop import StopStrings
-from minimind_edge.runtime.text.text_stream import open_text_stream
+from minimind_edge.runtime.text.text_stream import StopStrings, open_text_stream
 from minimind_edge.runtime.text.think import ThinkSplitter
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 

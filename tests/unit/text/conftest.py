@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
+from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import ContextLengthError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
@@ -152,6 +153,12 @@ def tokenizer_folders(tokenizer_folder, shared_folder):
     """The small tokenizer, and upstream's own where they are at hand."""
     upstream = shared_folder and sorted((shared_folder / "data" / "tokenizers").glob("*"))
     return [tokenizer_folder, *(upstream or [])]
+
+
+@pytest.fixture(scope="session")
+def demo_folder():
+    """The bundled demo checkpoint with its tokenizer."""
+    return bundled_checkpoint(moe=False).parent
 
 
 @pytest.fixture(scope="session")

@@ -55,12 +55,20 @@ def test_without_a_config_the_tokenizer_tells_the_stop_token(session, tokenizer)
     assert Engine(session).stop_token_ids == ()
 
 
-def test_raw_text_begins_with_bos(engine, session, tokenizer):
-    engine.generate("Hi", raw=True, max_new_tokens=1)
-    assert session.rows[0][0] == tokenizer.bos_token_id
-    engine = Engine(session, tokenizer, None, GenerationConfig(bos_token_id=5))
-    engine.generate("Hi", max_new_tokens=1)
-    assert session.rows[0][0] == tokenizer.bos_token_id
+def test_raw_text_begins_with_bos_only_where_the_tokenizer_says_so(engine, session, tokenizer):
+    """As transformers, whatever the model's config names; a tokenizer without bos_token has none to begin with."""
+    for begun in (engine, Engine(session, tokenizer, None, GenerationConfig(bos_token_id=5))):
+        begun.generate("Hi", raw=True, max_new_tokens=1)
+        assert session.rows[0] == tokenizer.encode("Hi")
+
+
+def test_the_tokenizers_stop_token_goes_before_the_graphs(session, tokenizer, artifact):
+    folder, _ = artifact
+    assert Engine.load(folder).stop_token_ids == (tokenizer.eos_token_id,)
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert Engine.load(folder).stop_token_ids == (9,)
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 5}))
+    assert Engine.load(folder).stop_token_ids == (5,)
 
 
 def test_nothing_runs_before_the_first_piece(engine, session):
@@ -207,7 +215,7 @@ def test_load_reads_the_folder(artifact):
         "max_length": 123,
     }
     assert engine.default_params == SamplingParams(temperature=0.85)
-    assert engine.stop_token_ids == (9,)
+    assert engine.stop_token_ids == (2,)
     assert engine.load_s > 0
     result = engine.generate("Hi", max_new_tokens=2)
     assert result.timings.load_s == engine.load_s

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import transformers
 
+from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.errors import PromptError, UsageError
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import Prompt, PromptBuilder
+from minimind_edge.runtime.text.tokenizer import Tokenizer
 
 THINKING = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}
 {{- '<|im_start|>assistant\\n' }}
@@ -15,7 +20,7 @@ THINKING = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.con
 
 @pytest.fixture
 def builder(tokenizer):
-    return PromptBuilder(tokenizer, ChatTemplate({"default": THINKING}), tokenizer.bos_token_id)
+    return PromptBuilder(tokenizer, ChatTemplate({"default": THINKING}))
 
 
 @pytest.fixture
@@ -39,12 +44,38 @@ def test_messages_are_rendered(builder, text_of):
     assert builder.build(messages, raw=True) == builder.build("Hi")
 
 
-def test_raw_text_stands_behind_bos(builder, tokenizer):
+def test_raw_text_is_what_transformers_makes_of_it(builder, tokenizer, tokenizer_folder):
+    reference = transformers.PreTrainedTokenizerFast.from_pretrained(str(tokenizer_folder))
+    plain = tuple(reference("Hi there").input_ids)
+    assert builder.build("Hi there", raw=True) == Prompt(plain)
+    assert PromptBuilder(tokenizer).build("Hi there") == Prompt(plain)
+
+
+def test_raw_text_stands_after_the_bos_of_tokenizer_json(tokenizer_folder, tmp_path):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    description["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}},
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    reference = transformers.PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
+    for config in ({}, {"bos_token": "<|im_start|>", "begins_with_bos": True}):
+        tokenizer = Tokenizer.load(tmp_path / "tokenizer.json", JsonObject(config, "the config"))
+        assert PromptBuilder(tokenizer).build("Hi there") == Prompt(tuple(reference("Hi there").input_ids))
+
+
+def test_raw_text_stands_after_bos_where_the_export_says_so(tokenizer_folder):
+    config = dict(JsonObject.read(tokenizer_folder / "tokenizer_config.json"))
+    config["begins_with_bos"] = True
+    tokenizer = Tokenizer.load(tokenizer_folder / "tokenizer.json", JsonObject(config, "the config"))
     plain = tokenizer.encode("Hi there", add_special_tokens=False)
-    assert builder.build("Hi there", raw=True) == Prompt((1, *plain))
-    assert builder.build("", raw=True) == Prompt((1,))
+    assert PromptBuilder(tokenizer).build("Hi there") == Prompt((1, *plain))
+    assert PromptBuilder(tokenizer).build("") == Prompt((1,))
+    config["bos_token"] = None
+    tokenizer = Tokenizer.load(tokenizer_folder / "tokenizer.json", JsonObject(config, "the config"))
     assert PromptBuilder(tokenizer).build("Hi there") == Prompt(tuple(plain))
-    assert PromptBuilder(tokenizer, None, 1).build("Hi there") == Prompt((1, *plain))
 
 
 def test_thinking(builder, text_of):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.text.stop import StopStrings
+from minimind_edge.runtime.text.text_stream import StopStrings
 
 
 def run(strings, pieces):

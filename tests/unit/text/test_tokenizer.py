@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 
 import pytest
 import transformers
 
 from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import complete_config
 from minimind_edge.runtime.errors import ArtifactError, PromptError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
+CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TEXTS = [
     " leading and trailing ",
     "你好，世界 😀 e\u0301 \x00 \u200d",
@@ -152,3 +155,152 @@ def test_hostile_configs(tokenizer_folder, config):
 def test_text_that_was_no_utf8(tokenizer):
     with pytest.raises(PromptError, match="not valid Unicode"):
         tokenizer.encode("caf\udce9")
+
+
+ADDED = {"<|user|>": 422, "<|plain|>": 423}
+LOOSE_TOKENS = {
+    "a map of special tokens": {"special_tokens_map.json": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}},
+    "a map of objects": {
+        "special_tokens_map.json": {"bos_token": {"content": "<|im_start|>", "lstrip": True, "normalized": False}},
+    },
+    "a map with more": {
+        "tokenizer_config.json": {"eos_token": "<|im_end|>"},
+        "special_tokens_map.json": {"bos_token": "<|im_start|>", "additional_special_tokens": ["<|user|>"]},
+    },
+    "a map against the config": {
+        "tokenizer_config.json": {"eos_token": "<|im_end|>"},
+        "special_tokens_map.json": {"eos_token": "<|endoftext|>"},
+    },
+    "additional tokens": {"tokenizer_config.json": {"additional_special_tokens": ["<|user|>", "<|im_end|>"]}},
+    "extra tokens": {
+        "tokenizer_config.json": {
+            "extra_special_tokens": ["<|user|>", {"__type": "AddedToken", "content": "<|tool|>", "special": True}]
+        }
+    },
+    "extra tokens with roles": {
+        "tokenizer_config.json": {"bos_token": "<|im_start|>", "extra_special_tokens": {"user_token": "<|user|>"}}
+    },
+    "added tokens": {"added_tokens.json": ADDED},
+    "added special tokens": {
+        "added_tokens.json": ADDED,
+        "special_tokens_map.json": {"extra_special_tokens": ["<|user|>"], "eos_token": "<|im_end|>"},
+    },
+    "the list by id is all": {
+        "tokenizer_config.json": {
+            "added_tokens_decoder": {"422": {"content": "<|system|>", "special": True}},
+            "eos_token": "<|im_end|>",
+        },
+        "special_tokens_map.json": {"bos_token": "<|im_start|>"},
+        "added_tokens.json": ADDED,
+    },
+}
+
+
+@pytest.mark.parametrize("files", LOOSE_TOKENS.values(), ids=LOOSE_TOKENS)
+def test_special_tokens_outside_the_config_as_transformers(tokenizer_folder, tmp_path, files, corpus):
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    for name, content in files.items():
+        # transformers changes what it is given in place, so each reads files of its own
+        (tmp_path / name).write_text(json.dumps(content))
+    read = [JsonObject.read(path) if (path := tmp_path / name).exists() else JsonObject({}, name) for name in CONFIGS]
+    ours, theirs = Tokenizer.load(tmp_path / "tokenizer.json", complete_config(*read)), reference(tmp_path)
+    for text in [*TEXTS, *corpus, "a<|user|>b <|plain|>c<|tool|>d<|system|>e"]:
+        expected = theirs.encode(text, add_special_tokens=False)
+        assert ours.encode(text, add_special_tokens=False) == expected
+        assert ours.decode(expected) == theirs.decode(expected, skip_special_tokens=True)
+    ids = theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id
+    assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id) == ids
+    assert ours.special_tokens == theirs.special_tokens_map
+    assert ours.vocab_size == len(theirs)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_tokenizer(tokenizer_folder, tmp_path, corpus):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tokenizer_folder / name).read_bytes())
+    ours, theirs = load(tmp_path), reference(tokenizer_folder)
+    for text in [*TEXTS, *corpus]:
+        assert ours.encode(text) == theirs.encode(text)
+    assert ours.special_tokens == theirs.special_tokens_map
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 11421896\n"
+    )
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json is a pointer of Git LFS.*git lfs pull"):
+        load(tmp_path)
+
+
+def changed(**parts):
+    return lambda description: description.update(parts)
+
+
+WORDS = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
+SEQUENCE = {"type": "Sequence"}
+HOSTILE = {
+    "Precompiled without a map": changed(normalizer={"type": "Precompiled", "precompiled_charsmap": ""}),
+    "Strip of what Fuse left": changed(
+        decoder=SEQUENCE | {"decoders": [{"type": "Fuse"}, {"type": "Strip", "content": "x", "start": 0, "stop": 1}]}
+    ),
+    "WordPiece without its unk token": changed(model=WORDS | {"vocab": {"a": 0}}),
+    "WordLevel without its unk token": changed(
+        model={"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"a": 0}}, added_tokens=[]
+    ),
+    "a pattern that backtracks": changed(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    ),
+    "a normalizer that backtracks": changed(
+        normalizer={"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "a"}
+    ),
+    "chained replacements": changed(
+        normalizer=SEQUENCE
+        | {"normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}] * 6}
+    ),
+    "a template of many texts": changed(
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 5_000_000,
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {},
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_tokenizers(tokenizer_folder, tmp_path, change, capfd):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    change(description)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    times = os.times()
+    with pytest.raises(ArtifactError, match="tokenizer") as raised:
+        tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+        tokenizer.encode("a" * 64 + "!")
+        tokenizer.decode([])
+    assert raised.value.exit_code == 3
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
+    assert capfd.readouterr() == ("", "")
+    assert os.times().children_user - times.children_user < 8
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[a-z]+"}, "behavior": "Isolated", "invert": False}},
+        {"normalizer": {"type": "Lowercase"}},
+        {"model": WORDS | {"vocab": {"[UNK]": 0, "the": 1, "do": 2, "##g": 3}}, "added_tokens": []},
+    ],
+    ids=["a pattern", "lower case", "WordPiece"],
+)
+def test_unusual_tokenizers_equal_transformers(tokenizer_folder, tmp_path, parts, corpus):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text()) | parts
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    check_against_reference(tmp_path, [*TEXTS, *corpus, "the dog<|end|>"])
+    assert load(tmp_path)._process is not None
+
+
+def test_models_own_tokenizers_need_no_process(tokenizer_folders, demo_folder):
+    for folder in [*tokenizer_folders, demo_folder]:
+        assert load(folder)._process is None

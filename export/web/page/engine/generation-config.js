@@ -35,6 +35,6 @@ export function readDefaults(values, config, tokenizer) {
     params: checkedParams(known),
     maxNewTokens: values.max_new_tokens ?? DEFAULT_MAX_NEW_TOKENS,
     stopTokenIds: eos,
-    bosTokenId: tokenizer.bosTokenId ?? [values.bos_token_id ?? config.bos_token_id ?? null].flat()[0],
+    bosTokenId: tokenizer.beginsWithBos ? tokenizer.bosTokenId : null,
   };
 }

@@ -21,6 +21,8 @@ export class Tokenizer {
     this.isByteLevel = description.decoder?.type === "ByteLevel";
     this.bosTokenId = this._idOf("bos_token");
     this.eosTokenId = this._idOf("eos_token");
+    /** Whether a raw prompt begins with `bos_token`, as the export says. */
+    this.beginsWithBos = config.begins_with_bos === true;
   }
 
   /**
