@@ -256,7 +256,10 @@ UNIGRAM: dict[str, Any] = TOKENIZER | {
     "normalizer": {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
     "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
     "post_processor": None,
-    "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1}]},
+    "decoder": {
+        "type": "Sequence",
+        "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}],
+    },
     "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0], ["\u2581b", -2.0]]},
 }
 

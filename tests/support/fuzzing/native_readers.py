@@ -116,8 +116,8 @@ def saved(random: Random, content: Any) -> bytes:
     """What `torch.save` writes, in either of its formats; wrapped as trainers wrap it, now and then."""
     import torch
 
-    for _ in range(random.choice((0, 0, 0, 1, 3))):
-        content = {random.choice(("model", "state_dict", "x")): content, "epoch": 3}
+    for _ in range(random.choice((0,) * 12 + (1, 1, 3))):
+        content = {random.choice(("model", "state_dict", "state_dict", "x")): content, "epoch": 3}
     stream = io.BytesIO()
     try:
         torch.save(content, stream, _use_new_zipfile_serialization=random.random() < 0.8)
@@ -177,7 +177,7 @@ class Checkpoints(Reader[Files]):
 
     name = "checkpoint"
     is_native = True
-    weight = 20
+    weight = 150
 
     def make(self, random: Random) -> Files:
         content = state(random, TENSORS, 2)
@@ -207,7 +207,7 @@ class Adapters(Reader[Files]):
 
     name = "adapter"
     is_native = True
-    weight = 20
+    weight = 150
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -299,7 +299,7 @@ class Graphs(Reader[bytes]):
 
     name = "graph"
     is_native = True
-    weight = 20
+    weight = 150
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -466,7 +466,7 @@ class Folders(Reader[Files]):
 
     name = "artifact folder"
     is_native = True
-    weight = 10
+    weight = 60
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

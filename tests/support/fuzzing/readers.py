@@ -31,7 +31,7 @@ class Reader(ABC, Generic[T]):
 
     name: str
     is_native = False
-    weight = 100
+    weight = 1000
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -159,7 +159,7 @@ class CheckpointTokenizers(Reader[dict[str, bytes]]):
 
     name = "checkpoint's tokenizer"
     is_native = True  # the tokenizers library
-    weight = 20
+    weight = 100
 
     def make(self, random: Random) -> dict[str, bytes]:
         files = {
@@ -198,7 +198,7 @@ class Tokenizers(Reader[str]):
 
     name = "tokenizer"
     is_native = True
-    weight = 10
+    weight = 20
     keys = ("type", "vocab", "merges", "unk_token", "normalizers", "decoders", "pattern", "content", "single", "prefix")
 
     def make(self, random: Random) -> str:
@@ -226,7 +226,7 @@ class Templates(Reader[str]):
     """Templates rendered in the process itself, as the child process does it, so that each costs little."""
 
     name = "template"
-    weight = 60
+    weight = 600
     pieces = (
         *("{{", "}}", "{%", "%}", "{% if x %}", "{% endif %}", "{% for a in b %}", "{% endfor %}", "{% set x = 1 %}"),
         *("messages", "[0]", "['content']", ".role", "|", "tojson", "|upper", "|int", "|float", "|round(400)", "|sum"),
@@ -260,7 +260,7 @@ class LimitedTemplates(Reader[str]):
     """Templates as a chat renders them, bombs among them, in the process with limits."""
 
     name = "template with limits"
-    weight = 1
+    weight = 3
     bombs = (
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{{ 'a' * 3000000000 }}",
@@ -287,7 +287,7 @@ class Configs(Reader[tuple[str, bytes]]):
 
     name = "model config"
     is_native = True  # not the reader itself, but what it imports
-    weight = 60
+    weight = 600
 
     def make(self, random: Random) -> tuple[str, bytes]:
         kind = random.choice(list(good.CONFIGS))
