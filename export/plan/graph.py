@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, cache_names
 from minimind_edge.runtime.session.graph_facts import MOST, metadata_integers
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
@@ -49,10 +50,13 @@ class PlanGraph:
         """Read a graph and check that the builder can take it.
 
         Raises:
-            ArtifactError: It is not an ONNX graph, or has a name that is not UTF-8.
-            ExportError: It is a graph of another target, or without the sizes of its cache.
+            ArtifactError: Its metadata has something else where numbers belong.
+            ExportError: It is not an ONNX graph, a graph of another target, or one without the sizes of its cache.
         """
-        model = read_graph(path)
+        try:
+            model = read_graph(path)
+        except ArtifactError as error:
+            raise ExportError(f"the source is no ONNX graph: {error}") from error
         properties = {each.key: each.value for each in model.metadata_props}
         inputs = {each.name: each for each in model.graph.input}
         _check_target(path, properties, inputs)
