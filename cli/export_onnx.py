@@ -10,6 +10,7 @@ import typer
 
 from .artifact_options import JsonOption
 from .checkpoint_options import (
+    CHECKPOINT,
     ConfigOption,
     LoraOption,
     MoeOption,
@@ -41,7 +42,8 @@ def onnx(
     ] = None,
     moe: MoeOption = False,
     target: Annotated[
-        Target | None, typer.Option(help="What the graph is made for.  (default: ort)", show_default=False)
+        Target | None,
+        typer.Option(help="What the graph is made for.  (default: ort; portable with --model)", show_default=False),
     ] = None,
     precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
     kv_cache: Annotated[
@@ -50,6 +52,15 @@ def onnx(
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: TokenizerOption = None,
     config: ConfigOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:CLASS",
+            help="The code of a model that you changed: it is run, traced, and compared with.",
+            show_default=False,
+            rich_help_panel=CHECKPOINT,
+        ),
+    ] = None,
     yarn: YarnOption = None,
     lora: LoraOption = None,
     int8_share: Annotated[
@@ -76,6 +87,7 @@ def onnx(
       minimind-export onnx MiniMind2/ --precision int4 --kv-cache int8
       minimind-export onnx MiniMind2/ --target portable --precision fp16
       minimind-export onnx MiniMind2/ --target tensorrt --precision int8
+      minimind-export onnx out/my_model.pth --model my_model.py:MyMiniMind
     """
     from minimind_edge.export.pipeline import export_onnx
     from minimind_edge.export.quantization import QuantizationSettings
@@ -87,6 +99,7 @@ def onnx(
         target="auto" if target is None else target.value,
         precision=precision.value,
         kv_cache=kv_cache.value,
+        model=model,
         max_length=max_length,
         quantization=QuantizationSettings() if int8_share is None else QuantizationSettings(int8_share=int8_share),
         verify=not no_verify,

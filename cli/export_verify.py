@@ -24,6 +24,14 @@ def verify(
         Path | None,
         typer.Option(help="The checkpoint.  (default: the one the manifest names, or the bundled demo)"),
     ] = None,
+    against_code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:CLASS",
+            help="A changed model's own code, which is run: compare with that.",
+            show_default=False,
+        ),
+    ] = None,
     precision: PrecisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,11 +41,18 @@ def verify(
     Examples:
       minimind-export verify minimind-demo
       minimind-export verify my-model --against out/full_sft_512.pth
+      minimind-export verify my-model --against-code my_model.py:MyMiniMind
     """
     from minimind_edge.export.verification import verify_artifact
 
     with progress_display(silent=as_json) as progress:
-        verification = verify_artifact(chosen_graph(artifact, precision), against, progress)
+        chosen = chosen_graph(artifact, precision)
+        if against_code is None:
+            verification = verify_artifact(chosen, against, progress)
+        else:
+            from minimind_edge.export.traced.verification import verify_against_code
+
+            verification = verify_against_code(chosen, against_code, against, progress=progress)
     if as_json:
         from .json_output import print_json
 

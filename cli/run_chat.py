@@ -62,15 +62,7 @@ class Conversation:
         return 0
 
     def _begin(self, system: str | None) -> Chat:
-        options = self._request.options
-        return self._engine.chat(
-            system=system,
-            thinking=options.thinking,
-            params=options.sampling_params(self._engine.default_params),
-            max_new_tokens=options.max_new_tokens,
-            stop=options.stop,
-            on_drop=tell_dropped,
-        )
+        return self._engine.chat(self._request.options, system=system, on_drop=tell_dropped)
 
     def _lines(self, opening: str | None) -> Iterator[str]:
         """The user's messages, without empty lines."""

@@ -28,7 +28,7 @@ def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
     Raises:
         EdgeError: The prompt or an option does not suit the model.
     """
-    completion = engine.stream(prompt, **request.options.stream_options(engine.default_params))
+    completion = engine.stream(prompt, request.options)
     is_silent = request.as_json or engine.tokenizer is None
     printer = None if is_silent else request.printer(thinking=completion.prompt.opens_thinking)
     finished = show(completion, printer)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, and how.
+    """The options of an export.
 
     Attributes:
         checkpoint: The weight file or folder; None for the bundled demo.
@@ -24,6 +24,7 @@ class ExportRequest:
         precision: One that the target comes in, see `precision.PRECISIONS`.
         tokenizer: A `tokenizer.json` or its folder; None looks next to the checkpoint.
         config: A JSON file that overrides what is inferred from the checkpoint.
+        model: `FILE.py:CLASS`, the code of a changed model, which is run; None for stock MiniMind.
         kv_cache: What the KV cache holds: `float`, as the activations are, or, for target `ort`, `int8`.
         max_length: The context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Whether YaRN is on; None leaves it as the checkpoint's config has it.
@@ -41,6 +42,7 @@ class ExportRequest:
     kv_cache: str = "float"
     tokenizer: Path | None = None
     config: Path | None = None
+    model: str | None = None
     max_length: int | None = None
     yarn: bool | None = None
     lora: tuple[Path, ...] = ()
@@ -50,18 +52,18 @@ class ExportRequest:
 
     @property
     def first_target(self) -> str:
-        """The target that is tried: of `auto`, `ort`."""
+        """The target that is tried first; for `auto` it is `ort`."""
         return "ort" if self.target == "auto" else self.target
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """The artifact that an export wrote.
 
     Attributes:
         folder: The artifact folder.
         graph: The graph that this export wrote.
-        notes: Lines for people about what was inferred, assumed and left out.
+        notes: Lines for the user about settings that were inferred or assumed, and files that were left out.
         has_tokenizer: Whether the artifact takes text; otherwise it takes token ids only.
         has_chat_template: Whether prompts are wrapped as a chat.
         manifest: The content of `manifest.json`.

@@ -94,17 +94,23 @@ def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Veri
     folder, wanted = locate(path)
     manifest = read_manifest(folder)
     checkpoint, config = origin(manifest, folder)
+    if "model" in config:
+        raise ExportError(
+            f"{folder} was traced from a model's own code, {config['model']}; "
+            "compare it with that by --against-code FILE.py:CLASS"
+        )
     entries = [entry for entry in manifest.graphs if wanted is None or entry.file == wanted]
     graphs = [graph_path(folder, entry) for entry in entries]
     progress("reading the checkpoint", 0.0)
     source = against or find_checkpoint(folder, checkpoint)
     loaded = load_exported(source, folder, checkpoint, config)
     from .parity import compare
+    from .parity.reference import StockModel
 
     verified = []
     for index, (entry, graph) in enumerate(zip(entries, graphs, strict=True)):
         report = compare(
-            loaded.model,
+            StockModel(loaded.model, loaded.report.unread_code),
             graph,
             target=entry.target,
             precision=entry.precision,
@@ -131,8 +137,9 @@ def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verifi
     source = against or find_checkpoint(path.parent, checkpoint)
     loaded = load_exported(source, path.parent, checkpoint, config)
     from .parity import compare_plan
+    from .parity.reference import StockModel
 
-    report = compare_plan(loaded.model, session, plan, progress=progress)
+    report = compare_plan(StockModel(loaded.model, loaded.report.unread_code), session, plan, progress=progress)
     notes = [*_source_notes(source, loaded, checkpoint), *_plan_notes(plan, use_moe=loaded.model.config.use_moe)]
     return Verification(path.parent, source, tuple(notes), (VerifiedGraph(path.name, False, report),))
 

@@ -1,12 +1,14 @@
-"""A conversation: keeps the history, fits it in the context, and has only its new part run."""
+"""A conversation: keeps the history, fits it in the context, and runs only its new part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypedDict
+from typing import Protocol
 
 from .completion import Completion, CompletionResult
+from .options import GenerationOptions
 from .sampling import SamplingParams
 from .session.session import Session
 from .text.chat_template import Message
@@ -14,23 +16,11 @@ from .text.prompt import Prompt, PromptBuilder
 from .text.think import CLOSE_TAG, OPEN_TAG
 
 ANSWER_SHARE = 4
-"""At most one part in so many of the context is kept free for an answer."""
-
-
-class ChatOptions(TypedDict, total=False):
-    """The options of `Chat`, for the method that passes them on."""
-
-    system: str | None
-    tools: Sequence[Mapping[str, Any]] | None
-    thinking: bool | None
-    params: SamplingParams | None
-    max_new_tokens: int | None
-    stop: Sequence[str]
-    on_drop: Callable[[Sequence[Message]], None] | None
+"""The divisor of the context that bounds the room kept free for an answer: at most a fourth of it."""
 
 
 class Completer(Protocol):
-    """What a conversation asks of an `Engine`."""
+    """The part of an `Engine` that a conversation uses."""
 
     session: Session
     prompts: PromptBuilder
@@ -39,10 +29,9 @@ class Completer(Protocol):
     def stream(
         self,
         prompt: Prompt,
+        options: GenerationOptions | None = None,
         *,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
         reuse_cache: bool = False,
         on_end: Callable[[CompletionResult], None] | None = None,
     ) -> Completion:
@@ -53,17 +42,13 @@ class Completer(Protocol):
 class Chat:
     """A conversation with a model; made by `Engine.chat`.
 
-    Each turn renders the whole history, as templates want it, but only the tokens that differ from what the session
-    holds are run: where the template writes past answers in another way than the model did, those are run again.
+    Each turn renders the whole history, as templates require it, but runs only the tokens after the part that the
+    session holds already: past answers run again where the template writes them in another way than the model did.
 
     Args:
         engine: The model.
-        system: A system message; it is never dropped.
-        tools: JSON schemas of the functions that the model may call.
-        thinking: Whether to ask the model to think first; None leaves the choice to its template.
-        params: How tokens are chosen; None for the model's own way.
-        max_new_tokens: Most tokens of an answer; None for the model's own number.
-        stop: Strings that end an answer; not part of it.
+        options: Options of each answer; their system message is never dropped.
+        params: Sampling parameters, in place of those in the options.
         on_drop: Called with the oldest messages when they are dropped because the context is full.
 
     Attributes:
@@ -73,28 +58,28 @@ class Chat:
     def __init__(
         self,
         engine: Completer,
+        options: GenerationOptions,
         *,
-        system: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        thinking: bool | None = None,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
         on_drop: Callable[[Sequence[Message]], None] | None = None,
     ) -> None:
         self.messages: list[Message] = []
-        self._build = partial(engine.prompts.build, system=system, tools=tools, thinking=thinking)
-        self._stream = partial(engine.stream, params=params, max_new_tokens=max_new_tokens, stop=stop, reuse_cache=True)
+        self._build = partial(
+            engine.prompts.build, system=options.system, tools=options.tools, thinking=options.thinking
+        )
+        # What is said of a prompt has its place in `_build`: the one that is streamed is ready.
+        answering = replace(options, system=None, tools=None, thinking=None)
+        self._stream = partial(engine.stream, options=answering, params=params, reuse_cache=True)
         limit = engine.session.max_length
-        wanted = engine.max_new_tokens if max_new_tokens is None else max_new_tokens
+        wanted = engine.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens
         self._room = limit - min(wanted, limit // ANSWER_SHARE)
         self._on_drop = on_drop
         self._answer: Completion | None = None
 
     def send(self, text: str) -> Completion:
-        """Say something; iterate over the completion for the answer.
+        """Send a message; iterate over the completion for the answer.
 
-        The turn enters the history when the answer ends, also one that was cut off, but not without any text.
+        The turn enters the history when the answer ends, complete or cut off, unless the answer has no text.
 
         Raises:
             ContextLengthError: The message alone, with the system message, is longer than the context.
@@ -118,7 +103,7 @@ class Chat:
         return self._answer
 
     def _fit(self, messages: list[Message]) -> tuple[list[Message], Prompt]:
-        """Drop as many of the oldest turns as it takes to leave room; the last message stays, fit or not."""
+        """Drop the oldest turns until there is room for an answer; the last message always stays."""
         for start in _turns(messages):
             prompt = self._build(messages[start:])
             if len(prompt.token_ids) <= self._room:
@@ -127,13 +112,13 @@ class Chat:
 
 
 def _turns(messages: Sequence[Message]) -> Iterator[int]:
-    """Where the history may begin: at its first message, or at any later one of the user."""
+    """The indices at which the history may begin: its first message, and every later one of the user."""
     yield 0
     yield from (index for index, message in enumerate(messages) if index and message.get("role") == "user")
 
 
 def _said(prompt: Prompt, text: str) -> str:
-    """The answer as the history has it: a think block that the prompt opened is a part of it, and always closed."""
+    """The answer as the history keeps it, with the think block that the prompt opened, closed if it is not yet."""
     if not prompt.opens_thinking:
         return text
     return f"{OPEN_TAG}\n{text}" if CLOSE_TAG in text else f"{OPEN_TAG}\n{text}\n{CLOSE_TAG}\n\n"

@@ -1,23 +1,24 @@
-"""The engine: a loaded model that turns prompts into text. This is what a program works with."""
+"""The engine: a loaded model that turns prompts into text, and the main interface for programs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
-from .chat import Chat, ChatOptions
+from .chat import Chat
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import UsageError
+from .options import GenerationFields, GenerationOptions
 from .sampling import SamplingParams
 from .session.session import Session
 from .speculation import changes_no_token
-from .text.chat_template import ChatTemplate
+from .text.chat_template import ChatTemplate, Message
 from .text.prompt import PromptBuilder, PromptLike
 from .text.tokenizer import Tokenizer
 
@@ -27,42 +28,29 @@ if TYPE_CHECKING:
 DEFAULT_MAX_NEW_TOKENS = 512
 
 
-class StreamOptions(TypedDict, total=False):
-    """The options of `Engine.stream`, for the methods that pass them on."""
-
-    params: SamplingParams | None
-    max_new_tokens: int | None
-    stop: Sequence[str]
-    ignore_eos: bool
-    raw: bool
-    system: str | None
-    tools: Sequence[Mapping[str, Any]] | None
-    thinking: bool | None
-
-
 class Engine:
-    """A model with what belongs to it: session, tokenizer, chat template, defaults; make one with `Engine.load`.
+    """A loaded model with its session, tokenizer, chat template and defaults; made by `Engine.load`.
 
-    It runs one completion at a time: to begin another one ends the one before.
+    It runs one completion at a time: beginning another one ends the one before.
 
     Args:
-        session: Runs the model.
-        tokenizer: None for a model without one: it takes and gives token ids.
+        session: The session that runs the model.
+        tokenizer: The tokenizer; None for a model without one, which takes and gives token ids.
         template: The chat template, None where there is none.
-        config: The model's defaults.
+        config: The model's defaults for generation.
         load_s: Seconds that loading took, for the timings.
-        speculate: Whether to run tokens ahead of themselves where the text repeats itself.
+        speculate: Whether to use prompt-lookup speculative decoding.
 
     Attributes:
-        default_params: How the model's author would sample.
-        max_new_tokens: Length of an answer in tokens, unless another one is asked for.
-        stop_token_ids: Tokens that end a text.
-        stop_strings: Texts that end an answer, whatever else does; none without a tokenizer.
-        speculates: As asked for.
+        default_params: Sampling parameters of the model's own configuration.
+        max_new_tokens: Default for the most tokens of an answer.
+        stop_token_ids: Token ids that end a text.
+        stop_strings: Strings that end every answer; empty without a tokenizer.
+        speculates: Whether completions use prompt-lookup speculative decoding.
 
     Raises:
         ArtifactError: A default is out of its range.
-        UsageError: There is no speculation with this session.
+        UsageError: Speculation is not possible with this session.
     """
 
     def __init__(
@@ -76,7 +64,7 @@ class Engine:
         speculate: bool = False,
     ) -> None:
         if speculate and not session.gives_all_logits:
-            raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
+            raise UsageError("this graph gives the logits of one token at a time: it cannot run speculative decoding")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
         self.session = session
@@ -106,16 +94,17 @@ class Engine:
 
         Args:
             path: An artifact folder, or an `.onnx` graph or a `.plan` inside or outside of one.
-            device: `auto`, `cpu` or `cuda`.
-            threads: That one operator may use; None for the physical cores.
-            max_length: Most tokens of prompt and answer together; None for what the model can do.
-            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
-            speculate: Whether to run tokens ahead of themselves where the text repeats itself; None: on the CPU, for
-                graphs where that changes no token (see `changes_no_token`).
+            device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`.
+            threads: Threads for one operator; None for the physical cores.
+            max_length: Most tokens of prompt and answer together; None for the model's own limit.
+            precision: Precision of the graph to run, `fp32`, `fp16`, `bf16`, `int8` or `int4`; None for the artifact's
+                default graph.
+            speculate: Whether to use prompt-lookup speculative decoding; None uses it on the CPU, for graphs where it
+                changes no token (`changes_no_token`).
 
         Raises:
             ArtifactError: A file of the artifact is missing, broken or of another kind.
-            MissingError: The environment lacks what the device takes.
+            MissingError: The environment lacks a package, driver or device.
             UsageError: An argument is out of range.
         """
         from .load import load_session
@@ -140,82 +129,57 @@ class Engine:
             speculate = session.gives_all_logits and session.device == "cpu" and is_exact
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
-    def sampling_params(
-        self,
-        *,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        greedy: bool | None = None,
-    ) -> SamplingParams:
-        """The model's own parameters with some of them replaced; None leaves one as it is.
-
-        A model that is greedy by default samples as soon as a temperature or a filter is given.
+    def sampling_params(self, **fields: Unpack[GenerationFields]) -> SamplingParams:
+        """The model's own sampling parameters, with the given fields of `GenerationOptions` replaced.
 
         Raises:
             UsageError: A value is out of its range.
         """
-        filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-        given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-        if greedy is None:
-            greedy = self.default_params.greedy and not given
-        others = {"repetition_penalty": repetition_penalty, "seed": seed}
-        given.update((name, value) for name, value in others.items() if value is not None)
-        return replace(self.default_params, greedy=greedy, **given)
+        return GenerationOptions(**fields).sampling_params(self.default_params)
 
     def stream(
         self,
         prompt: PromptLike,
+        options: GenerationOptions | None = None,
         *,
         params: SamplingParams | None = None,
-        max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
-        raw: bool = False,
-        system: str | None = None,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        thinking: bool | None = None,
         reuse_cache: bool = False,
         on_end: Callable[[CompletionResult], None] | None = None,
+        **fields: Unpack[GenerationFields],
     ) -> Completion:
-        """Begin a completion: iterate over it for the text, and look at its `result` then.
+        """Begin a completion: iterate over it for the text, then read its `result`.
 
-        Nothing is run before the first iteration, but everything is checked here.
+        Everything is checked here, but nothing runs before the first iteration.
 
         Args:
-            prompt: Text, messages, token ids, or a prompt that is ready.
-            params: How tokens are chosen; None for the model's own way.
-            max_new_tokens: Most tokens, at least 1; None for the model's own number. A full context ends it as well.
-            stop: Strings that end the text; not part of it.
-            ignore_eos: Go on behind the tokens that end a text.
-            raw: Take text as it is, without the chat template.
-            system: A system message before all others.
-            tools: JSON schemas of the functions that the model may call.
-            thinking: Whether to ask the model to think first; None leaves the choice to its template.
-            reuse_cache: Run only the part of the prompt that the session doesn't hold from the completion before. The
-                logits are the same but for rounding, which is why it is not the default.
-            on_end: Called once with the result when the completion has ended, whatever ended it, if it ever began.
+            prompt: Text, messages, token ids, or a `Prompt`.
+            options: Options of the completion; None for the model's own defaults.
+            params: Sampling parameters, in place of those in the options.
+            reuse_cache: Run only the part of the prompt that the session does not hold from the completion before. The
+                logits are the same except for rounding, which is why it is not the default.
+            on_end: Called once with the result when a completion that has begun ends, also by an error.
+            fields: Fields of `GenerationOptions`, in place of those of `options`.
 
         Raises:
             PromptError: The prompt is empty, has unknown tokens, or the model lacks the tokenizer or template for it.
             ContextLengthError: The prompt is longer than the context.
             ArtifactError: The chat template is broken.
-            UsageError: An option is out of its range or has no place here.
+            UsageError: An option is out of its range or does not fit the prompt.
         """
         asked_at = perf_counter()
-        if stop and self.tokenizer is None:
+        wanted = replace(options or GenerationOptions(), **fields)
+        if wanted.stop and self.tokenizer is None:
             raise UsageError("stop strings need a tokenizer, which this model came without")
-        ready = self.prompts.build(prompt, raw=raw, system=system, tools=tools, thinking=thinking)
+        ready = self.prompts.build(
+            prompt, raw=wanted.raw, system=wanted.system, tools=wanted.tools, thinking=wanted.thinking
+        )
         self._end_active()
         generation = generate(
             self.session,
             [ready.token_ids],
-            params or self.default_params,
-            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            stop_token_ids=() if ignore_eos else self.stop_token_ids,
+            params or wanted.sampling_params(self.default_params),
+            max_new_tokens=self.max_new_tokens if wanted.max_new_tokens is None else wanted.max_new_tokens,
+            stop_token_ids=() if wanted.ignore_eos else self.stop_token_ids,
             cached_length=_common_prefix(self._held, ready.token_ids) if reuse_cache else 0,
             speculate=self.speculates,
         )
@@ -223,23 +187,45 @@ class Engine:
             generation,
             ready,
             self.tokenizer,
-            (*self.stop_strings, *stop),
+            (*self.stop_strings, *wanted.stop),
             load_s=self.load_s,
             asked_at=asked_at,
             on_end=on_end,
         )
         return self._active
 
-    def generate(self, prompt: PromptLike, **options: Unpack[StreamOptions]) -> CompletionResult:
-        """Complete a prompt and return all of it; takes the options of `stream`."""
-        return self.stream(prompt, **options).run()
+    def generate(
+        self,
+        prompt: PromptLike,
+        options: GenerationOptions | None = None,
+        *,
+        params: SamplingParams | None = None,
+        **fields: Unpack[GenerationFields],
+    ) -> CompletionResult:
+        """Complete a prompt and return the result; the arguments are those of `stream`."""
+        return self.stream(prompt, options, params=params, **fields).run()
 
-    def chat(self, **options: Unpack[ChatOptions]) -> Chat:
-        """Begin a conversation; takes the options of `Chat`."""
-        return Chat(self, **options)
+    def chat(
+        self,
+        options: GenerationOptions | None = None,
+        *,
+        params: SamplingParams | None = None,
+        on_drop: Callable[[Sequence[Message]], None] | None = None,
+        **fields: Unpack[GenerationFields],
+    ) -> Chat:
+        """Begin a conversation.
+
+        Args:
+            options: Options of each answer; None for the model's own defaults.
+            params: Sampling parameters, in place of those in the options.
+            on_drop: Called with the oldest messages when they are dropped because the context is full.
+            fields: Fields of `GenerationOptions`, in place of those of `options`.
+        """
+        wanted = replace(options or GenerationOptions(), **fields)
+        return Chat(self, wanted, params=params, on_drop=on_drop)
 
     def _end_active(self) -> None:
-        """End the completion that is under way, and note which tokens the session holds."""
+        """End the running completion, and note which tokens the session holds."""
         if self._active is not None:
             self._active.close()
             if self._active.has_begun:
@@ -249,6 +235,6 @@ class Engine:
 
 
 def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens of a prompt need not be run again: all but one at most, whose logits are needed."""
+    """The number of leading tokens that need not run again: at most all except the last, whose logits are needed."""
     limit = min(len(held), len(wanted) - 1)
     return next((index for index in range(limit) if held[index] != wanted[index]), limit)

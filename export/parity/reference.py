@@ -1,4 +1,4 @@
-"""The eager PyTorch model that a graph is compared with: what it is asked, and minimind-edge's own."""
+"""The eager PyTorch model that a graph is compared with: its protocol, and minimind-edge's own model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class EagerOutput:
-    """What an eager model answers to one chunk.
+    """The results of an eager model for one chunk.
 
     Args:
         logits: Next-token logits, [B, S, V] float32.
@@ -81,7 +81,7 @@ class EagerReference(Protocol):
 
     @property
     def name(self) -> str:
-        """Whose code the model is, for the report: `OWN_MODEL`, or such as `my_model.py:MyMiniMind`."""
+        """The name of the model's code for the report: `OWN_MODEL`, or one such as `my_model.py:MyMiniMind`."""
         ...
 
     @property
@@ -94,24 +94,25 @@ class EagerReference(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of the weights: nothing is run any more."""
+        """Free the weights: the model is not run any more."""
         ...
 
 
-class OwnModel:
+class StockModel:
     """minimind-edge's own PyTorch model as the reference.
 
     Args:
         model: The model; it is run in evaluation mode whatever mode it is in.
+        unread_code: What says that the checkpoint has code of its own, which this model is not.
 
     Raises:
         ExportError: A parameter is not float32 or not on the CPU.
     """
 
-    name = OWN_MODEL
-
-    def __init__(self, model: MiniMindForCausalLM) -> None:
+    def __init__(self, model: MiniMindForCausalLM, unread_code: Sequence[str] = ()) -> None:
         _require_float32(model)
+        unread = f", not the checkpoint's own code ({', '.join(unread_code)}), which was not read"
+        self.name = OWN_MODEL + (unread if unread_code else "")
         self._model = model
         self._past: Any = None
         self.shape = ModelShape.of(model.config)
@@ -148,12 +149,12 @@ def eager_reference(model: MiniMindForCausalLM | EagerReference) -> EagerReferen
     """
     from minimind_edge.minimind import MiniMindForCausalLM
 
-    return OwnModel(model) if isinstance(model, MiniMindForCausalLM) else model
+    return StockModel(model) if isinstance(model, MiniMindForCausalLM) else model
 
 
 @dataclass(frozen=True)
 class RowReference:
-    """What eager gives for one row of n tokens.
+    """The results of eager PyTorch for one row of n tokens.
 
     Args:
         logits: [n, V] float32.
@@ -167,7 +168,7 @@ class RowReference:
 
     @classmethod
     def of(cls, outputs: Sequence[EagerOutput]) -> RowReference:
-        """Join what was given for the chunks of one row."""
+        """Join the results for the chunks of one row."""
         return cls(
             np.concatenate([output.logits[0] for output in outputs]),
             tuple((key[0], value[0]) for key, value in outputs[-1].presents),
@@ -179,7 +180,7 @@ class RowReference:
 
 
 def row_references(reference: EagerReference, case: Case) -> list[RowReference]:
-    """Run each row of `case` by itself, unpadded and in one pass: what every padding and every chunking must give."""
+    """Run each row of `case` by itself, unpadded and in one pass: any padding and chunking must give the same."""
     rows = []
     for row, tokens in enumerate(case.rows):
         (chunk,) = unpadded(case.name, tokens, positions=case.row_positions(row)).chunks()

@@ -109,6 +109,7 @@ def read_checkpoint(
             *foreign_code_note(source.path.resolve().name, code, resolution.generation),
             *(_yarn_note(resolution) if yarn else ()),
         ),
+        unread_code=code,
     )
     return LoadedCheckpoint(model, report)
 

@@ -24,6 +24,7 @@ class CheckpointReport:
         lora: Adapters that were merged, in order.
         tokenizer: Folder with a `tokenizer.json` next to the weights, or None.
         notes: What else the user should know, a line each: code and keys that were not read, a guess that may be wrong.
+        unread_code: What says that the checkpoint's model has code of its own, as `find_foreign_code` words it.
     """
 
     generation: str
@@ -35,6 +36,7 @@ class CheckpointReport:
     lora: tuple[MergedAdapter, ...]
     tokenizer: Path | None
     notes: tuple[str, ...] = ()
+    unread_code: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report for people, a line for each kind of fact."""
@@ -44,6 +46,9 @@ class CheckpointReport:
             shown = [f"{name} {_shown(fields[name])}" for name in sorted(fields) if self._matters(name)]
             if shown:
                 lines.append(f"{label:<10} {', '.join(shown)}")
+        lines.append(
+            f"code       stock {self.generation}; of a model that you changed, give the code: --model FILE.py:CLASS"
+        )
         for adapter in self.lora:
             lines.append(f"merged     {adapter.file}: LoRA of rank {adapter.rank} in {len(adapter.modules)} modules")
         lines.append(f"tokenizer  {self.tokenizer or 'none beside the checkpoint'}")

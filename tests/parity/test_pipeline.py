@@ -225,7 +225,14 @@ def test_code_that_was_not_read_is_told_in_output_manifest_and_verification(save
     assert str(tmp_path) not in note
     assert note in result.notes
     assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["checkpoint"]["notes"] == [note]
-    assert note in verify_artifact(tmp_path / "artifact", folder).notes
+    verification = verify_artifact(tmp_path / "artifact", folder)
+    assert note in verification.notes
+    for report in (result.parity, verification.graphs[0].report):
+        assert report.reference == (
+            "minimind-edge's own model, not the checkpoint's own code (auto_map in its config, model_minimind.py), "
+            "which was not read"
+        )
+        assert report.to_json()["reference"] == report.reference
 
 
 def test_a_peft_folder_is_merged_and_found_again(saved: Any, tmp_path: Path) -> None:

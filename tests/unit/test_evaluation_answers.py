@@ -22,6 +22,8 @@ class Letters:
     def encode(self, text, add_special_tokens=True):
         return list(text.encode())
 
+    encode_raw = encode
+
     def decode(self, token_ids, skip_special_tokens=True):
         return bytes(token_ids).decode()
 

@@ -1,10 +1,9 @@
-"""The options of a generation: what they make of a model's own sampling parameters, and what excludes what."""
+"""The options of a generation: what they make of a model's own sampling parameters."""
 
 from __future__ import annotations
 
 import pytest
 
-from minimind_edge.runtime.errors import UsageError
 from minimind_edge.runtime.options import GenerationOptions
 from minimind_edge.runtime.sampling import SamplingParams
 
@@ -24,25 +23,9 @@ def test_a_greedy_model_samples_when_a_filter_is_given():
 
 
 @pytest.mark.parametrize("given", [{"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
-def test_greedy_and_what_samples_exclude_each_other(given):
-    (name,) = given
-    with pytest.raises(UsageError, match=f"greedy and {name} exclude each other"):
-        GenerationOptions(greedy=True, **given)
+def test_greedy_stays_greedy_whatever_else_is_given(given):
+    assert GenerationOptions(greedy=True, **given).sampling_params(OWN).is_greedy
 
 
 def test_temperature_zero_is_greedy_and_goes_with_it():
     assert GenerationOptions(greedy=True, temperature=0.0).sampling_params(OWN).is_greedy
-
-
-def test_what_engine_stream_is_given():
-    options = GenerationOptions(max_new_tokens=9, stop=("x",), ignore_eos=True, raw=True, greedy=True)
-    assert options.stream_options(OWN) == {
-        "params": SamplingParams(temperature=0.85, top_p=0.95, repetition_penalty=1.1, greedy=True),
-        "max_new_tokens": 9,
-        "stop": ("x",),
-        "ignore_eos": True,
-        "raw": True,
-        "system": None,
-        "tools": None,
-        "thinking": None,
-    }

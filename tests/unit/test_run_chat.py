@@ -48,7 +48,7 @@ class FakeEngine:
 
     default_params = SamplingParams()
 
-    def chat(self, **options):
+    def chat(self, options, **others):
         return self.conversation
 
 

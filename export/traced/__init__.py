@@ -1,0 +1,1 @@
+"""Graphs that are traced from a model's own code, for models that their owners changed."""
