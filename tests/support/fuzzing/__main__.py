@@ -18,7 +18,7 @@ from pathlib import Path
 from . import native_readers  # noqa: F401  it registers them
 from .readers import READERS
 
-CHUNK = 20_000
+CHUNK = 10_000
 """Inputs of one process."""
 
 STUCK = 60.0
@@ -47,10 +47,10 @@ def main() -> int:
     tallies = {name: Tally() for name in names}
     end = time.monotonic() + options.minutes * 60
     shares = {name: max(1, options.examples * READERS[name].weight // total) for name in names}
+    chunks = [(first, name) for name, count in shares.items() for first in range(0, count, CHUNK)]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for name, count in sorted(shares.items(), key=lambda item: READERS[item[0]].weight):
-            for first in range(0, count, CHUNK):
-                pool.submit(_run, name, options.seed + first, min(CHUNK, count - first), tallies[name], end)
+        for first, name in sorted(chunks, key=lambda chunk: (chunk[0], READERS[chunk[1]].weight)):
+            pool.submit(_run, name, options.seed + first, min(CHUNK, shares[name] - first), tallies[name], end)
     return _report(tallies, options.seed)
 
 

@@ -57,7 +57,7 @@ def mutated(random: Random, value: Any, keys: Sequence[str] = (), most: int = 4)
     """A copy of a value of JSON, with a few faults in it; `Raw` in it is what no value stands for."""
     holder = [deepcopy(value)]
     for _ in range(few(random, most)):
-        parent, key = random.choice(list(_places(holder)))
+        parent, key = _place(random, holder)
         random.choice(_CHANGES)(random, holder, parent, key, keys)
     return holder[0] if holder else None
 
@@ -74,6 +74,10 @@ def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
         yield value, key
         if isinstance(item, (dict, list)) and depth < 12:
             yield from _places(item, depth + 1)
+
+
+def _place(random: Random, holder: Any) -> tuple[Any, Any]:
+    return random.choice(list(_places(holder)))
 
 
 def _replace(random: Random, holder: Any, parent: Any, key: Any, keys: Sequence[str]) -> None:
@@ -100,7 +104,7 @@ def _rename(random: Random, holder: Any, parent: Any, key: Any, keys: Sequence[s
 
 
 def _swap(random: Random, holder: Any, parent: Any, key: Any, keys: Sequence[str]) -> None:
-    other, name = random.choice(list(_places(holder)))
+    other, name = _place(random, holder)
     parent[key] = deepcopy(other[name])
 
 

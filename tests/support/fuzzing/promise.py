@@ -35,12 +35,11 @@ class Fault:
 
 
 def kept(read: Callable[[], object]) -> tuple[bool, Fault | None]:
-    """Whether a file was read, and the fault if a promise was broken.
+    """Whether a file was read, and the fault if a promise was broken; that of memory is told by `MemoryWatch`.
 
     Args:
         read: Reads one file.
     """
-    before = peak_bytes()
     try:
         with warnings.catch_warnings(), time_limit():
             warnings.simplefilter("error")
@@ -53,9 +52,26 @@ def kept(read: Callable[[], object]) -> tuple[bool, Fault | None]:
         if isinstance(error, KeyboardInterrupt):
             raise
         return False, Fault(type(error).__name__, _place(error), str(error)[:300])
-    if peak_bytes() - before > MEMORY:
-        return True, Fault("memory", "", f"{peak_bytes() - before >> 20} MiB more")
     return True, None
+
+
+class MemoryWatch:
+    """Tells of memory beyond the promise, looking now and then: asking the system takes longer than many an input."""
+
+    EVERY = 32
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._peak = peak_bytes()
+
+    def fault(self) -> Fault | None:
+        """The fault if one of the last inputs took too much."""
+        self._calls += 1
+        if self._calls % self.EVERY:
+            return None
+        before, self._peak = self._peak, peak_bytes()
+        more = self._peak - before
+        return Fault("memory", f"the last {self.EVERY} inputs", f"{more >> 20} MiB more") if more > MEMORY else None
 
 
 def fault_of(error: EdgeError | MiniMindError) -> Fault | None:

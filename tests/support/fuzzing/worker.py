@@ -9,12 +9,15 @@ import sys
 import tempfile
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from msgspec import inspect
+
 from . import native_readers  # noqa: F401  it registers them
-from .promise import MEMORY, kept, peak_bytes
+from .promise import MEMORY, MemoryWatch, kept, peak_bytes
 from .readers import READERS, Reader
 
 SPARE = 3 * MEMORY
@@ -35,12 +38,13 @@ def main(name: str, first: int, count: int, state: str) -> None:
         reader = READERS[name](Path(folder))
         warm_up(reader)
         _limit_memory()
-        read = 0
+        read, memory = 0, MemoryWatch()
         for seed in range(first, first + count):
             at_work[:] = seed.to_bytes(8, "little")
             given = reader.make(Random(f"{name} {seed}"))
             is_read, fault = kept(lambda given=given: reader.read(given))  # type: ignore[misc]
             read += is_read
+            fault = fault or memory.fault()
             if fault is not None:
                 print(json.dumps({"seed": seed, **vars(fault)}), flush=True)
         print(json.dumps({"read": read, "peak_mib": peak_bytes() >> 20}), flush=True)
@@ -48,6 +52,8 @@ def main(name: str, first: int, count: int, state: str) -> None:
 
 def warm_up(reader: Reader[Any]) -> None:
     """Import what the reader takes, which counts for none of its inputs."""
+    # Errors ask msgspec about the schema, which takes longer than all the rest and always gives the same.
+    inspect.type_info = cache(inspect.type_info)
     for seed in range(3):
         with warnings.catch_warnings(), suppress(Exception):
             warnings.simplefilter("ignore")
