@@ -19,6 +19,7 @@ IN_PROCESS = [name for name, reader in READERS.items() if not reader.is_native a
 NATIVE = {
     "checkpoint's tokenizer": 100,
     "tokenizer": 25,
+    "held-out split": 300,
     "model config": 600,
     "shard index": 300,
     "checkpoint": 200,
@@ -35,7 +36,7 @@ def test_read_or_refused_in_one_line(name, tmp_path_factory):
     reader = READERS[name](tmp_path_factory.mktemp("fuzz"))
     warm_up(reader)
 
-    @settings(max_examples=80, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False))
     def holds(random):
         made = reader.make(random)

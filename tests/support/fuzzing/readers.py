@@ -316,6 +316,7 @@ class Configs(Reader[tuple[str, bytes]]):
 
 class HeldOuts(Reader[bytes]):
     name = "held-out split"
+    is_native = True  # not the reader itself, but what it imports
 
     def make(self, random: Random) -> bytes:
         return mutated_json(random, good.HELD_OUT, ("answer", "names", "lookalikes", "questions", "prompt", "language"))

@@ -68,7 +68,8 @@ def _memory() -> str | None:
 def _limit_memory() -> None:
     """Bound the address space, once everything is imported."""
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + SPARE, now + SPARE))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # left as it is: the next reader of a process sets its own
+    resource.setrlimit(resource.RLIMIT_AS, (now + SPARE, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
