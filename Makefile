@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
 BENCH ?= --plot docs/images/speed-kl.png
+FUZZ_EXAMPLES ?= 100000
+FUZZ_SEED ?= 0
 # Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
 TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
@@ -89,6 +91,10 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 .PHONY: pytest
 pytest: $(VENV)/.installed ## the tests, against the built wheel
 	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest --durations=10
+
+.PHONY: fuzz
+fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
