@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How fast a checkpoint runs on this machine's GPU: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
+"""Speed of a checkpoint on this machine's GPU: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
 
     python benchmarks/gpu.py [CHECKPOINT] [-o results.json]
 
-Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. What
-is not installed or not possible on this GPU is listed with its reason. Two more comparisons: attention by
+Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. A
+backend that is not installed or cannot run on this GPU is listed with its reason. Two more comparisons: attention by
 `scaled_dot_product_attention` against attention written out, in prefill of 512, 1024 and 2048 tokens; and a greedy
 token chosen on the host, which takes a copy of the logits, against one chosen on the device.
 """
@@ -95,7 +95,7 @@ class TorchSession:
 
 
 def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """Eager and compiled, float32 and float16."""
+    """Sessions of the eager and the compiled model, in float32 and float16."""
     import torch
 
     for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
@@ -106,7 +106,7 @@ def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callabl
 
 
 def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """The CUDA provider and TensorRT, float32 and float16; a backend that is not installed fails when it is loaded."""
+    """Sessions of the CUDA provider and TensorRT, in float32 and float16; one that is not installed fails to load."""
     for precision in ("fp32", "fp16"):
         yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
         for backend in ("rtx", "tensorrt"):
@@ -114,7 +114,7 @@ def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Cal
 
 
 def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
-    """The `ort` graph, on the CUDA provider."""
+    """A session of the `ort` graph on the CUDA provider."""
     from minimind_edge.runtime.load import load_session
 
     request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
@@ -122,7 +122,7 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
 
 
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
-    """A plan that is built on this machine."""
+    """A session of a plan that is built on this machine."""
     from minimind_edge.export.plan import PlanRequest, build_plan
     from minimind_edge.runtime.load import load_session
 
@@ -140,7 +140,7 @@ def load(checkpoint: Path, dtype: torch.dtype, device: str, *, flash: bool = Tru
 
 
 def measured(name: str, make: Callable[[], Session], plan: BenchPlan) -> dict[str, Any]:
-    """One row of results for each length of prompt, or the reason why there is none."""
+    """A row of results for each prompt length, or the reason why there is none."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     try:
         started = perf_counter()
@@ -157,7 +157,7 @@ def measured(name: str, make: Callable[[], Session], plan: BenchPlan) -> dict[st
 
 
 def attention_times(checkpoint: Path, device: str, runs: int) -> list[dict[str, Any]]:
-    """Prefill by both forms of attention, milliseconds, float16."""
+    """The milliseconds of prefill in float16 with each form of attention."""
     import torch
 
     results = []

@@ -1,4 +1,4 @@
-"""An artifact held against its owner's own eager code."""
+"""Verifying an artifact against a model's own code in eager PyTorch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def verify_against_code(
 
     Args:
         path: The artifact folder, or a graph in one.
-        code: `FILE.py:CLASS`. It is imported and run.
+        code: `FILE.py:CLASS`, the code that is imported and run.
         against: The checkpoint; None looks for the one that the manifest names.
-        config: JSON with the fields of the model's config; None takes the one beside the checkpoint.
+        config: A JSON file with the fields of the model's config; None takes the one next to the checkpoint.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
         UsageError: The path is a plan.
-        ArtifactError: No artifact, or a graph is missing.
-        ExportError: The checkpoint is not to be found, or the code cannot be run.
+        ArtifactError: There is no artifact, or a graph is missing.
+        ExportError: The checkpoint is not found, or the code cannot be run.
     """
     if path.suffix == ".plan":
         raise UsageError("--against-code compares graphs; verify the artifact that the plan was built from")

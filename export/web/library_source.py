@@ -1,4 +1,4 @@
-"""Finds the libraries of a site: in a `node_modules` folder, or from npm, whose download is kept."""
+"""Finding the JavaScript libraries of a site: in a `node_modules` folder, or from npm, whose download is kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKED_FOLDER = "package"
 """The top folder of every npm archive."""
 
 NPM_SECONDS = 600
-"""Most seconds that npm may take for one package."""
+"""The most seconds that npm may take for one package."""
 
 
 def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> dict[Library, Path]:
@@ -36,7 +36,7 @@ def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> di
 
     Raises:
         MissingError: A library is missing or has another version, and npm cannot download it.
-        ArtifactError: A download is not what was published.
+        ArtifactError: A download differs from the published package.
     """
     if node_modules is not None:
         folder = node_modules / NODE_MODULES if (node_modules / NODE_MODULES).is_dir() else node_modules
@@ -119,7 +119,7 @@ def check_integrity(archive: Path, library: Library) -> None:
     """Check that an archive is the one that was published.
 
     Raises:
-        ArtifactError: Its digest differs.
+        ArtifactError: The archive's digest differs.
     """
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != library.integrity:
@@ -130,7 +130,7 @@ def unpack(archive: Path, library: Library, folder: Path) -> None:
     """Extract what a site needs from an npm archive: the library's files, its package.json and its license.
 
     Raises:
-        ArtifactError: A file is missing in it.
+        ArtifactError: A file is missing in the archive.
     """
     with tarfile.open(archive) as content:
         members = {member.name: member for member in content.getmembers() if member.isfile()}
