@@ -2,6 +2,7 @@
 
 EdgeError (runtime)
 ├── ExportError  3  a model, a graph or an option that cannot be exported or compared as asked
+├── BusyError    4  another process writes to the same place
 └── ParityError  5  a graph is not the same model as the checkpoint, within its precision's tolerance
 """
 
@@ -14,6 +15,12 @@ class ExportError(EdgeError):
     """A model, a graph or an option cannot be exported or compared as asked."""
 
     exit_code = 3
+
+
+class BusyError(EdgeError):
+    """Another process writes to the place that this one was to write to; nothing was written."""
+
+    exit_code = 4
 
 
 class ParityError(EdgeError):

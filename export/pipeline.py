@@ -10,7 +10,7 @@ from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
 from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
-from .artifact.destination import Destination, choose_folder, plan_destination
+from .artifact.destination import Destination, choose_folder, open_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE
 from .artifact.hf_config import generation_config, generation_notes, model_config
@@ -19,7 +19,6 @@ from .artifact.loading_tools import GENAI
 from .artifact.manifest import manifest
 from .artifact.model_card import write_model_card
 from .artifact.special_ids import choose_special_ids
-from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
 from .graph.precision import check_int8_cache, check_precision
@@ -75,8 +74,8 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
     report = special_ids.apply(loaded.model.config, loaded.report)
     request, target_notes = _with_target(request, loaded.model.config)
     notes += _context_notes(request, loaded.model.config, max_length)
-    destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
-    with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+    arguments = loaded.model.config.arguments()
+    with open_destination(folder, request, report.sha256, arguments) as (destination, stage):
         graph = GraphExport(
             request,
             loaded.model,

@@ -1,4 +1,4 @@
-"""The runtime: runs exported models with numpy and ONNX Runtime alone.
+"""The runtime: runs exported models with numpy and ONNX Runtime, without torch.
 
     from minimind_edge.runtime import Engine
 

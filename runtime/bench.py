@@ -1,4 +1,4 @@
-"""Benchmark of a session on this machine: prefill, decode, the first token, and what the Python loop adds to a step."""
+"""Benchmark of a session: speed of prefill and decode, time to first token, and Python overhead of a decode step."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SEED = 0
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure.
+    """The measurements to make.
 
     Attributes:
-        prompt_tokens: lengths of the prompts, one row of results each.
-        new_tokens: tokens generated behind each prompt, at least 2: the first one belongs to the prefill.
-        batch: rows generated at once.
-        runs: measured runs of each row, behind one run to warm up.
+        prompt_tokens: Lengths of the prompts in tokens; each gives one row of results.
+        new_tokens: Tokens generated after each prompt, at least 2: the first one belongs to the prefill.
+        batch: Rows generated at once.
+        runs: Measured runs for each row of results, after one run to warm up.
 
     Raises:
-        UsageError: a number is too small.
+        UsageError: A number is too small.
     """
 
     prompt_tokens: tuple[int, ...] = (128, 512)
@@ -55,7 +55,7 @@ class BenchPlan:
 
 
 class Spread(NamedTuple):
-    """A quantity over several runs."""
+    """The median and the range of a quantity over several runs."""
 
     median: float
     low: float
@@ -69,16 +69,16 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchRow:
-    """What was measured for one length of prompt.
+    """The measurements for one prompt length.
 
     Attributes:
-        prompt_tokens: tokens of each prompt.
-        new_tokens: tokens generated behind it.
-        batch: rows at once.
-        runs: measured runs.
+        prompt_tokens: Length of each prompt in tokens.
+        new_tokens: Tokens generated after each prompt.
+        batch: Rows generated at once.
+        runs: Number of measured runs.
         quantities: `prefill_tokens_per_s` and `decode_tokens_per_s` of all rows of the batch together;
-            `time_to_first_token_s`; `step_s`, one decode step; `step_overhead_s`, the part of it that is not spent
-            inside the model's own run; `step_overhead_share`, that part of `step_s`.
+            `time_to_first_token_s`; `step_s`, the seconds of a decode step; `step_overhead_s`, its seconds outside of
+            the model's own run; `step_overhead_share`, their share of `step_s`.
     """
 
     prompt_tokens: int
@@ -106,15 +106,15 @@ def measure(
     plan: BenchPlan,
     progress: Callable[[str, float], None] = lambda stage, done: None,
 ) -> list[BenchRow]:
-    """Run the plan, greedy, on random tokens; each round runs every row once, so that noise meets all of them.
+    """Measure greedy generation from random tokens; each round runs every row once, so that noise affects all alike.
 
     Args:
-        session: what to measure.
-        plan: how.
-        progress: called with a stage's name and the share of the whole that is done, 0 to 1.
+        session: The session to measure.
+        plan: The measurements to make.
+        progress: Called with the name of a stage and the share of the work that is done, 0 to 1.
 
     Raises:
-        UsageError: a prompt and what is generated behind it are longer than the session can hold.
+        UsageError: A prompt and its new tokens are longer than the session's context.
     """
     longest = max(plan.prompt_tokens) + plan.new_tokens
     if longest > session.max_length:
@@ -130,7 +130,7 @@ def measure(
 
 
 def _run(session: Session, plan: BenchPlan, prompt_tokens: int) -> dict[str, float]:
-    """One generation; its quantities by name."""
+    """Generate once; the quantities of this run by name."""
     prompts = np.random.default_rng(SEED).integers(0, session.vocab_size, (plan.batch, prompt_tokens))
     generation = generate(session, list(prompts), SamplingParams(greedy=True), plan.new_tokens)
     next(generation)
@@ -142,7 +142,7 @@ def _run(session: Session, plan: BenchPlan, prompt_tokens: int) -> dict[str, flo
 
 
 def _quantities(plan: BenchPlan, prompt_tokens: int, timings: DecodeTimings, inside: float) -> dict[str, float]:
-    """Speeds of one run; `inside` is the seconds of the decode steps spent in the model's own run."""
+    """The quantities of one run; `inside` is the seconds of its decode steps in the model's own run."""
     overhead = timings.decode_s - inside
     return {
         "prefill_tokens_per_s": plan.batch * prompt_tokens / timings.prefill_s,
@@ -161,18 +161,17 @@ def _row(plan: BenchPlan, prompt_tokens: int, runs: list[dict[str, float]]) -> B
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured, on what, and how.
+    """A benchmark's results, with the machine and the artifact that they belong to.
 
     Attributes:
-        machine: see `describe_machine`.
-        artifact: `path`, `graph`, `target` and `precision` where the artifact tells them, `kv_cache` (dtype) and
-            `kv_bytes_per_token` of a graph, `runs_by` (what ran it, with its version), `device`, and the name of that
-            `gpu` or None.
-        threads: that one operator might use; None where ONNX Runtime chose by itself, and for a plan.
-        rows: one for each length of prompt.
-        load_s: seconds to open the artifact and make its session, `import onnxruntime` included.
-        peak_rss_bytes: the most memory that the process held; None where the system does not tell.
-        disk_bytes: the graph and its weights.
+        machine: Machine and versions, as `describe_machine` gives them.
+        artifact: `path`, `graph`, `target` and `precision` if recorded, `kv_cache` (dtype) and `kv_bytes_per_token` of
+            a graph, `runs_by` (the library that ran it, with its version), `device`, and the name of the `gpu` or None.
+        threads: Threads for one operator; None where ONNX Runtime chose by itself, and for a plan.
+        rows: Results, one row for each prompt length.
+        load_s: Seconds to open the artifact and make its session, `import onnxruntime` included.
+        peak_rss_bytes: Largest memory of the process in bytes; None where the system does not report it.
+        disk_bytes: Size of the graph and its weights in bytes.
     """
 
     machine: dict[str, Any]
@@ -184,7 +183,7 @@ class BenchReport:
     disk_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object for programs."""
+        """The report as a JSON object."""
         return {
             "machine": self.machine,
             "artifact": self.artifact,
@@ -203,17 +202,17 @@ def measure_artifact(
     device: str,
     progress: Callable[[str, float], None],
 ) -> BenchReport:
-    """Load an artifact and run the plan on it.
+    """Load an artifact and measure it.
 
     Args:
-        path: an artifact folder, a graph or a TensorRT plan.
-        plan: what to measure.
-        threads: that one operator may use; None for the physical cores.
+        path: An artifact folder, a graph or a TensorRT plan.
+        plan: The measurements to make.
+        threads: Threads for one operator; None for the physical cores.
         device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`.
-        progress: called with a stage's name and the share of the whole that is done, 0 to 1.
+        progress: Called with the name of a stage and the share of the work that is done, 0 to 1.
 
     Raises:
-        EdgeError: the artifact cannot be run, or not as the plan says.
+        EdgeError: The artifact cannot be run, or a measurement exceeds its limits.
     """
     progress("loading", 0.0)
     started = perf_counter()
@@ -246,12 +245,12 @@ def measure_artifact(
 
 
 def disk_bytes(graph: Path) -> int:
-    """Bytes of a graph and of the weights that lie beside it as `NAME.onnx_data`."""
+    """The size in bytes of a graph and of its weights in `NAME.onnx_data` next to it."""
     return sum(file.stat().st_size for file in (graph, graph.with_name(f"{graph.name}_data")) if file.is_file())
 
 
 def describe_machine() -> dict[str, Any]:
-    """The machine and the versions that a measurement depends on, in values that JSON holds.
+    """The machine and the versions that a measurement depends on, as JSON values.
 
     Returns:
         `cpu` (its name), `cores` (those that this process may use), `system`, `python`, `onnxruntime`, `numpy`.
@@ -267,7 +266,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """The processor's name as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("model name", "Model")):
@@ -278,7 +277,7 @@ def cpu_name() -> str:
 
 
 def gpu_name() -> str | None:
-    """The first NVIDIA GPU's name as its driver tells it, None where there is none."""
+    """The first NVIDIA GPU's name as its driver reports it, None where there is none."""
     from .tensorrt.cuda import CudaLibrary, find_device
 
     try:
@@ -288,19 +287,19 @@ def gpu_name() -> str | None:
 
 
 def usable_cores() -> int:
-    """Logical cores that this process may run on."""
+    """The number of logical cores that this process may run on."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def onnxruntime_version() -> str:
-    """The version of onnxruntime, whichever distribution brought it."""
+    """The version of onnxruntime, whichever distribution installed it."""
     return str(import_onnxruntime().__version__)
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory that this process has held, bytes; None where the system does not tell."""
+    """The largest memory that this process has held, in bytes; None where the system does not report it."""
     if sys.platform == "win32":
         return None
     import resource

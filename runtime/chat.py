@@ -1,4 +1,4 @@
-"""A conversation: keeps the history, fits it in the context, and has only its new part run."""
+"""A conversation: keeps the history, fits it in the context, and runs only its new part."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .text.prompt import Prompt, PromptBuilder
 from .text.think import CLOSE_TAG, OPEN_TAG
 
 ANSWER_SHARE = 4
-"""At most one part in so many of the context is kept free for an answer."""
+"""The divisor of the context that bounds the room kept free for an answer: at most a fourth of it."""
 
 
 class Completer(Protocol):
-    """What a conversation asks of an `Engine`."""
+    """The part of an `Engine` that a conversation uses."""
 
     session: Session
     prompts: PromptBuilder
@@ -42,13 +42,13 @@ class Completer(Protocol):
 class Chat:
     """A conversation with a model; made by `Engine.chat`.
 
-    Each turn renders the whole history, as templates want it, but only the tokens that differ from what the session
-    holds are run: where the template writes past answers in another way than the model did, those are run again.
+    Each turn renders the whole history, as templates require it, but runs only the tokens after the part that the
+    session holds already: past answers run again where the template writes them in another way than the model did.
 
     Args:
         engine: The model.
-        options: How to generate each answer; the system message is never dropped.
-        params: How tokens are chosen, in place of the options that say so.
+        options: Options of each answer; their system message is never dropped.
+        params: Sampling parameters, in place of those in the options.
         on_drop: Called with the oldest messages when they are dropped because the context is full.
 
     Attributes:
@@ -77,9 +77,9 @@ class Chat:
         self._answer: Completion | None = None
 
     def send(self, text: str) -> Completion:
-        """Say something; iterate over the completion for the answer.
+        """Send a message; iterate over the completion for the answer.
 
-        The turn enters the history when the answer ends, also one that was cut off, but not without any text.
+        The turn enters the history when the answer ends, complete or cut off, unless the answer has no text.
 
         Raises:
             ContextLengthError: The message alone, with the system message, is longer than the context.
@@ -103,7 +103,7 @@ class Chat:
         return self._answer
 
     def _fit(self, messages: list[Message]) -> tuple[list[Message], Prompt]:
-        """Drop as many of the oldest turns as it takes to leave room; the last message stays, fit or not."""
+        """Drop the oldest turns until there is room for an answer; the last message always stays."""
         for start in _turns(messages):
             prompt = self._build(messages[start:])
             if len(prompt.token_ids) <= self._room:
@@ -112,13 +112,13 @@ class Chat:
 
 
 def _turns(messages: Sequence[Message]) -> Iterator[int]:
-    """Where the history may begin: at its first message, or at any later one of the user."""
+    """The indices at which the history may begin: its first message, and every later one of the user."""
     yield 0
     yield from (index for index, message in enumerate(messages) if index and message.get("role") == "user")
 
 
 def _said(prompt: Prompt, text: str) -> str:
-    """The answer as the history has it: a think block that the prompt opened is a part of it, and always closed."""
+    """The answer as the history keeps it, with the think block that the prompt opened, closed if it is not yet."""
     if not prompt.opens_thinking:
         return text
     return f"{OPEN_TAG}\n{text}" if CLOSE_TAG in text else f"{OPEN_TAG}\n{text}\n{CLOSE_TAG}\n\n"

@@ -1,4 +1,4 @@
-"""The text of one generation, piece by piece, and the account of it in the end."""
+"""A completion: the text of one generation, piece by piece, and its result with counts and timings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class CompletionTimings:
-    """Where the time of a completion went, in seconds.
+    """The time that the stages of a completion took, in seconds.
 
     Attributes:
-        load_s: Loading the model, once for all its completions.
-        prefill_s: Running the part of the prompt that was not cached.
-        decode_s: Everything behind the first token, the consumer's own time left out.
-        decode_tokens_per_s: Tokens behind the first one by `decode_s`; 0 where there are none.
-        time_to_first_token_s: From the call that asked for the completion to its first token.
+        load_s: Time to load the model, once for all its completions.
+        prefill_s: Time to run the part of the prompt that was not cached.
+        decode_s: Time after the first token, without the time that the consumer took.
+        decode_tokens_per_s: Tokens after the first one, divided by `decode_s`; 0 where there are none.
+        time_to_first_token_s: Time from the call that asked for the completion to its first token.
     """
 
     load_s: float
@@ -34,18 +34,18 @@ class CompletionTimings:
 
 @dataclass(frozen=True)
 class CompletionResult:
-    """A completion as far as it came.
+    """The result of a completion, complete or cut off.
 
     Attributes:
-        text: All pieces, joined; empty for a model without a tokenizer.
-        token_ids: All tokens, with the one that stopped it, and those of a stop string.
-        prompt_tokens: Length of the prompt, cached or not.
-        completion_tokens: Length of `token_ids`.
+        text: Text of the answer; empty for a model without a tokenizer.
+        token_ids: Token ids of the answer, including the stop token or those of the stop string.
+        prompt_tokens: Number of tokens of the prompt, cached ones included.
+        completion_tokens: Number of `token_ids`.
         finish_reason: "stop" at a stop token or a stop string, "length" at the limit of tokens or of the context,
             "cancelled" where it was not run to its end.
-        timings: Where the time went.
-        drafted_tokens: Tokens that speculation ran ahead of themselves.
-        accepted_tokens: Those of them that came to be: as many runs of the model were saved.
+        timings: Seconds that the stages took.
+        drafted_tokens: Number of tokens that speculative decoding drafted.
+        accepted_tokens: Number of drafted tokens that were accepted, each of which saved a run of the model.
     """
 
     text: str
@@ -66,13 +66,13 @@ class Completion(Iterator[str]):
     """An iterator over the pieces of text that a model writes, none of them empty; made by `Engine.stream`.
 
     Args:
-        generation: The steps, of one row.
-        prompt: What it was prompted with.
-        tokenizer: None for a model without one: there are no pieces then, only the result.
-        stop: Strings that end the text; not part of it.
+        generation: The decode loop's steps, for one row.
+        prompt: The prompt.
+        tokenizer: The tokenizer; None for a model without one, whose completions have no text.
+        stop: Strings that end the text and are not part of it.
         load_s: Seconds that loading the model took, for the timings.
         asked_at: `perf_counter()` of the call that asked for it.
-        on_end: Called once with the result when it has ended, whatever ended it, if it ever began.
+        on_end: Called once with the result when a completion that has begun ends, also by an error.
     """
 
     def __init__(
@@ -105,23 +105,23 @@ class Completion(Iterator[str]):
         return next(self._pieces)
 
     def close(self) -> None:
-        """End the text here; may be called at any time, and more than once."""
+        """End the completion; may be called at any time, and more than once."""
         self._pieces.close()
 
     def run(self) -> CompletionResult:
-        """Run to the end."""
+        """Run to the end, and return the result."""
         for _ in self:
             pass
         return self.result
 
     @property
     def has_begun(self) -> bool:
-        """Whether the session has been touched."""
+        """Whether the completion has used the session."""
         return self._has_begun
 
     @property
     def result(self) -> CompletionResult:
-        """The account so far; complete when the iteration has ended, and good after Ctrl-C as well."""
+        """The result so far, final when the iteration has ended; also valid after Ctrl-C."""
         timings = self._generation.timings
         return CompletionResult(
             text="".join(self._text),
@@ -165,7 +165,7 @@ class Completion(Iterator[str]):
                 self._on_end(self.result)
 
     def _rest(self, stream: TextStream | None) -> Iterator[str]:
-        """The text that was held back until the end."""
+        """The text that was held back until the end of the generation."""
         if stream is None:
             return
         pieces = [self._stops.push(stream.finish())]

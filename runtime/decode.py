@@ -1,4 +1,4 @@
-"""The decode loop: prefill, then sample and decode token by token. It knows token ids only, nothing of text."""
+"""The decode loop: prefill, then sample and decode token by token. It handles token ids only, no text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .session.session import Session
 from .speculation import Speculation
 
 FinishReason: TypeAlias = Literal["stop", "length"]
-"""Why a row ended: at a stop token, or at the limit of tokens or of the cache."""
+"""The reason why a row ended: a stop token, or the limit of tokens or of the cache."""
 
 
 class Step(NamedTuple):
-    """What one step of the loop gave.
+    """The result of one step of the decode loop.
 
     Attributes:
-        token_ids: One a row, a stop token included; None for a row that had ended before.
-        finish_reasons: One a row; None while it goes on, and the same from the step on that ended it.
+        token_ids: Token id of each row, a stop token included; None for a row that had ended before.
+        finish_reasons: Finish reason of each row, from the step on that ended it; None before.
     """
 
     token_ids: tuple[int | None, ...]
@@ -33,15 +33,15 @@ class Step(NamedTuple):
 
 @dataclass
 class DecodeTimings:
-    """Wall-clock seconds of one generation; what the consumer does between two steps is not counted.
+    """The wall-clock seconds of one generation, without the time that the consumer takes between two steps.
 
     Attributes:
-        prefill_s: Running the prompt.
-        decode_s: Everything behind the first token.
-        time_to_first_token_s: From the first call of `next` to the first token.
-        decode_steps: Tokens a row behind the first one.
-        drafted: Tokens that speculation ran ahead of themselves.
-        accepted: Those of them that came to be: as many runs of the model fewer than `decode_steps`.
+        prefill_s: Seconds to run the prompt.
+        decode_s: Seconds after the first token.
+        time_to_first_token_s: Seconds from the first call of `next` to the first token.
+        decode_steps: Number of tokens of a row after the first one.
+        drafted: Number of tokens that speculative decoding drafted.
+        accepted: Number of drafted tokens that were accepted, each of which saved a run of the model.
     """
 
     prefill_s: float = 0.0
@@ -53,13 +53,13 @@ class DecodeTimings:
 
 
 class Generation(Iterator[Step]):
-    """An iterator over the steps of one generation; see `generate`.
+    """An iterator over the steps of one generation; made by `generate`.
 
-    Whatever ends it (the last step, `close`, an error, Ctrl-C), the session then holds a prefix of the prompt and the
-    tokens that were given out; `session.length` tells how much.
+    However it ends (the last step, `close`, an error, Ctrl-C), the session then holds a prefix of the prompt and the
+    yielded tokens, of the length `session.length`.
 
     Attributes:
-        timings: Filled in as the steps are taken.
+        timings: Timings of the generation, updated at each step.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Generation(Iterator[Step]):
         return next(self._steps)
 
     def close(self) -> None:
-        """End the generation here; may be called at any time, and more than once."""
+        """End the generation; may be called at any time, and more than once."""
         self._steps.close()
 
     def _run(self) -> Generator[Step, None, None]:
@@ -125,13 +125,13 @@ class Generation(Iterator[Step]):
                 speculation.settle()
 
     def _speculation(self) -> Speculation | None:
-        """What stands in for the session's decode steps, where that was asked for."""
+        """The speculative decoding that replaces the session's decode steps; None if not asked for."""
         if not self._speculates:
             return None
         return Speculation(self._session, self._prompts[0].tolist(), self._prompt_length + self._max_new_tokens - 1)
 
     def _judge(self, tokens: list[int], reasons: list[FinishReason | None], count: int) -> Step:
-        """Write down in `reasons` which rows end with these tokens, the `count`-th of the generation."""
+        """Note in `reasons` which rows end with these tokens, the `count`-th of the generation."""
         is_last = count >= self._max_new_tokens or self._prompt_length + count > self._session.max_length
         if len(tokens) == 1:  # nearly always: and then a step takes longer the more there is to do here
             reasons[0] = "stop" if tokens[0] in self._stop_token_ids else "length" if is_last else None
@@ -167,36 +167,36 @@ def generate(
     cached_length: int = 0,
     speculate: bool = False,
 ) -> Generation:
-    """Generate behind one or more prompts.
+    """Generate tokens after one or more prompts.
 
     Rows of different lengths are padded on the left; each ends by itself, and the loop ends with the last one. A full
     cache ends all rows with "length".
 
     Args:
-        session: The model; it is reset, unless `cached_length` is given.
-        prompt_ids: One row of token ids a prompt, at least one token each.
-        params: How tokens are chosen.
-        max_new_tokens: Most tokens a row gets, at least 1.
-        stop_token_ids: A row ends with the first of these; it is given out as the row's last token.
-        cached_length: For a single prompt: so many of its tokens, less than all, are in the session already. What the
-            session holds behind them is forgotten.
-        speculate: Whether to run tokens ahead of themselves where the text repeats itself: the same tokens, sooner. For
-            a single prompt and a session that can verify.
+        session: The session, which is reset unless `cached_length` is given.
+        prompt_ids: Token ids of each prompt, at least one each.
+        params: Sampling parameters.
+        max_new_tokens: Most tokens of each row, at least 1.
+        stop_token_ids: Token ids that end a row; the row's last token is the first of these that occurs.
+        cached_length: Number of leading tokens of a single prompt that the session holds already, less than all; what
+            the session holds after them is dropped.
+        speculate: Whether to use prompt-lookup speculative decoding, which gives the same tokens sooner where the text
+            repeats itself; for a single prompt and a session with `gives_all_logits`.
 
     Raises:
-        UsageError: `max_new_tokens` or `cached_length` is out of range, or there is no speculation here.
-        PromptError: there is no prompt, one is empty, or a token id is unknown to the model.
-        ContextLengthError: the longest prompt is longer than the session's `max_length`.
+        UsageError: `max_new_tokens` or `cached_length` is out of range, or speculation is not possible here.
+        PromptError: There is no prompt, a prompt is empty, or a token id is unknown to the model.
+        ContextLengthError: The longest prompt is longer than the session's `max_length`.
     """
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be 1 or more")
     if not prompt_ids:
-        raise PromptError("there is no prompt to generate behind: expected at least one row of token ids")
+        raise PromptError("there is no prompt to continue: expected at least one row of token ids")
     prompts = [_check_prompt(row, session) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
-        raise UsageError(f"cached_length is {cached_length}: it must leave a token to run of one single prompt")
+        raise UsageError(f"cached_length is {cached_length}: it must leave a token to run, of a single prompt")
     if speculate and not (len(prompts) == 1 and session.gives_all_logits):
-        raise UsageError("speculation takes a single prompt, and a graph that gives the logits of every token")
+        raise UsageError("speculative decoding takes a single prompt and a graph that gives the logits of every token")
     return Generation(
         session,
         prompts,
@@ -223,7 +223,7 @@ def _check_prompt(token_ids: Sequence[int] | TokenIds, session: Session) -> Toke
 
 
 def _pad_left(prompts: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds | None]:
-    """Stack rows to `[B, S]` with zeros on the left, and the `[B, S]` mask that tells them; None without padding."""
+    """Stack rows to `[B, S]` with zeros on the left, and their `[B, S]` attention mask; None without padding."""
     width = max(map(len, prompts))
     if all(len(row) == width for row in prompts):
         return np.stack(prompts), None

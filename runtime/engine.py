@@ -1,4 +1,4 @@
-"""The engine: a loaded model that turns prompts into text. This is what a program works with."""
+"""The engine: a loaded model that turns prompts into text, and the main interface for programs."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ DEFAULT_MAX_NEW_TOKENS = 512
 
 
 class Engine:
-    """A model with what belongs to it: session, tokenizer, chat template, defaults; make one with `Engine.load`.
+    """A loaded model with its session, tokenizer, chat template and defaults; made by `Engine.load`.
 
-    It runs one completion at a time: to begin another one ends the one before.
+    It runs one completion at a time: beginning another one ends the one before.
 
     Args:
-        session: Runs the model.
-        tokenizer: None for a model without one: it takes and gives token ids.
+        session: The session that runs the model.
+        tokenizer: The tokenizer; None for a model without one, which takes and gives token ids.
         template: The chat template, None where there is none.
-        config: The model's defaults.
+        config: The model's defaults for generation.
         load_s: Seconds that loading took, for the timings.
-        speculate: Whether to run tokens ahead of themselves where the text repeats itself.
+        speculate: Whether to use prompt-lookup speculative decoding.
 
     Attributes:
-        default_params: How the model's author would sample.
-        max_new_tokens: Length of an answer in tokens, unless another one is asked for.
-        stop_token_ids: Tokens that end a text.
-        stop_strings: Texts that end an answer, whatever else does; none without a tokenizer.
-        speculates: As asked for.
+        default_params: Sampling parameters of the model's own configuration.
+        max_new_tokens: Default for the most tokens of an answer.
+        stop_token_ids: Token ids that end a text.
+        stop_strings: Strings that end every answer; empty without a tokenizer.
+        speculates: Whether completions use prompt-lookup speculative decoding.
 
     Raises:
         ArtifactError: A default is out of its range.
-        UsageError: There is no speculation with this session.
+        UsageError: Speculation is not possible with this session.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Engine:
         speculate: bool = False,
     ) -> None:
         if speculate and not session.gives_all_logits:
-            raise UsageError("this graph gives the logits of one token at a time: there is no speculation with it")
+            raise UsageError("this graph gives the logits of one token at a time: it cannot run speculative decoding")
         config = config or GenerationConfig()
         eos = None if tokenizer is None else tokenizer.eos_token_id
         self.session = session
@@ -94,16 +94,17 @@ class Engine:
 
         Args:
             path: An artifact folder, or an `.onnx` graph or a `.plan` inside or outside of one.
-            device: `auto`, `cpu` or `cuda`.
-            threads: That one operator may use; None for the physical cores.
-            max_length: Most tokens of prompt and answer together; None for what the model can do.
-            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
-            speculate: Whether to run tokens ahead of themselves where the text repeats itself; None: on the CPU, for
-                graphs where that changes no token (see `changes_no_token`).
+            device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`.
+            threads: Threads for one operator; None for the physical cores.
+            max_length: Most tokens of prompt and answer together; None for the model's own limit.
+            precision: Precision of the graph to run, `fp32`, `fp16`, `bf16`, `int8` or `int4`; None for the artifact's
+                default graph.
+            speculate: Whether to use prompt-lookup speculative decoding; None uses it on the CPU, for graphs where it
+                changes no token (`changes_no_token`).
 
         Raises:
             ArtifactError: A file of the artifact is missing, broken or of another kind.
-            MissingError: The environment lacks what the device takes.
+            MissingError: The environment lacks a package, driver or device.
             UsageError: An argument is out of range.
         """
         from .load import load_session
@@ -129,7 +130,7 @@ class Engine:
         return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
 
     def sampling_params(self, **fields: Unpack[GenerationFields]) -> SamplingParams:
-        """The model's own parameters with those replaced that are given; see `GenerationOptions.sampling_params`.
+        """The model's own sampling parameters, with the given fields of `GenerationOptions` replaced.
 
         Raises:
             UsageError: A value is out of its range.
@@ -146,24 +147,24 @@ class Engine:
         on_end: Callable[[CompletionResult], None] | None = None,
         **fields: Unpack[GenerationFields],
     ) -> Completion:
-        """Begin a completion: iterate over it for the text, and look at its `result` then.
+        """Begin a completion: iterate over it for the text, then read its `result`.
 
-        Nothing is run before the first iteration, but everything is checked here.
+        Everything is checked here, but nothing runs before the first iteration.
 
         Args:
-            prompt: Text, messages, token ids, or a prompt that is ready.
-            options: How to generate; None for the model's own defaults.
-            params: How tokens are chosen, in place of the options that say so.
-            reuse_cache: Run only the part of the prompt that the session doesn't hold from the completion before. The
-                logits are the same but for rounding, which is why it is not the default.
-            on_end: Called once with the result when the completion has ended, whatever ended it, if it ever began.
+            prompt: Text, messages, token ids, or a `Prompt`.
+            options: Options of the completion; None for the model's own defaults.
+            params: Sampling parameters, in place of those in the options.
+            reuse_cache: Run only the part of the prompt that the session does not hold from the completion before. The
+                logits are the same except for rounding, which is why it is not the default.
+            on_end: Called once with the result when a completion that has begun ends, also by an error.
             fields: Fields of `GenerationOptions`, in place of those of `options`.
 
         Raises:
             PromptError: The prompt is empty, has unknown tokens, or the model lacks the tokenizer or template for it.
             ContextLengthError: The prompt is longer than the context.
             ArtifactError: The chat template is broken.
-            UsageError: An option is out of its range or has no place here.
+            UsageError: An option is out of its range or does not fit the prompt.
         """
         asked_at = perf_counter()
         wanted = replace(options or GenerationOptions(), **fields)
@@ -201,7 +202,7 @@ class Engine:
         params: SamplingParams | None = None,
         **fields: Unpack[GenerationFields],
     ) -> CompletionResult:
-        """Complete a prompt and return all of it; see `stream`."""
+        """Complete a prompt and return the result; the arguments are those of `stream`."""
         return self.stream(prompt, options, params=params, **fields).run()
 
     def chat(
@@ -212,11 +213,11 @@ class Engine:
         on_drop: Callable[[Sequence[Message]], None] | None = None,
         **fields: Unpack[GenerationFields],
     ) -> Chat:
-        """Begin a conversation; see `Chat`.
+        """Begin a conversation.
 
         Args:
-            options: How to generate each answer; None for the model's own defaults.
-            params: How tokens are chosen, in place of the options that say so.
+            options: Options of each answer; None for the model's own defaults.
+            params: Sampling parameters, in place of those in the options.
             on_drop: Called with the oldest messages when they are dropped because the context is full.
             fields: Fields of `GenerationOptions`, in place of those of `options`.
         """
@@ -224,7 +225,7 @@ class Engine:
         return Chat(self, wanted, params=params, on_drop=on_drop)
 
     def _end_active(self) -> None:
-        """End the completion that is under way, and note which tokens the session holds."""
+        """End the running completion, and note which tokens the session holds."""
         if self._active is not None:
             self._active.close()
             if self._active.has_begun:
@@ -234,6 +235,6 @@ class Engine:
 
 
 def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens of a prompt need not be run again: all but one at most, whose logits are needed."""
+    """The number of leading tokens that need not run again: at most all except the last, whose logits are needed."""
     limit = min(len(held), len(wanted) - 1)
     return next((index for index in range(limit) if held[index] != wanted[index]), limit)

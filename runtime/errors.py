@@ -1,4 +1,4 @@
-"""What can go wrong in the runtime, with the exit code a command ends with.
+"""The errors of the runtime, with the exit code that a command ends with.
 
 EdgeError                         root; every class carries `exit_code`
 ├── UsageError                 2  an argument or a parameter is out of range, or two contradict each other
@@ -14,18 +14,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 MAX_LENGTH = 800
-"""Longest message, in characters."""
+"""The length limit of a message, in characters."""
 
 _HEAD, _TAIL = 500, 250
 
 
 class EdgeError(Exception):
-    """Root of the errors a user can act on; the message is one line: what, expected and found, what to do.
+    """Root of the errors a user can act on; the message is one line: the problem, expected and found, the remedy.
 
     Args:
-        message: the text, which may quote a file or another library's error as it comes: runs of whitespace, line
-            breaks among them, are folded to one space, characters that a terminal would obey are left out, and the
-            middle of a long text is.
+        message: The text, which may quote a file or another library's error: whitespace and line breaks are folded to
+            single spaces, control characters are removed, and a long text loses its middle.
     """
 
     exit_code: ClassVar[int] = 1
@@ -42,7 +41,7 @@ class UsageError(EdgeError):
 
 
 class InputError(EdgeError):
-    """What was handed in to be worked on is bad."""
+    """The input of a command or a call is bad."""
 
     exit_code = 3
 

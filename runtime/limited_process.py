@@ -1,4 +1,4 @@
-"""A child process that answers requests within limits of time and memory: for what a hostile file may make endless."""
+"""A child process that answers requests within limits of time and memory, to contain files that nobody vouches for."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 Handler: TypeAlias = Callable[[Any], Any]
-"""Answers one request; both are values of JSON."""
+"""A function from a request to its answer, both JSON values."""
 
 WALL_FACTOR = 10
-"""Seconds on the clock that a request may take for each second of computing, where computing can be measured."""
+"""The limit of wall-clock time as a multiple of that of CPU time, where CPU time can be measured."""
 
 OPEN_SECONDS = 20.0
-"""Time for an opener: imports on a slow device, and large tokenizers, take some seconds."""
+"""The seconds that an opener may take: imports on a slow device, and large tokenizers, take some."""
 
 _CHILD = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {0} import serve; serve(*sys.argv[2:])"
 
 
 _BUG = 70
-"""The child's exit code where the handler raised something else than its own errors."""
+"""The child's exit code where the handler raised an unexpected error."""
 
 
 class LimitError(Exception):
-    """The child process was ended by one of its limits, or broke; the message completes "the chat template ..."."""
+    """A limit ended the child process, or it crashed; the message is a predicate, such as "takes more than 1 s"."""
 
 
 class LimitedProcess:
     """A child process that opens a handler once and passes requests to it, one at a time.
 
-    It starts with the first request, starts again after a limit has ended it, and never outlives its parent by more
-    than the time of one request. POSIX systems measure the seconds that it computes, others those on the clock; where
-    the system has no limit of memory for a process (Windows, macOS), the time is the only limit.
+    It starts with the first request, starts again after a limit has ended it, and outlives its parent by the time of
+    one request at most. POSIX systems limit its CPU time, others the wall-clock time; where the system cannot limit
+    the memory of a process (Windows, macOS), time is the only limit.
 
     Args:
-        opener: `module:function`, which is imported in the child alone; the function makes the handler from `setup`.
-        setup: What the opener is given, a value of JSON.
-        seconds: Time for each request; the opener has `OPEN_SECONDS`.
-        memory_mb: Memory that the child may have, in MiB.
+        opener: `module:function`, imported in the child only; the function makes the handler from `setup`.
+        setup: The opener's argument, a JSON value.
+        seconds: Time limit of each request; that of the opener is `OPEN_SECONDS`.
+        memory_mb: Memory limit of the child, in MiB.
     """
 
     def __init__(self, opener: str, setup: Any, *, seconds: float, memory_mb: int) -> None:
@@ -63,13 +63,13 @@ class LimitedProcess:
         self._finalizer: Callable[[], object] | None = None
 
     def ask(self, request: Any) -> Any:
-        """The handler's answer.
+        """Send a request, and return the handler's answer.
 
         Args:
-            request: A value of JSON.
+            request: A JSON value.
 
         Raises:
-            EdgeError: What the handler raised.
+            EdgeError: The handler raised this error.
             LimitError: The handler took too much time or memory, or broke the process.
             MissingError: The system cannot start a process.
         """
@@ -80,7 +80,7 @@ class LimitedProcess:
             return self._exchange(request, self._seconds)
 
     def close(self) -> None:
-        """End the process; the next request starts another one."""
+        """End the process; the next request starts a new one."""
         if self._finalizer is not None:
             self._finalizer()
         self._process = self._finalizer = None
@@ -105,7 +105,7 @@ class LimitedProcess:
         assert self._process is not None
         try:
             line = _exchange_line(self._process, json.dumps([seconds, request]).encode() + b"\n")
-        except BaseException:  # Ctrl-C too: an answer that nobody has read would be taken for the next one's
+        except BaseException:  # also Ctrl-C: an answer left unread would be taken for that of the next request
             self.close()
             raise
         if not line.endswith(b"\n"):
@@ -135,13 +135,13 @@ class LimitedProcess:
 
 
 def _exchange_line(process: Popen[bytes], request: bytes) -> bytes:
-    """The answer's line; an unfinished one where the process has ended."""
+    """Send a line and read the answer's; it is incomplete where the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         process.stdin.write(request)
         process.stdin.flush()
-    except OSError:  # it ended before it had read all
+    except OSError:  # the process ended before it had read all
         return b""
     return process.stdout.readline()
 
@@ -153,16 +153,16 @@ def _end(process: Popen[bytes]) -> None:
         try:
             if stream is not None:
                 stream.close()
-        except OSError:  # what was not written has no reader any more
+        except OSError:  # unwritten input has no reader any more
             pass
 
 
 def serve(opener: str, memory_mb: str) -> None:
-    """Run the child: one request a line, the first of which opens the handler, until the parent's end closes stdin.
+    """Run the child: one request on each line, the first of which opens the handler, until stdin is closed.
 
     Args:
         opener: `module:function`.
-        memory_mb: Memory that the process may have, in MiB.
+        memory_mb: Memory limit of the process, in MiB.
     """
     import signal
 
@@ -190,7 +190,7 @@ def serve(opener: str, memory_mb: str) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    """Bound the address space, where the system can; no core dumps."""
+    """Limit the address space, where the system can, and turn core dumps off."""
     try:
         import resource
     except ImportError:  # Windows has none
@@ -206,7 +206,7 @@ def _limit_memory(size: int) -> None:
 
 @contextmanager
 def _time_limit(seconds: float, nowhere: IO[str]) -> Iterator[None]:
-    """End the process, whatever it is doing, when the time is over."""
+    """End the process when the time is over, whatever it is doing."""
     import faulthandler
     import signal
 

@@ -1,4 +1,4 @@
-"""Loading: from a graph or a TensorRT plan on disk to the session that runs it."""
+"""Loading a graph or a TensorRT plan into the session that runs it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def load_session(
     """Load a graph of any target, or a plan.
 
     Args:
-        path: An `.onnx` or a `.plan`.
+        path: An `.onnx` or `.plan` file.
         device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; a plan runs on `cuda`.
-        threads: Threads that one operator of a graph may use; None for the physical cores.
-        max_length: Most cache slots; None for the file's own limit, which stands where it is less.
-        prefill_chunk: Most prompt tokens of one run of a graph; None for its target's own number.
+        threads: Threads for one operator of a graph; None for the physical cores.
+        max_length: Most cache slots, where the file's own limit is not lower; None for that limit.
+        prefill_chunk: Most prompt tokens in one run of a graph; None for the default of its target.
 
     Raises:
         ArtifactError: The file is broken or of another kind.
-        MissingError: The environment lacks what running it takes.
-        UsageError: An argument is out of range, or has no place with a plan.
+        MissingError: The environment lacks a package, driver or device that running the file takes.
+        UsageError: An argument is out of range, or does not apply to a plan.
     """
     if Path(path).suffix == PLAN_SUFFIX:
         if device == "cpu":

@@ -1,4 +1,4 @@
-"""Rules that change next-token logits by what a row has said so far, with the results of transformers' own."""
+"""Logits processors that depend on the tokens so far, with the results of transformers' own."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores: TypeAlias = NDArray[np.float32]
-"""`[V]` float32 of one row."""
+"""The logits of one row, `[V]` float32."""
 
 
 class History(Protocol):
-    """What a row has said so far."""
+    """The tokens of one row so far."""
 
     @property
     def tokens(self) -> list[int]:
-        """Token ids of prompt and answer, in order."""
+        """The token ids of prompt and answer, in order."""
 
     @property
     def answer_length(self) -> int:
-        """Number of tokens of the answer, the last ones of `tokens`."""
+        """The number of tokens of the answer, which are the last of `tokens`."""
 
 
 class LogitsProcessor(Protocol):
-    """One rule."""
+    """A rule that changes the logits of the next token."""
 
     def __call__(self, scores: Scores, history: History) -> None:
         """Change the scores in place."""
 
 
 class OccurrencePenalty:
-    """Makes tokens of the answer less likely.
+    """Presence and frequency penalty: makes tokens that occur in the answer less likely.
 
     Args:
-        presence: Subtracted from the logit of each token that occurs.
-        frequency: Subtracted as often as it occurs.
+        presence: Number subtracted from the logit of each token that occurs.
+        frequency: Number subtracted for each occurrence.
 
     Source:
         OpenAI's API reference, "Frequency and presence penalties": mu[j] - c[j] * frequency - (c[j] > 0) * presence,
@@ -57,10 +57,10 @@ class OccurrencePenalty:
 
 
 class NoRepeatNGram:
-    """Forbids each token that would end a sequence of tokens which prompt and answer have already.
+    """Forbids each token that would complete an n-gram that occurs in the prompt or the answer already.
 
     Args:
-        size: Length of the sequence in tokens, at least 1.
+        size: Length of the n-gram in tokens, at least 1.
     """
 
     def __init__(self, size: int) -> None:
@@ -76,11 +76,11 @@ class NoRepeatNGram:
 
 
 class BadWords:
-    """Forbids each token that would complete one of some sequences of tokens; those of one token always.
+    """Forbids each token that would complete one of the given sequences; a sequence of one token always.
 
     Args:
-        words: The sequences, each at least one token.
-        eos_token_ids: Tokens that end a text; as in transformers a sequence of one of them alone forbids nothing.
+        words: Sequences of token ids, at least one token each.
+        eos_token_ids: Token ids that end a text; as in transformers, a sequence of one of them alone has no effect.
     """
 
     def __init__(self, words: Sequence[Sequence[int]], eos_token_ids: Sequence[int]) -> None:
@@ -94,11 +94,11 @@ class BadWords:
 
 
 class MinNewTokens:
-    """Forbids the tokens that end a text as long as the answer is short.
+    """Forbids the tokens that end a text while the answer is shorter than a minimum.
 
     Args:
-        least: Tokens that the answer has to have.
-        eos_token_ids: Tokens that end a text.
+        least: Least tokens of the answer.
+        eos_token_ids: Token ids that end a text.
     """
 
     def __init__(self, least: int, eos_token_ids: Sequence[int]) -> None:
@@ -112,10 +112,10 @@ class MinNewTokens:
 
 
 class ForcedEos:
-    """Forbids all tokens except those that end a text where the answer has room for one more token.
+    """Forbids all except the given tokens where the answer has room for only one more token.
 
     Args:
-        token_ids: Tokens of which one is to be the last.
+        token_ids: Token ids of which one is to be the last.
         max_new_tokens: Most tokens of the answer.
     """
 
@@ -132,10 +132,10 @@ class ForcedEos:
 
 
 class SuppressTokens:
-    """Forbids some tokens always.
+    """Forbids the given tokens always.
 
     Args:
-        token_ids: The tokens.
+        token_ids: Token ids to forbid.
     """
 
     def __init__(self, token_ids: Sequence[int]) -> None:
@@ -147,5 +147,5 @@ class SuppressTokens:
 
 
 def _forbid(scores: Scores, token_ids: NDArray[np.int64]) -> None:
-    """Make tokens impossible; ids that the model does not have are passed over."""
+    """Set the logits of tokens to minus infinity; ids outside of the vocabulary are skipped."""
     scores[token_ids[token_ids < scores.size]] = -math.inf

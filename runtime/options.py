@@ -1,4 +1,4 @@
-"""The options of a generation, the same for a completion, a conversation, a command and a server."""
+"""The options of a generation, shared by completions, conversations, commands and the server."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class GenerationFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """What a user may ask of one generation; None keeps the model's own default.
+    """A user's options for one generation; None keeps the model's own default.
 
     Attributes:
         max_new_tokens: Most tokens of the answer, at least 1.
         stop: Strings that end the answer and are not part of it.
         ignore_eos: Continue after the tokens that end a text.
-        raw: Continue the prompt's text as it is, without the chat template.
+        raw: Continue the text of the prompt as it is, without the chat template.
         system: A system message before all others.
         tools: JSON schemas of the functions that the model may call.
         thinking: Whether to ask the model to think first; None leaves the choice to its chat template.
-        greedy: Always take the likeliest token, whatever else is given.
+        greedy: Always take the likeliest token, whatever the other sampling options are.
         temperature: Divisor of the logits; 0 is greedy.
         top_k: Number of likeliest tokens to keep.
         top_p: Probability that the kept likeliest tokens reach together.
@@ -69,7 +69,7 @@ class GenerationOptions:
     seed: int | None = None
 
     def sampling_params(self, default: SamplingParams) -> SamplingParams:
-        """The model's own parameters with those replaced that were given.
+        """The model's own parameters, with those that the options give replaced.
 
         A model that is greedy by default samples as soon as a temperature or a filter is given.
 

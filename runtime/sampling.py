@@ -1,4 +1,4 @@
-"""Sampling: from next-token logits to token ids, with the results of Hugging Face's `generate()`."""
+"""Sampling token ids from next-token logits, with the results of Hugging Face's `generate()`."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ _LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is chosen; the defaults sample from the model's own distribution.
+    """The sampling parameters; the defaults sample from the model's own distribution.
 
     Args:
-        temperature: Divides the logits; at least 0, where 0 means greedy.
-        top_k: Keep the k likeliest tokens; at least 0, where 0 means all.
-        top_p: Keep the likeliest tokens that together reach this probability; 0 to 1.
-        min_p: Keep tokens at least this fraction as likely as the likeliest; 0 to 1.
-        repetition_penalty: Over 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
-        seed: Of the random generator, at least 0; None draws a fresh one.
-        greedy: Always take the likeliest token; temperature, top_k, top_p and min_p have no say then.
-        presence_penalty: Subtracted from the logits of tokens of the answer so far; -100 to 100.
-        frequency_penalty: Subtracted as often as such a token occurs in it; -100 to 100.
-        no_repeat_ngram_size: Length in tokens of what must not occur twice in prompt and answer, 0 for no such rule.
-        min_new_tokens: Tokens that an answer has before one of `eos_token_ids` is chosen; at least 0.
-        eos_token_ids: Tokens that end a text, for the rules that know of them.
-        forced_eos_token_ids: Tokens of which one is the last of an answer that reaches its greatest length.
-        suppress_tokens: Tokens that are never chosen.
-        bad_words_ids: Sequences of tokens of which none is ever completed.
+        temperature: Divisor of the logits, at least 0; 0 means greedy.
+        top_k: Number of likeliest tokens to keep, at least 0; 0 means all.
+        top_p: Probability that the kept likeliest tokens reach together, 0 to 1.
+        min_p: Least probability of a kept token as a fraction of the likeliest one's, 0 to 1.
+        repetition_penalty: Above 1, tokens of the prompt and of the answer so far become less likely; 0.01 to 100.
+        seed: Seed of the random generator, at least 0; None draws a fresh one.
+        greedy: Always take the likeliest token; temperature, top_k, top_p and min_p have no effect then.
+        presence_penalty: Number subtracted from the logits of tokens that occur in the answer so far; -100 to 100.
+        frequency_penalty: Number subtracted from a token's logit for each occurrence in the answer; -100 to 100.
+        no_repeat_ngram_size: Length in tokens of n-grams that must not occur twice, 0 for no limit.
+        min_new_tokens: Number of tokens of an answer before one of `eos_token_ids` may be chosen; at least 0.
+        eos_token_ids: Token ids that end a text, for `min_new_tokens` and `bad_words_ids`.
+        forced_eos_token_ids: Token ids, one of which ends an answer that reaches its greatest length.
+        suppress_tokens: Token ids that are never chosen.
+        bad_words_ids: Sequences of token ids that are never completed.
 
     Raises:
-        UsageError: a value is out of its range.
+        UsageError: A value is out of its range.
 
     Source:
         top_p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1; min_p: Nguyen et al.
@@ -96,11 +96,11 @@ class SamplingParams:
 
     @classmethod
     def of_artifact(cls, config: GenerationConfig, eos_token_ids: Sequence[int]) -> SamplingParams:
-        """How a model's author would sample.
+        """The sampling parameters of an artifact's own configuration.
 
         Args:
             config: The artifact's `generation_config.json`.
-            eos_token_ids: Tokens that end a text, wherever they are known from.
+            eos_token_ids: Token ids that end a text, from all of the artifact's files.
 
         Raises:
             ArtifactError: A value is out of its range.
@@ -116,7 +116,7 @@ class SamplingParams:
             raise ArtifactError(f"generation_config.json: {error}") from error
 
     def processors(self, max_new_tokens: int | None) -> tuple[LogitsProcessor, ...]:
-        """The rules besides the repetition penalty, in the order in which transformers applies them.
+        """The logits processors after the repetition penalty, in the order in which transformers applies them.
 
         Args:
             max_new_tokens: Most tokens of the answer, None for no limit.
@@ -138,19 +138,19 @@ class SamplingParams:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether no random number is ever drawn."""
+        """Whether decoding is greedy, so that no random number is drawn."""
         return self.greedy or self.temperature == 0
 
 
 class TokenHistory:
-    """The token ids that one row of a batch has seen, for the rules that look back.
+    """The tokens of one row so far, for the repetition penalty and the logits processors.
 
     Attributes:
-        tokens: Those of prompt and answer, in order.
+        tokens: Token ids of prompt and answer, in order.
 
     Args:
-        vocab_size: Ids are 0 to `vocab_size - 1`.
-        token_ids: `[S]` integers, the row's prompt without padding.
+        vocab_size: Number of token ids, which are 0 to `vocab_size - 1`.
+        token_ids: Token ids of the row's prompt without padding, `[S]` integers.
     """
 
     def __init__(self, vocab_size: int, token_ids: Sequence[int] | TokenIds) -> None:
@@ -165,16 +165,16 @@ class TokenHistory:
 
     @property
     def answer_length(self) -> int:
-        """Number of tokens of the answer, the last ones of `tokens`."""
+        """The number of tokens of the answer, which are the last of `tokens`."""
         return len(self.tokens) - self._prompt_length
 
     @property
     def ids(self) -> TokenIds:
-        """`[N]` int64, each id once, in no particular order."""
+        """The distinct token ids, `[N]` int64, in no particular order."""
         return self._ids[: self._count]
 
     def add(self, token_id: int) -> None:
-        """Take note of one more token."""
+        """Append a token of the answer."""
         self.tokens.append(token_id)
         if not self._seen[token_id]:
             self._seen[token_id] = True
@@ -185,13 +185,13 @@ class TokenHistory:
 class Sampler:
     """Chooses a token for every row; owns the random generator, so one sampler belongs to one generation.
 
-    The order is that of Hugging Face's `generate()`: repetition penalty, the other rules (see
-    `SamplingParams.processors`), temperature, top-k, top-p, min-p. A step draws one random number a row, first row
-    first, so that a seed gives the same tokens again for the same batch.
+    The order is that of Hugging Face's `generate()`: repetition penalty, the other logits processors, temperature,
+    top-k, top-p, min-p. A step draws one random number for each row, first row first, so that a seed gives the same
+    tokens again for the same batch.
 
     Args:
-        params: How tokens are chosen.
-        max_new_tokens: Most tokens of an answer, for what is done at its end; None for no limit.
+        params: Sampling parameters.
+        max_new_tokens: Most tokens of an answer, for `forced_eos_token_ids`; None for no limit.
     """
 
     def __init__(self, params: SamplingParams, max_new_tokens: int | None = None) -> None:
@@ -204,26 +204,26 @@ class Sampler:
 
     @property
     def needs_history(self) -> bool:
-        """Whether a call must be given the histories."""
+        """Whether the parameters depend on the rows' histories."""
         return self._penalizes or bool(self._processors)
 
     def __call__(self, logits: Logits, histories: Sequence[TokenHistory] = ()) -> TokenIds:
-        """Choose the next token of every row; `logits` is left as it is.
+        """Choose the next token of every row.
 
         Args:
-            logits: `[B, V]` float32.
-            histories: One a row; may be left out where `needs_history` is false.
+            logits: Next-token logits, `[B, V]` float32; not changed.
+            histories: The history of each row; may be left out where `needs_history` is false.
 
         Returns:
-            `[B]` int64.
+            Token ids, `[B]` int64.
 
         Raises:
-            ArtifactError: a row has a NaN or no finite logit at all.
+            ArtifactError: A row has a NaN or no finite logit.
         """
         if self._random is None:
             return self._argmax(self._processed_rows(logits, histories) if self.needs_history else logits)
         tokens = np.empty(len(logits), dtype=np.int64)
-        # All rows draw, finished ones too: what a row gets doesn't depend on when another one ended.
+        # Finished rows draw too, so that a row's tokens do not depend on when another one ended.
         for row, threshold in enumerate(self._random.random(len(logits)).tolist()):
             ids, probabilities = self.distribution(logits[row], histories[row] if self.needs_history else None)
             cumulative = np.cumsum(probabilities.astype(np.float64))
@@ -234,19 +234,19 @@ class Sampler:
     def distribution(
         self, logits: NDArray[np.float32], history: TokenHistory | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """What one row draws from.
+        """The distribution that the next token of one row is drawn from.
 
         Args:
-            logits: `[V]` float32.
+            logits: Next-token logits, `[V]` float32.
             history: The row's history; needed where `needs_history` is true.
 
         Returns:
-            The tokens that survive all filters, `[N]` int64 ascending, and their probabilities, `[N]` float32.
+            The tokens that all filters keep, `[N]` int64 ascending, and their probabilities, `[N]` float32.
 
         Raises:
-            ArtifactError: a logit is NaN, or none is finite.
+            ArtifactError: A logit is NaN, or none is finite.
         """
-        # Logits near float32's limits may leave its range on the way: to minus infinity, so to probability 0.
+        # Logits near float32's limits may overflow to minus infinity, which is probability 0.
         with np.errstate(over="ignore"):
             if history is not None:
                 logits = self._processed(logits, history)
@@ -274,7 +274,7 @@ class Sampler:
             return np.stack([self._processed(row, history) for row, history in zip(logits, histories, strict=True)])
 
     def _processed(self, logits: NDArray[np.float32], history: TokenHistory) -> NDArray[np.float32]:
-        """A copy of one row's logits, with every rule applied that looks at its history."""
+        """A copy of one row's logits after the repetition penalty and the logits processors."""
         scores: NDArray[np.float32] = logits.copy()
         if self._penalizes:
             _penalize(scores, history.ids, self._params.repetition_penalty)
@@ -286,7 +286,7 @@ class Sampler:
     def _argmax(logits: Logits) -> TokenIds:
         tokens: TokenIds = logits.argmax(axis=-1).astype(np.int64, copy=False)
         for row, token in enumerate(tokens.tolist()):
-            # argmax gives the position of a NaN where there is one, so that a look at the winner finds it
+            # argmax gives the position of a NaN where there is one, so checking the winner finds it
             if not logits.item(row, token) > -math.inf:
                 raise _broken_logits()
         return tokens
@@ -298,7 +298,7 @@ def _penalize(scores: NDArray[np.float32], ids: TokenIds, penalty: float) -> Non
 
 
 def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Apply the temperature; where the quotient leaves float32's range, to the distance from the largest logit."""
+    """Divide by the temperature; where that overflows float32, divide the distances from the largest logit instead."""
     largest = float(logits.max())
     if not -math.inf < largest < math.inf:
         raise _broken_logits()
@@ -312,19 +312,19 @@ def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float
 
 
 def _top_k(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
-    """Positions of all scores not below the k-th largest; more than k where some are equal to it."""
+    """The positions of all scores not below the k-th largest; more than k where some are equal to it."""
     rank = scores.size - top_k
     return np.flatnonzero(scores >= np.partition(scores, rank)[rank])
 
 
 def _top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
-    """Ascending positions of the likeliest scores, without the least likely ones that fit in `1 - top_p` together.
+    """The ascending positions of all except the least likely scores whose probabilities sum to `1 - top_p` at most.
 
-    Of equal scores on the border the later ones stay.
+    Of equal scores at the border, the later ones stay.
     """
     probabilities = _softmax(scores)
     removable = np.float32(1.0 - top_p)
-    # All tokens under this floor fit in what is removed, whichever they are: they need no sorting.
+    # All tokens below this floor are removed together, so they need no sorting.
     candidates = np.flatnonzero(probabilities >= 0.999 * removable / scores.size)
     scores, listed = scores[candidates], probabilities[candidates]
     below = float(probabilities.sum(dtype=np.float64) - listed.sum(dtype=np.float64))
@@ -339,8 +339,8 @@ def _top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
 
 
 def _count_removed(ascending: NDArray[np.float32], below: float, removable: np.float32) -> int:
-    """How many of the least probabilities fit in `removable` on top of the mass `below` them; never all of them."""
-    # Sums are taken in float64 and compared in float32, as torch does: they fall on the same side of the border.
+    """The number of least probabilities that, with the mass `below` them, sum to `removable` at most; never all."""
+    # Sums are float64 and compared in float32, as in torch, so that they fall on the same side of the border.
     cumulative = (below + np.cumsum(ascending.astype(np.float64))).astype(np.float32)
     removed = int(np.count_nonzero(cumulative <= removable))
     return min(removed, ascending.size - 1)

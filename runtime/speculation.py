@@ -1,8 +1,8 @@
-"""Prompt-lookup speculative decoding: where a text repeats itself, several tokens come from one run of the model.
+"""Prompt-lookup speculative decoding: where a text repeats itself, one run of the model gives several tokens.
 
 Source:
-    Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding", algorithm 1; where a draft
-    proposes one token for certain, to draw the token as ever and to compare does what their rejection rule does.
+    Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding", algorithm 1; with a draft that
+    proposes one token with certainty, sampling as usual and comparing is equivalent to their rejection rule.
     Saxena 2023, "Prompt Lookup Decoding".
 """
 
@@ -18,32 +18,31 @@ from .session.model import Logits, TokenIds
 from .session.session import Session
 
 LONGEST_DRAFT = 31
-"""Most tokens of a draft: with the token before them they fill the rows that kernels work on together."""
+"""The most tokens of a draft; with the token before them they are 32 rows, a block that kernels compute at once."""
 
 ALLOWANCE = 0.015
-"""Steps that a plain step earns: that share of the time, half of what is promised, may be lost to drafts."""
+"""The share of the time of plain steps that wrong drafts may cost; the documented bound is twice as much, 3 %."""
 
 GRANT, MOST_CREDIT = 1.0, 8.0
-"""Steps that may be lost before there was time to earn them, and most steps that are saved up."""
+"""The credit for drafts at the beginning and the most that is saved up, in plain decode steps."""
 
 FIRST_COST = 0.3
-"""Cost of one more token in a run, in steps, until it is measured: that of the dearest graph there was."""
+"""The initial estimate of the cost of one more token in a run, in plain steps: that of the slowest graph measured."""
 
 SMOOTHING = 0.25
-"""Weight of the newest measurement of a cost."""
+"""The weight of the newest measurement in the moving average of a cost."""
 
 
 def changes_no_token(target: str, precision: str | None, *, int8_cache: bool = False) -> bool:
-    """Whether a graph's logits of several tokens are those of single steps but for float32's last digits.
+    """Whether a graph's logits for several tokens equal those of single steps except for float32's last digits.
 
-    Where activations are rounded, to float16 or to the eight bits of target `ort`'s integer kernels, a last digit can
-    tip a rounding, and what follows differs as much as by any other rounding. So it is for keys and values that are
-    rounded for the cache.
+    They do not where activations are rounded, to float16 or to the eight bits of target `ort`'s integer kernels, or
+    where the KV cache is: there a difference in the last digit can change a rounding, and with it a token.
 
     Args:
-        target: Of the graph.
-        precision: Of its weights, None where it doesn't tell.
-        int8_cache: Whether the graph rounds what it caches to eight bits.
+        target: Target of the graph.
+        precision: Precision of the weights, None if not recorded.
+        int8_cache: Whether the graph has an int8 KV cache.
     """
     if int8_cache:
         return False
@@ -51,21 +50,21 @@ def changes_no_token(target: str, precision: str | None, *, int8_cache: bool = F
 
 
 class Speculation:
-    """Gives what `Session.decode` gives, token by token, from fewer runs of the model.
+    """Decodes token by token as `Session.decode` does, with fewer runs of the model.
 
-    A draft is run together with the token before it. As long as the caller then asks for what was drafted, the
-    logits are there; another token rolls the session back to where they part. So the caller chooses every token itself,
-    from the logits of plain decoding and with the random numbers of plain decoding.
+    A draft runs together with the token before it. As long as the caller's next tokens are the drafted ones, their
+    logits are there already; a different token rolls the session back. So the caller chooses every token itself, from
+    the logits and with the random numbers of plain decoding.
 
     Args:
-        session: One row, with the prompt in it; `gives_all_logits` is true.
-        prompt: The tokens that it holds.
-        limit: Slots that may ever be asked for.
+        session: A session with one row that holds the prompt; `gives_all_logits` is true.
+        prompt: Token ids that the session holds.
+        limit: Most cache slots to use.
 
     Attributes:
-        length: Slots that plain decoding would have in use; the session may hold a draft after them.
-        drafted: Tokens that were drafted.
-        accepted: Those of them that were asked for: runs of the model that were saved.
+        length: Cache slots that plain decoding would have in use; the session may hold a draft after them.
+        drafted: Number of tokens that were drafted.
+        accepted: Number of drafted tokens that the caller chose, each of which saved a run of the model.
     """
 
     def __init__(self, session: Session, prompt: Iterable[int], limit: int) -> None:
@@ -78,10 +77,10 @@ class Speculation:
         self._budget = DraftBudget()
         self._draft: list[int] = []
         self._right = 0
-        self._rows: Logits | None = None  # [1, S, V] of the run with the draft
+        self._rows: Logits | None = None  # [1, S, V], the logits of the run with the draft
 
     def decode(self, tokens: TokenIds) -> Logits:
-        """See `Session.decode`; valid until the next call."""
+        """Append a token `[1]`; its next-token logits `[1, V]` float32 are valid until the next call."""
         token = int(tokens[0])
         self._lookup.add(token)
         if self._rows is not None and self._right < len(self._draft) and self._draft[self._right] == token:
@@ -92,7 +91,7 @@ class Speculation:
         return self._run(tokens, rolled_back=self.settle())
 
     def settle(self) -> bool:
-        """Learn from the draft, and roll the session back to `length`; whether it held more."""
+        """Roll the session back to `length` and report the draft to the budget; whether the session held more."""
         if self._rows is not None:
             self._budget.judged(len(self._draft), self._right)
         self._draft, self._right, self._rows = [], 0, None
@@ -102,7 +101,7 @@ class Speculation:
         return True
 
     def _run(self, tokens: TokenIds, *, rolled_back: bool) -> Logits:
-        """Run a token, and a draft after it where there is one that the budget allows."""
+        """Run a token, followed by a draft if there is one within the budget."""
         self._draft = self._lookup.draft(min(self._budget.affordable, self._limit - self.length - 1))
         started = perf_counter()
         if not self._draft:
@@ -118,12 +117,12 @@ class Speculation:
 
 
 class PromptLookup:
-    """A text of token ids that knows where each of its pairs and triples of tokens stood last.
+    """A text of token ids with the last position of each of its n-grams of two and three tokens.
 
-    A token costs two dictionary entries, a look-up two accesses, however long the text is.
+    Adding a token costs two dictionary entries, and drafting two accesses, however long the text is.
 
     Args:
-        token_ids: How the text begins.
+        token_ids: Token ids that the text begins with.
     """
 
     def __init__(self, token_ids: Iterable[int] = ()) -> None:
@@ -134,7 +133,7 @@ class PromptLookup:
             self.add(token_id)
 
     def add(self, token_id: int) -> None:
-        """Append a token; the n-grams before it become known with what follows them."""
+        """Append a token, and record the position of the n-grams that it follows."""
         tokens = self._tokens
         index = len(tokens)
         if index > 2:
@@ -146,9 +145,9 @@ class PromptLookup:
         tokens.append(token_id)
 
     def draft(self, count: int) -> list[int]:
-        """What followed the last three tokens (else the last two) where they stood before: `count` tokens, or none.
+        """The `count` tokens that followed the last three tokens, or the last two, at an earlier place; or none.
 
-        Where the text ends within them, they go on as they began.
+        Where fewer than `count` follow there, they are repeated.
         """
         tokens = self._tokens
         if count < 1 or len(tokens) < 2:
@@ -166,11 +165,10 @@ class PromptLookup:
 
 
 class DraftBudget:
-    """How many tokens to draft: twice as many after a draft that was right, and never more than may be lost.
+    """The number of tokens to draft: it doubles after a right draft, and is bounded by the time that wrong drafts cost.
 
-    All costs are counted in plain steps of one token, and measured. Steps earn `ALLOWANCE`, a draft earns its tokens
-    that were right and pays what its run cost more than a step: so wrong drafts cost no more than that share of the
-    time. Time decides what is tried, never which token comes out.
+    All costs are measured in plain steps of one token. A plain step earns the credit `ALLOWANCE`; a draft earns its
+    right tokens and pays the extra cost of its run. Timing decides the length of drafts, never the tokens.
     """
 
     def __init__(self) -> None:
@@ -182,13 +180,13 @@ class DraftBudget:
 
     @property
     def affordable(self) -> int:
-        """Tokens to draft now; 0 until a step was measured."""
+        """The number of tokens to draft now; 0 until a step has been measured."""
         if not self._step_s:
             return 0
         return min(self._length, int((self._credit - self._rollback_cost) / self._token_cost))
 
     def took_step(self, seconds: float, *, rolled_back: bool) -> None:
-        """Learn what a step of one token takes; what it takes longer after a roll-back is the cost of that."""
+        """Record the time of a step of one token; after a roll-back, the extra time is the roll-back's cost."""
         if rolled_back:
             cost = min(max(seconds / self._step_s - 1.0, 0.0), 1.0)  # more is a pause of the system
             self._rollback_cost += SMOOTHING * (cost - self._rollback_cost)
@@ -198,13 +196,13 @@ class DraftBudget:
         self._credit = min(MOST_CREDIT, self._credit + ALLOWANCE)
 
     def took_draft(self, seconds: float, drafted: int) -> None:
-        """Learn what a run of one token and a draft takes."""
-        # At most four times what was expected: a run that takes longer was held up by something else.
+        """Record the time of a run of one token and a draft."""
+        # At most four times the expected time: a run that takes longer was delayed by something else.
         cost = min(max((seconds / self._step_s - 1.0) / drafted, 0.01), 4 * self._token_cost)
         self._token_cost += SMOOTHING * (cost - self._token_cost)
         self._credit -= cost * drafted
 
     def judged(self, drafted: int, right: int) -> None:
-        """Learn how many tokens of a draft were right before the first wrong one."""
+        """Record how many tokens of a draft were right before the first wrong one."""
         self._credit = min(MOST_CREDIT, self._credit + right)
         self._length = min(2 * drafted, LONGEST_DRAFT) if right == drafted else max(right, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 from ..request import ExportRequest
 from .json_file import read_json
 from .manifest import is_artifact, read_manifest
+from .staging import locked, staged_folder
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,33 @@ def choose_folder(request: ExportRequest) -> Path:
     if any(folder.iterdir()) and not is_artifact(folder):
         raise UsageError(f"{folder} is not empty and holds no artifact of this tool; name another folder with -o")
     return folder
+
+
+@contextmanager
+def open_destination(
+    folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]
+) -> Iterator[tuple[Destination, Path]]:
+    """Yield what of an artifact stays, and the folder to write to, which takes its place on leaving without an error.
+
+    What is there is looked at under the lock under which it is replaced, so that an export which ended in the meantime
+    is not overwritten.
+
+    Args:
+        folder: From `choose_folder`.
+        request: The export.
+        sha256: The checkpoint's.
+        config: The model's fields as the manifest keeps them.
+
+    Raises:
+        ArtifactError: The manifest that is there is broken.
+        BusyError: Another process writes to the folder.
+        UsageError: Something would be overwritten without `--force`.
+        OSError: The disk is full, read-only or gone.
+    """
+    with locked(folder):
+        destination = plan_destination(folder, request, sha256, config)
+        with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+            yield destination, stage
 
 
 def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]) -> Destination:

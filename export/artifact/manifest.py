@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
 from .json_file import write_json
 from .loading_tools import loads_in
+from .staging import locked, staged_files
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 TOOL = "minimind-edge"
 """The name of this tool in a manifest."""
+
+SAVE_WAIT_SECONDS = 10.0
+"""How long what adds to an artifact waits for another process that writes it."""
 
 TOOLS = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "numpy")
 
@@ -81,19 +87,37 @@ def save_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
 
     Raises:
         ArtifactError: The manifest is broken, or names no such graph.
+        BusyError: The artifact is being written by another process.
         OSError: The disk is full or cannot be written; the manifest is then as it was.
     """
+    with locked_artifact(folder), staged_files(folder / MANIFEST, wait=SAVE_WAIT_SECONDS) as stage:
+        write_json(stage / MANIFEST, _with_figures(folder, file, figures))
+
+
+@contextmanager
+def locked_artifact(folder: Path) -> Iterator[None]:
+    """Keep exports from replacing an artifact while something is added to it.
+
+    Raises:
+        BusyError: Another process writes the artifact.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.resolve(), wait=SAVE_WAIT_SECONDS))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Whoever cannot write next to the artifact cannot replace it either.
+        yield
+
+
+def _with_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     content = read_object(folder / MANIFEST)
     if Manifest.parse(content, str(folder / MANIFEST)).entry_of(file) is None:
         raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: it has figures of its own graphs only")
     entry = next(each for each in content["graphs"] if each["file"] == file)
     entry["evaluation"] = dict(figures)
-    half_done = folder / f".{MANIFEST}.partial"
-    try:
-        write_json(half_done, content)
-        half_done.replace(folder / MANIFEST)
-    finally:
-        half_done.unlink(missing_ok=True)
+    return content
 
 
 def graph_entry(

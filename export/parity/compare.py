@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..artifact.staging import temporary_folder
 from ..errors import ExportError
 from ..progress import Progress, silent
 from .case import Case, Suite
@@ -213,8 +213,8 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
     if precision != "bf16":
         yield graph
         return
-    with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-        copy = Path(folder) / graph.name
+    with temporary_folder() as folder:
+        copy = folder / graph.name
         float32_copy(graph, copy)
         yield copy
 

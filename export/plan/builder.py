@@ -11,6 +11,7 @@ from typing import Any
 from minimind_edge.runtime.tensorrt.backend import Backend, error_text
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
+from ..artifact.staging import staged_files
 from ..errors import ExportError
 from ..progress import Progress
 from .profiles import Profile
@@ -129,7 +130,8 @@ def _keep_timings(config: Any, options: BuildOptions) -> None:
         return
     cache = config.get_timing_cache()
     if cache is not None:
-        options.timing_cache.write_bytes(bytes(cache.serialize()))
+        with staged_files(options.timing_cache) as stage:
+            (stage / options.timing_cache.name).write_bytes(bytes(cache.serialize()))
 
 
 def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:

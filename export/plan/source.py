@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from minimind_edge.runtime.errors import UsageError
 
 from ..artifact.json_file import read_json
 from ..artifact.manifest import graph_path, is_artifact, read_manifest
+from ..artifact.staging import temporary_folder
 from ..errors import ExportError
 from ..progress import Progress
 from .request import PlanRequest
@@ -67,8 +67,8 @@ def open_source(request: PlanRequest, progress: Progress) -> Iterator[GraphSourc
         _refuse_checkpoint_options(request, "a graph")
         yield _from_graph(source, request.precision)
     else:
-        with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-            yield _from_checkpoint(request, Path(folder) / "artifact", progress)
+        with temporary_folder() as folder:
+            yield _from_checkpoint(request, folder / "artifact", progress)
 
 
 def _refuse_checkpoint_options(request: PlanRequest, kind: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from minimind_edge.runtime.errors import ArtifactError, UsageError
+from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..artifact.destination import choose_folder, plan_destination
 from ..artifact.graph_file import GRAPH_FILE, graph_file
@@ -288,8 +289,7 @@ def _metadata(own: OwnersModel, target: str, precision: str, max_length: int) ->
         "generation": "traced",
         "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
     }
-    cache = {"minimind_edge.cache": "static"} if target == "tensorrt" else {}
-    return {f"minimind_edge.{key}": value for key, value in properties.items()} | cache
+    return {f"{METADATA_PREFIX}{key}": value for key, value in properties.items()}
 
 
 def _digest(model: nn.Module) -> str:

@@ -1,1 +1,1 @@
-"""An exported model on disk: which files it has, and what they say."""
+"""Artifacts on disk: the files of an exported model, and the readers that check them."""

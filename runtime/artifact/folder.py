@@ -1,4 +1,4 @@
-"""An exported model on disk: which files it has, checked before anything is run.
+"""The artifact folder: finds and checks the files of an exported model before anything is run.
 
 A folder may come from anywhere, so nothing in it is trusted: JSON is read with a size limit and by its schema, and no
 name in it may lead out of the folder (see `paths`).
@@ -24,7 +24,7 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 NAMED_TEMPLATES = "additional_chat_templates"
-"""The folder of the chat templates that have a name, as transformers writes it."""
+"""The folder, inside an artifact, of the named chat templates that transformers writes."""
 
 SUFFIXES = {
     "fp32": ("",),
@@ -33,23 +33,23 @@ SUFFIXES = {
     "int8": ("_q8", "_int8", "_quantized"),
     "int4": ("_q4", "_int4"),
 }
-"""What a graph's file name ends with at each precision, where no manifest tells."""
+"""The endings of graph file names by precision, in order of preference, for folders without a manifest."""
 
 INT8_CACHE_SUFFIX = "_kv8"
-"""What follows for a graph whose cache is int8."""
+"""The ending, after that of the precision, for a graph with an int8 KV cache."""
 
 MARKS = (MANIFEST, CONFIG, TOKENIZER)
-"""A folder that holds one of these is taken for an artifact."""
+"""The files by which a folder is recognized as an artifact: one of them is enough."""
 
 TOKENIZER_CONFIGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
-"""What may say more of a tokenizer than its `tokenizer.json`; only older folders have the last two."""
+"""The files that complete `tokenizer.json`; only older folders have the last two."""
 
 PLAN_SUFFIX = ".plan"
-"""Of a TensorRT plan, which runs with its `.plan.json` beside it."""
+"""The file name ending of a TensorRT plan, which runs with its `.plan.json` next to it."""
 
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
-"""Endings of the names of weight files, which are exported and not run."""
+"""The file name endings of checkpoints, which are exported before they can run."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Artifact:
     """An exported model.
 
     Attributes:
-        path: What was opened.
-        folder: The artifact folder, None for a graph that stands alone.
+        path: The path that was opened: a folder, a graph or a plan.
+        folder: The artifact folder, None for a graph outside of one.
         graph: The graph or plan to run.
-        entry: What the manifest says of that graph, None without a manifest.
+        entry: The manifest's entry for that graph, None without a manifest.
         manifest: `manifest.json`, None where there is none (a folder in Hugging Face's or optimum's layout).
         config: `config.json`, empty where there is none.
         generation: `generation_config.json`, completed from `config.json`.
@@ -91,7 +91,8 @@ class Artifact:
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
 
         Raises:
-            ArtifactError: There is nothing there, a file is broken or of the wrong type, or a name leads outside.
+                ArtifactError: The path holds no artifact, a file is broken or of the wrong type, or a name leads out of
+                the folder.
         """
         path = Path(path)
         try:
@@ -112,7 +113,7 @@ class Artifact:
 
     @property
     def max_length(self) -> int | None:
-        """Context length in tokens that the files tell of, None where they don't."""
+        """The context length in tokens, None where neither the manifest nor the config has it."""
         if self.entry is not None and self.entry.max_length is not None:
             return self.entry.max_length
         return self.config.max_position_embeddings
@@ -147,10 +148,10 @@ def _open_folder(path: Path, folder: Path | None, graph: Path | None, precision:
 
 
 def named_templates(folder: Path) -> tuple[Path, ...]:
-    """The files of the chat templates that have a name, by name.
+    """The files of the named chat templates, sorted by name.
 
     Raises:
-        ArtifactError: One is a link that leads out of the folder.
+        ArtifactError: A file is a link that leads out of the folder.
     """
     names = sorted(path.name for path in (folder / NAMED_TEMPLATES).glob("*.jinja"))
     files = (member(folder, f"{NAMED_TEMPLATES}/{name}") for name in names)
@@ -163,7 +164,7 @@ def _folder_around(graph: Path) -> Path | None:
 
 
 def _conventional_graph(folder: Path, precision: str | None) -> Path:
-    """What a folder without a manifest has: `onnx/model*.onnx` or `model*.onnx`, else `model.plan`."""
+    """The graph of a folder without a manifest: `onnx/model*.onnx` or `model*.onnx`, else `model.plan`."""
     if precision is not None and precision not in SUFFIXES:
         raise ArtifactError(f"unknown precision {precision!r}: expected one of {', '.join(SUFFIXES)}")
     plain = SUFFIXES[precision] if precision else [each for group in SUFFIXES.values() for each in group]

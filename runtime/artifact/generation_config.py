@@ -1,4 +1,4 @@
-"""The `generation_config.json` of an artifact: where generation stops, and how its author would sample."""
+"""The `generation_config.json` of an artifact: the default stop tokens and sampling parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .json_file import TokenId, check_json
 from .model_config import ModelConfig, TokenIds, whole
 
 GENERATION_CONFIG = "generation_config.json"
-"""Name of the file in its folder."""
+"""The file's name in the artifact folder."""
 
 NUMBERS = ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 INTEGERS = (
@@ -49,12 +49,12 @@ INERT: Mapping[str, tuple[Any, ...]] = {
     "dola_layers": (),
     "max_time": (),
 }
-"""Settings of transformers that change which tokens are chosen and that no runtime here has, each with the values
-besides null that change nothing."""
+"""Settings of transformers that change which tokens are chosen and that this runtime lacks, each with the values, in
+addition to null, that have no effect."""
 
 
 class GenerationFile(msgspec.Struct, frozen=True):
-    """What is read of `generation_config.json`, after `normalized`."""
+    """The schema of the fields that are read from `generation_config.json`, after `normalized`."""
 
     eos_token_id: TokenIds | None = None
     bos_token_id: TokenIds | None = None
@@ -78,27 +78,27 @@ class GenerationFile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """Defaults of generation; None or empty where the artifact has none. Ranges are the sampler's to check.
+    """The artifact's defaults for generation; None or empty where it has none. The sampler checks their ranges.
 
     Attributes:
-        eos_token_ids: Ids that end a text.
-        bos_token_id: Id that starts one.
-        pad_token_id: Id that fills a batch.
-        do_sample: False asks for greedy decoding.
-        temperature: Divides the logits.
-        top_k: Number of candidates kept, 0 for all of them.
-        top_p: Probability mass kept.
-        min_p: Least probability kept, as a part of the greatest.
-        repetition_penalty: Divides the logits of tokens that were seen.
-        presence_penalty: Subtracted from the logits of tokens of the answer.
-        frequency_penalty: Subtracted from them as often as the token occurs in the answer.
-        no_repeat_ngram_size: Length in tokens of what must not occur twice, 0 for no such rule.
-        max_new_tokens: Length of an answer, in tokens.
-        min_new_tokens: Length of an answer, in tokens, before which it does not end.
-        forced_eos_token_ids: Ids of which one is the last token of an answer that reaches its greatest length.
-        suppress_tokens: Ids that are never chosen.
-        bad_words_ids: Sequences of ids of which none is ever completed.
-        stop_strings: Texts that end an answer.
+        eos_token_ids: Token ids that end a text.
+        bos_token_id: Token id that begins a text.
+        pad_token_id: Token id that fills the shorter rows of a batch.
+        do_sample: Whether to sample; False means greedy decoding.
+        temperature: Divisor of the logits.
+        top_k: Number of likeliest tokens to keep, 0 for all.
+        top_p: Probability that the kept likeliest tokens reach together.
+        min_p: Least probability of a kept token, as a fraction of the likeliest one's.
+        repetition_penalty: Divisor of the logits of tokens that occur in the prompt or the answer.
+        presence_penalty: Number subtracted from the logits of tokens that occur in the answer.
+        frequency_penalty: Number subtracted from a token's logit for each of its occurrences in the answer.
+        no_repeat_ngram_size: Length in tokens of sequences that must not occur twice, 0 for no limit.
+        max_new_tokens: Most tokens of an answer.
+        min_new_tokens: Least tokens of an answer.
+        forced_eos_token_ids: Token ids, one of which ends an answer that reaches its greatest length.
+        suppress_tokens: Token ids that are never chosen.
+        bad_words_ids: Sequences of token ids that are never completed.
+        stop_strings: Strings that end an answer.
     """
 
     eos_token_ids: tuple[int, ...] = ()
@@ -124,12 +124,12 @@ class GenerationConfig:
     def parse(
         cls, values: Mapping[str, Any], config: ModelConfig | None = None, where: str = GENERATION_CONFIG
     ) -> GenerationConfig:
-        """Check the two files that can name special tokens.
+        """Check `generation_config.json`, and complete its special tokens from `config.json`.
 
         Args:
-            values: `generation_config.json`, empty where there is none.
-            config: `config.json`, which gives the special tokens that `values` lacks.
-            where: The file of `values`, for messages.
+            values: The content of `generation_config.json`, empty where there is none.
+            config: The content of `config.json`, for the special tokens that `values` lacks.
+            where: The path of `generation_config.json`, for messages.
 
         Raises:
             ArtifactError: A value is of the wrong type.
@@ -164,9 +164,9 @@ class GenerationConfig:
 
 
 def normalized(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A generation config with its numbers written as what they are: `"0.7"` as 0.7, `2.0` as 2 and -1 of `top_k` as 0.
+    """A copy of a generation config with its numbers as numbers: `"0.7"` as 0.7, `2.0` as 2 and -1 of `top_k` as 0.
 
-    Other tools write such values, and transformers reads most of them. What cannot be read as a number stays.
+    Other tools write such values, and transformers reads most of them. A value that is no number stays as it is.
     """
     result = dict(values)
     result.update((name, _number(values[name])) for name in NUMBERS if name in values)
@@ -177,7 +177,7 @@ def normalized(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ignored_settings(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The settings that would change which tokens are chosen, and that this runtime does not have.
+    """The names of the settings that would change which tokens are chosen, and that this runtime lacks.
 
     Args:
         values: The content of `generation_config.json`.
@@ -197,7 +197,7 @@ def _number(value: Any) -> Any:
 
 
 def _ids(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """Token ids without those below 0, by which files say that there is none."""
+    """The token ids that are at least 0; files have negative ones for "none"."""
     ids = () if value is None else value if isinstance(value, tuple) else (value,)
     return tuple(each for each in ids if each >= 0)
 

@@ -1,7 +1,6 @@
-"""JSON files that somebody else wrote, read as what a schema says they are.
+"""Reading JSON files by a schema, with errors that name the file, the path to the value, and the expected type.
 
-A schema is a `msgspec.Struct`. Errors are ours: one line with the file, the path to the value, what was found and what
-was expected.
+A schema is a `msgspec.Struct`; its errors become one-line `ArtifactError`s.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_BYTES = 64 << 20
-"""Largest JSON file that is read, in bytes; tokenizers of 250,000 tokens stay below a third of it."""
+"""The size limit of a JSON file in bytes; tokenizers of 250,000 tokens stay below a third of it."""
 
 LARGEST = (1 << 53) - 1
-"""Largest integer that any field takes: the largest that every reader of JSON has exactly."""
+"""The largest integer that a field may hold: the largest that every JSON reader represents exactly."""
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 """An integer of at least 1."""
@@ -32,7 +31,7 @@ Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 """An integer of at least 0, such as a number of bytes."""
 
 TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=(1 << 31) - 1)]
-"""A token id; files have -1 for none."""
+"""A 32-bit token id; -1 stands for none."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 """A short string that names something."""
@@ -59,33 +58,34 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
-        ArtifactError: The file cannot be read, is too large, is no JSON, or its top level is no object.
+        ArtifactError: The file cannot be read, is too large, is not JSON, or its top level is not an object.
     """
     return parse_object(read_bytes(path, MAX_BYTES), str(path))
 
 
 def read_json(path: Path, schema: type[T]) -> T:
-    """Read a file that holds one JSON object of a known form.
+    """Read a file that holds one JSON object, and check it against a schema.
 
     Args:
         path: The file.
         schema: A `msgspec.Struct`.
 
     Raises:
-        ArtifactError: See `read_object`; or a value is missing, of the wrong type or out of its range.
+        ArtifactError: The file cannot be read or is not a JSON object, or a value is missing, of the wrong type or out
+            of its range.
     """
     return check_json(read_object(path), schema, str(path))
 
 
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON object that some bytes hold; see `read_object`.
+    """Parse the bytes of a file that holds one JSON object.
 
     Args:
         data: The file's content.
         where: The file, for messages.
 
     Raises:
-        ArtifactError: See `read_object`.
+        ArtifactError: The bytes are not JSON, or their top level is not an object.
     """
     text = decode_text(data, where)
     try:
@@ -120,12 +120,12 @@ def check_json(values: Mapping[str, Any], schema: type[T], where: str) -> T:
 
 
 def as_json(value: msgspec.Struct) -> dict[str, Any]:
-    """What a schema's object holds, as JSON's own types and without what is not told."""
+    """The fields of a schema's object in JSON's own types, without those that are None."""
     return {name: item for name, item in msgspec.to_builtins(value).items() if item is not None}
 
 
 def kind(value: object) -> str:
-    """A value of a JSON file as messages show it: in a few characters, all of them printable."""
+    """A short printable form of a JSON value, for messages."""
     if isinstance(value, (list, tuple, Mapping)):
         return "an object" if isinstance(value, Mapping) else "a list"
     try:
@@ -136,7 +136,7 @@ def kind(value: object) -> str:
 
 
 def _rejection(values: Mapping[str, Any], schema: type, where: str, message: str) -> ArtifactError:
-    """Our error for one of msgspec's."""
+    """The error for a value that msgspec has rejected with `message`."""
     reason, _, path = message.partition(" - at `$")
     steps = list(_steps(path.rstrip("`")))
     if missing := _MISSING.fullmatch(reason):
@@ -160,7 +160,7 @@ def _dotted(steps: list[str | int | None]) -> str:
 
 
 def _follow(values: Any, steps: list[str | int | None]) -> tuple[Any, bool]:
-    """The value at a path, and whether the path leads to one."""
+    """The value at a path, and whether the path exists."""
     for step in steps:
         try:
             values = values[step]
@@ -170,7 +170,7 @@ def _follow(values: Any, steps: list[str | int | None]) -> tuple[Any, bool]:
 
 
 def _choices(schema: type, steps: list[str | int | None]) -> tuple[str, ...]:
-    """The strings that a schema allows at a path; none where it does not list them."""
+    """The strings that a schema allows at a path; empty where it does not list them."""
     from msgspec import inspect
 
     kinds = [inspect.type_info(schema)]
@@ -181,19 +181,19 @@ def _choices(schema: type, steps: list[str | int | None]) -> tuple[str, ...]:
 
 
 def _alternatives(kinds: list[Any]) -> list[Any]:
-    """The kinds with each union replaced by its members."""
+    """The types, each union replaced by its members."""
     return [member for each in kinds for member in getattr(each, "types", (each,))]
 
 
 def _inner(kind: Any, step: str | int | None) -> list[Any]:
-    """What a kind of value holds at one step of a path."""
+    """The types of the values that a type contains at one step of a path."""
     if isinstance(step, str):
         return [field.type for field in getattr(kind, "fields", ()) if field.encode_name == step]
     return [getattr(kind, name) for name in ("item_type", "value_type") if hasattr(kind, name)]
 
 
 def _expected(reason: str) -> str:
-    """What msgspec expected, in words: `` `int` >= 1`` is "an integer, at least 1"."""
+    """The expectation of msgspec in words: `` `int` >= 1`` becomes "an integer, at least 1"."""
     if reason == "Number out of range":
         return "a number of at most 1.8e308"
     match = _EXPECTED.match(reason)
@@ -208,6 +208,6 @@ def _expected(reason: str) -> str:
 
 
 def _excerpt(text: str, message: str) -> str:
-    """The text at the byte that an error names, to find it by."""
+    """The text at the byte that an error names, so that a user can find it."""
     match = re.search(r"\(byte (\d+)\)", message)
     return f": {text.encode()[int(match[1]) :][:20].decode(errors='replace')!r}" if match else ""

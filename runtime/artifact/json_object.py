@@ -1,6 +1,6 @@
-"""The files of a tokenizer, whose keys are not known beforehand: JSON objects with typed access by key.
+"""JSON objects with typed access by key, for a tokenizer's files, whose keys are not known beforehand.
 
-Every file with known keys has a schema instead, see `json_file`.
+Files with known keys have a schema instead: `json_file` reads them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class JsonObject(Mapping[str, Any]):
 
     Args:
         values: The object.
-        where: Where it stands, for messages: a path, and the keys that lead to it.
+        where: The location of the object, for messages: a path, and the keys that lead to it.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -35,7 +35,7 @@ class JsonObject(Mapping[str, Any]):
         """Read a file that holds one object.
 
         Raises:
-            ArtifactError: The file cannot be read, is too large, is no JSON in UTF-8, or its top level is no object.
+            ArtifactError: The file cannot be read, is too large, is not UTF-8 JSON, or its top level is not an object.
         """
         return cls(read_object(path), str(path))
 
@@ -86,7 +86,7 @@ class JsonObject(Mapping[str, Any]):
         return value
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """The integers of `key`, whether it holds one or a list of them; none where it is missing or null.
+        """The integers of `key`, which holds one or a list; empty where it is missing or null.
 
         Raises:
             ArtifactError: The value is something else.
@@ -109,7 +109,7 @@ class JsonObject(Mapping[str, Any]):
         return JsonObject(value or {}, f"{self.where}: {key}")
 
     def children(self, key: str) -> tuple[JsonObject, ...]:
-        """The objects of the list `key`, none where it is missing or null.
+        """The objects of the list `key`; empty where it is missing or null.
 
         Raises:
             ArtifactError: The value is something else.
@@ -121,7 +121,7 @@ class JsonObject(Mapping[str, Any]):
         return tuple(JsonObject(item, f"{self.where}: {key}[{index}]") for index, item in enumerate(items))
 
     def reject(self, key: str, expected: str) -> NoReturn:
-        """Raise the error of a key whose value will not do.
+        """Raise the error for a key whose value is not as expected.
 
         Raises:
             ArtifactError: Always.

@@ -1,4 +1,4 @@
-"""The `manifest.json` of an artifact: what its graphs are and where they came from."""
+"""The `manifest.json` of an artifact: its graphs, and the checkpoint that they were exported from."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..errors import ArtifactError
 from .json_file import LARGEST, Count, Name, Size, check_json, read_object
 
 MANIFEST = "manifest.json"
-"""Name of the file in its folder."""
+"""The file's name in the artifact folder."""
 
 FORMAT = 1
-"""Newest manifest format that is understood."""
+"""The newest manifest format that this version reads."""
 
 
 class Adapter(msgspec.Struct, frozen=True):
     """A LoRA adapter that was merged into the checkpoint before the export.
 
     Attributes:
-        file: Name of its file, without a folder.
+        file: File name of the adapter, without its folder.
         sha256: Hex digest of that file.
-        path: Where it lay at the export, relative to the artifact; None where it is not told.
+        path: Path of the adapter at the export, relative to the artifact; None if not recorded.
     """
 
     file: Name
@@ -35,11 +35,11 @@ class CheckpointEntry(msgspec.Struct, frozen=True):
     """The checkpoint that an artifact was exported from.
 
     Attributes:
-        file: Name of its file or folder, without a path.
-        sha256: Hex digest of its weights.
-        generation: MiniMind's generation, None where it is not told.
+        file: Name of the checkpoint's file or folder, without its path.
+        sha256: Hex digest of the weights.
+        generation: MiniMind's generation, None if not recorded.
         lora: Adapters that were merged, in order.
-        path: Where it lay at the export, relative to the artifact; None where it is not told.
+        path: Path of the checkpoint at the export, relative to the artifact; None if not recorded.
     """
 
     file: Name
@@ -50,11 +50,11 @@ class CheckpointEntry(msgspec.Struct, frozen=True):
 
 
 class ParameterCounts(msgspec.Struct, frozen=True):
-    """How many parameters a model has.
+    """The parameter counts of a model.
 
     Attributes:
-        total: All of them; a tied head is counted once.
-        active: Those that one token meets; less than `total` in a mixture of experts.
+        total: Number of all parameters; a tied head is counted once.
+        active: Number of parameters that one token uses; less than `total` in a mixture of experts.
     """
 
     total: Count | None = None
@@ -62,11 +62,11 @@ class ParameterCounts(msgspec.Struct, frozen=True):
 
 
 class YarnEntry(msgspec.Struct, frozen=True):
-    """What of YaRN's parameters is told to people.
+    """The parameters of YaRN that `inspect` shows.
 
     Attributes:
-        factor: Of the stretch.
-        original_max_position_embeddings: Context length before it, in tokens.
+        factor: Factor by which YaRN extends the context.
+        original_max_position_embeddings: Context length before the extension, in tokens.
     """
 
     factor: float | None = None
@@ -77,8 +77,8 @@ class RopeEntry(msgspec.Struct, frozen=True):
     """The rotary position embedding.
 
     Attributes:
-        theta: Its base.
-        yarn: None for plain RoPE.
+        theta: Base of the rotary frequencies.
+        yarn: Parameters of YaRN scaling, None for plain RoPE.
     """
 
     theta: float | None = None
@@ -89,10 +89,10 @@ class ExpertsEntry(msgspec.Struct, frozen=True):
     """The mixture of experts.
 
     Attributes:
-        n_routed_experts: Experts of a layer that a router chooses from.
-        n_shared_experts: Experts of a layer that every token meets.
-        num_experts_per_tok: Routed experts that one token meets.
-        moe_intermediate_size: Width of an expert.
+        n_routed_experts: Number of experts of a layer that the router chooses from.
+        n_shared_experts: Number of experts of a layer that every token uses.
+        num_experts_per_tok: Number of routed experts that one token uses.
+        moe_intermediate_size: Inner width of an expert.
         normalizes_expert_weights: Whether the chosen experts' weights sum to 1.
     """
 
@@ -104,7 +104,7 @@ class ExpertsEntry(msgspec.Struct, frozen=True):
 
 
 class Architecture(msgspec.Struct, frozen=True):
-    """Sizes of the model, under the names of its configuration; None where they are not told."""
+    """The sizes of the model, under the names of its configuration; None if not recorded."""
 
     generation: Name | None = None
     hidden_size: Count | None = None
@@ -125,7 +125,7 @@ class Architecture(msgspec.Struct, frozen=True):
 
 
 class ParityLogits(msgspec.Struct, frozen=True):
-    """How far a graph's logits are from eager PyTorch's.
+    """The differences between a graph's logits and eager PyTorch's.
 
     Attributes:
         max_abs: Largest absolute difference of a logit, None where nothing was compared.
@@ -137,11 +137,11 @@ class ParityLogits(msgspec.Struct, frozen=True):
 
 
 class ParityGreedy(msgspec.Struct, frozen=True):
-    """How many of eager's greedy tokens a graph chooses too.
+    """The agreement of a graph's greedy tokens with eager PyTorch's.
 
     Attributes:
-        equal: Tokens that are the same.
-        total: Tokens that were compared.
+        equal: Number of tokens that are the same.
+        total: Number of tokens that were compared.
     """
 
     equal: Size
@@ -153,8 +153,8 @@ class ParityEntry(msgspec.Struct, frozen=True):
 
     Attributes:
         passed: Whether every bound held.
-        logits: How far the logits are apart.
-        greedy: How many greedy tokens are the same, None where none were compared.
+        logits: Differences of the logits.
+        greedy: Agreement of the greedy tokens, None where none were compared.
     """
 
     passed: bool = False
@@ -166,18 +166,18 @@ class GraphEntry(msgspec.Struct, frozen=True):
     """One graph of an artifact.
 
     Attributes:
-        file: Its name, relative to the folder, as the manifest has it: not yet known to lie inside.
+        file: Path of the graph relative to the folder, as the manifest has it; it may still lead out of the folder.
         target: `portable`, `ort` or `tensorrt`.
         precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`.
-        cache: Form of the cache of target `tensorrt`, `static` or `growing`.
-        kv_cache: What the cache holds, `float` or `int8`.
-        opset: Version of the standard operators, None where it is not told.
-        max_length: Context length in tokens, None where it is not told.
-        sha256: Hex digest of the file, None where it is not told.
-        bytes: Size of the graph and its weights in bytes, None where it is not told.
-        parity: Outcome of the parity report, None where it was not compared.
-        quality: What rounding cost, None where nothing was rounded.
-        evaluation: What `eval --save` measured, None where it did not.
+        cache: Form of the KV cache of target `tensorrt`, `static` or `growing`.
+        kv_cache: Type of the numbers in the KV cache, `float` or `int8`.
+        opset: Version of the standard operators, None if not recorded.
+        max_length: Context length in tokens, None if not recorded.
+        sha256: Hex digest of the file, None if not recorded.
+        bytes: Size of the graph and its weights in bytes, None if not recorded.
+        parity: Outcome of the parity report, None for a graph that was not compared.
+        quality: Measured cost of quantization, None for a graph that is not quantized.
+        evaluation: Measurements of `eval --save`, None before its first run.
         loads_in: Tools that load the graph as it is.
     """
 
@@ -197,11 +197,11 @@ class GraphEntry(msgspec.Struct, frozen=True):
 
 
 class ToolEntry(msgspec.Struct, frozen=True):
-    """What wrote an artifact.
+    """The tool that wrote an artifact.
 
     Attributes:
-        name: `minimind-edge` for an artifact of this tool.
-        version: Its version, None where it is not told.
+        name: Name of the tool, `minimind-edge` for this one.
+        version: Version of the tool, None if not recorded.
     """
 
     name: Name
@@ -209,17 +209,17 @@ class ToolEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What `manifest.json` says.
+    """The content of `manifest.json`.
 
     Attributes:
-        format: Of the file; at most `FORMAT`.
-        graphs: At least one.
-        default_graph: File of the one to run unless another is asked for, one of `graphs`; None for the first.
-        tool: What wrote the artifact, None where it is not told.
-        checkpoint: Where the weights came from, None where it is not told.
-        architecture: Sizes and parameter counts.
-        config: The model's fields, from which its checkpoint is read again; None where it is not told.
-        versions: Version of each library that took part in the export.
+        format: Version of the file's format, at most `FORMAT`.
+        graphs: Graphs of the artifact, at least one.
+        default_graph: File of the graph that runs by default, one of `graphs`; None for the first.
+        tool: Tool that wrote the artifact, None if not recorded.
+        checkpoint: Checkpoint that the weights came from, None if not recorded.
+        architecture: Sizes and parameter counts of the model.
+        config: Configuration by which the checkpoint can be read again; None if not recorded.
+        versions: Version of each library that the export used, by its name.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
@@ -239,7 +239,7 @@ class Manifest(msgspec.Struct, frozen=True):
             path: The `manifest.json`.
 
         Raises:
-            ArtifactError: The file cannot be read, is no JSON, or see `parse`.
+            ArtifactError: The file cannot be read or is not JSON, or its content is not a manifest, as `parse` checks.
         """
         return cls.parse(read_object(path), str(path))
 
@@ -252,8 +252,8 @@ class Manifest(msgspec.Struct, frozen=True):
             where: The file, for messages.
 
         Raises:
-            ArtifactError: It is of a newer format, a value is missing or of the wrong type, or its default graph is
-                none of its graphs.
+            ArtifactError: The format is newer, a value is missing or of the wrong type, or the default graph is not
+                one of the graphs.
         """
         version = check_json(values, _Format, where).format
         if version > FORMAT:
@@ -268,15 +268,15 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def default(self) -> GraphEntry:
-        """The graph to run unless another is asked for."""
+        """The graph that runs by default."""
         return next((graph for graph in self.graphs if graph.file == self.default_graph), self.graphs[0])
 
     def entry_of(self, file: str) -> GraphEntry | None:
-        """The graph of a file, None where there is none."""
+        """The entry of the graph in a file, None where there is none."""
         return next((graph for graph in self.graphs if graph.file == file), None)
 
     def graph(self, precision: str | None = None) -> GraphEntry:
-        """The default graph, or the one of a precision.
+        """The graph of a precision; by default the artifact's default graph.
 
         Raises:
             ArtifactError: No graph has that precision.
@@ -289,6 +289,6 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class _Format(msgspec.Struct):
-    """What is read of a manifest of any format."""
+    """The schema of the one field that manifests of every format have."""
 
     format: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]

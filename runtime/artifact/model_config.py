@@ -1,4 +1,4 @@
-"""The `config.json` of an artifact, as far as running it reads the file."""
+"""The fields of an artifact's `config.json` that running the model needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from .json_file import Count, Name, TokenId, check_json
 
 CONFIG = "config.json"
-"""Name of the file in its folder."""
+"""The file's name in the artifact folder."""
 
 TokenIds: TypeAlias = TokenId | tuple[TokenId, ...]
 """One token id, or several."""
@@ -19,14 +19,14 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """What is read of `config.json`; None where it does not tell.
+    """The fields that are read from `config.json`; None where the file lacks them.
 
     Attributes:
         model_type: Hugging Face's name of the architecture.
         max_position_embeddings: Context length in tokens.
-        bos_token_id: Id that starts a text.
-        eos_token_id: Ids that end one.
-        pad_token_id: Id that fills a batch.
+        bos_token_id: Token id that begins a text.
+        eos_token_id: Token ids that end a text.
+        pad_token_id: Token id that fills the shorter rows of a batch.
     """
 
     model_type: Name | None = None
@@ -51,7 +51,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
 
 def whole(value: Any) -> Any:
-    """Integers that another tool wrote as 2.0, as 2: a single one or a list of them; anything else as it is."""
+    """A number, or a list of numbers, with 2.0 as 2, because some tools write integers so; other values as they are."""
     if isinstance(value, list):
         return [item if isinstance(item, list) else whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""The one check that a file named inside a folder stays inside that folder, for every reader and every copier."""
+"""The check that a file named inside a folder stays inside that folder, for everything that reads or copies one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import ArtifactError
 
 MAX_NAME_BYTES = 1024
-"""Longest relative name that is looked up, in bytes of UTF-8; file systems take 255 a component."""
+"""The length limit of a relative file name, in bytes of UTF-8; file systems take 255 for each component."""
 
 MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
-"""The location by which ONNX Runtime means an address in its own memory, no file."""
+"""The external-data location by which ONNX Runtime means an address in its own memory instead of a file."""
 
 
 def member(folder: Path, name: str) -> Path | None:
@@ -21,11 +21,11 @@ def member(folder: Path, name: str) -> Path | None:
     (`models--OWNER--NAME/snapshots/REVISION/`) it may also lead to that model's own `blobs/`.
 
     Args:
-        folder: The folder, which the user named and which is trusted as a place.
-        name: The file's name relative to it, with slashes, as some file has it: not trusted.
+        folder: The folder, which the user named and which is therefore trusted.
+        name: The file's name relative to the folder, with slashes; it comes from a file and is not trusted.
 
     Raises:
-        ArtifactError: The name, or the link that it is, leads out of the folder, or it is no file name at all.
+        ArtifactError: The name leads out of the folder, by itself or as a link, or it is not a file name.
     """
     check_name(folder, name)
     path = folder / name
@@ -40,15 +40,15 @@ def member(folder: Path, name: str) -> Path | None:
 
 
 def require_member(folder: Path, name: str, named_by: str) -> Path:
-    """A regular file of a folder that something else says is there; see `member`.
+    """A regular file of a folder, as `member` finds it, whose absence is an error.
 
     Args:
         folder: The folder.
-        name: The file's name relative to it.
-        named_by: What names it, such as `its manifest`.
+        name: The file's name relative to the folder.
+        named_by: The source of the name, for messages, such as `its manifest`.
 
     Raises:
-        ArtifactError: There is none, or the name leads out of the folder.
+        ArtifactError: The file is missing, or its name leads out of the folder.
     """
     path = member(folder, name)
     if path is None:
@@ -57,12 +57,15 @@ def require_member(folder: Path, name: str, named_by: str) -> Path:
 
 
 def copy_member(folder: Path, name: str, target: Path) -> bool:
-    """Copy one file out of a folder; whether it was there.
+    """Copy one file out of a folder.
 
     Args:
         folder: The folder.
         name: The file's name relative to it.
-        target: The copy's path; its parent folders are made.
+        target: The path of the copy; its parent folders are created.
+
+    Returns:
+        Whether the file exists.
 
     Raises:
         ArtifactError: The name leads out of the folder.
@@ -77,14 +80,14 @@ def copy_member(folder: Path, name: str, target: Path) -> bool:
 
 
 def external_data(graph: Path, location: str) -> Path | None:
-    """The file next to a graph that some of its weights lie in, None where it is missing.
+    """The file next to a graph that holds some of its weights (ONNX external data), None where it is missing.
 
     Args:
         graph: The `.onnx` file.
-        location: What the graph says about where the weights are.
+        location: The location of the weights as the graph has it.
 
     Raises:
-        ArtifactError: It is an address in memory, or leads out of the graph's folder.
+        ArtifactError: The location is an address in memory, or leads out of the graph's folder.
     """
     if location.startswith(MEMORY_LOCATION[:-1]) or location == MEMORY_LOCATION:
         raise ArtifactError(f"{graph} has weights at an address in memory, not in a file; it is not safe to use")
@@ -92,10 +95,10 @@ def external_data(graph: Path, location: str) -> Path | None:
 
 
 def check_name(folder: Path, name: str) -> None:
-    """See that a relative name stays inside its folder, whatever is there.
+    """Check that a relative name, by itself, stays inside its folder.
 
     Raises:
-        ArtifactError: It does not, or it is no file name at all.
+        ArtifactError: The name leads out of the folder, or it is not a file name.
     """
     relative = PurePosixPath(name)
     if relative.is_absolute() or PureWindowsPath(name).anchor or "\\" in name or ".." in relative.parts or "\0" in name:
@@ -107,7 +110,7 @@ def check_name(folder: Path, name: str) -> None:
 
 
 def stays_inside(folder: Path, path: Path) -> bool:
-    """Whether what a path leads to lies in the folder, or in the blobs of the Hugging Face cache that it is part of."""
+    """Whether a path, its links resolved, lies in the folder or in the `blobs` of the folder's Hugging Face cache."""
     root = folder.resolve()
     return any(path.resolve().is_relative_to(each) for each in (root, *_blobs(root)))
 

@@ -1,4 +1,4 @@
-"""Text that people bring: files, and what is piped in, in UTF-8 or with the byte order mark of another encoding."""
+"""Reading text from files and from stdin, in UTF-8 or in the encoding of its byte order mark."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MARKS = (
 
 
 def decode_text(data: bytes, name: str, error: type[InputError] = ArtifactError) -> str:
-    """Decode text without its byte order mark, which decides the encoding; without one the text is UTF-8.
+    """Decode text in the encoding of its byte order mark, which is removed; without one the text is UTF-8.
 
     Args:
         data: The bytes, from the beginning of the text on.
-        name: What they are, for the message: a path, or `stdin`.
-        error: The class to raise.
+        name: The source of the bytes, for the message: a path, or `stdin`.
+        error: The class of the error to raise.
 
     Raises:
-        InputError: The bytes are no text in that encoding; of the class `error`.
+        InputError: The bytes are not text in that encoding; of the class `error`.
     """
     mark, encoding = next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
     try:
@@ -39,19 +39,19 @@ def decode_text(data: bytes, name: str, error: type[InputError] = ArtifactError)
 
 
 def has_wide_characters(data: bytes) -> bool:
-    """Whether text begins with the byte order mark of an encoding that has more than one byte for every character."""
+    """Whether text begins with the byte order mark of UTF-16 or UTF-32."""
     return data.startswith(tuple(mark for mark, _ in _MARKS[1:]))
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """Read a text file; see `decode_text`.
+    """Read a text file in the encoding of its byte order mark, by default UTF-8.
 
     Args:
         path: The file.
-        max_bytes: Largest size that is read, in bytes.
+        max_bytes: Size limit of the file, in bytes.
 
     Raises:
-        ArtifactError: The file cannot be read, is larger than that, or is no text.
+        ArtifactError: The file cannot be read, is larger than `max_bytes`, or is not text.
     """
     return decode_text(read_bytes(path, max_bytes), str(path))
 
@@ -60,7 +60,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     """Read a file of at most `max_bytes` bytes.
 
     Raises:
-        ArtifactError: The file cannot be read, or is larger than that.
+        ArtifactError: The file cannot be read, or is larger than `max_bytes`.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The `tokenizer_config.json` of an artifact, with the two older files that say the same: a model's special tokens."""
+"""The `tokenizer_config.json` of an artifact, completed from the two older files that list special tokens."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from .json_object import JsonObject
 
 LISTS = ("extra_special_tokens", "additional_special_tokens")
-"""The names that transformers 5 and 4 have for the list of special tokens without a role."""
+"""The keys of the list of special tokens without a role, in transformers 5 and in transformers 4."""
 
 BEGINS_WITH_BOS = "begins_with_bos"
-"""The key of `tokenizer_config.json` under which an export says that raw prompts begin with `bos_token`."""
+"""The key of `tokenizer_config.json` by which an export says that raw prompts begin with `bos_token`."""
 
 
 def complete_config(config: JsonObject, special_tokens_map: JsonObject, added_tokens: JsonObject) -> JsonObject:
-    """The content of `tokenizer_config.json` with what two older files say, which count where it lists no tokens by id.
+    """The content of `tokenizer_config.json`, completed from two older files where it does not list tokens by id.
 
     Args:
-        config: `tokenizer_config.json`.
-        special_tokens_map: `special_tokens_map.json`, empty where there is none.
-        added_tokens: `added_tokens.json`, ids by text; empty where there is none.
+        config: The content of `tokenizer_config.json`.
+        special_tokens_map: The content of `special_tokens_map.json`, empty where there is none.
+        added_tokens: The content of `added_tokens.json`, ids by text; empty where there is none.
 
     Raises:
-        ArtifactError: An id is no integer.
+        ArtifactError: An id is not an integer.
 
     Source:
         transformers 5, `PreTrainedTokenizerBase._from_pretrained`.
@@ -46,7 +46,7 @@ def complete_config(config: JsonObject, special_tokens_map: JsonObject, added_to
 
 
 def _marked(value: Any) -> Any:
-    """A token, or a list of them, with the mark by which `tokenizer_config.json` knows an object for a token."""
+    """A token, or a list of tokens, with the mark `__type` that `tokenizer_config.json` puts on token objects."""
     if isinstance(value, list):
         return [_marked(item) for item in value]
     return (
@@ -55,10 +55,10 @@ def _marked(value: Any) -> Any:
 
 
 def special_tokens(config: JsonObject) -> dict[str, str]:
-    """The texts of `bos_token`, `eos_token` and their like, and of the named ones of `extra_special_tokens`, by name.
+    """The texts, by name, of the special tokens with a role, such as `bos_token`, and of named extra ones.
 
     Raises:
-        ArtifactError: One is no token.
+        ArtifactError: A value is not a token.
     """
     names = [name for name in config if name.endswith("_token") and not name.startswith("add_")]
     texts = {name: _text(config, name) for name in names}
@@ -69,7 +69,7 @@ def special_tokens(config: JsonObject) -> dict[str, str]:
 
 
 def _text(config: JsonObject, name: str) -> str | None:
-    """A token, which is a string or an object with `content`."""
+    """The text of a token, which is a string or an object with `content`; None where it is missing or null."""
     if isinstance(config[name], Mapping):
         return config.child(name).required("content", str)
     return config.optional(name, str)
@@ -79,7 +79,7 @@ def extra_tokens(config: JsonObject) -> list[JsonObject]:
     """The special tokens without a role, as objects with `content`, `special` and `normalized`.
 
     Raises:
-        ArtifactError: There is something else in their list.
+        ArtifactError: An entry of their list is not a token.
     """
     key = next((key for key in LISTS if isinstance(config.get(key), list) and config[key]), None)
     if key is None:

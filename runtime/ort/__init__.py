@@ -1,1 +1,1 @@
-"""ONNX Runtime as the session's backend."""
+"""The session's model in ONNX Runtime."""

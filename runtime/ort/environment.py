@@ -1,4 +1,4 @@
-"""What the machine offers: ONNX Runtime, its execution providers, and cores."""
+"""The environment of ONNX Runtime: its import, its execution providers, and the machine's cores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing import Literal, TypeAlias, get_args
 from ..errors import MissingError, UsageError
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
-"""Where a graph runs; `auto` is CUDA where ONNX Runtime has it, else the CPU; the last two are TensorRT's providers."""
+"""The device that a graph runs on; `auto` is CUDA if ONNX Runtime has it, else the CPU; `tensorrt` and `rtx` are
+providers of ONNX Runtime."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 FUSED_ATTENTION = (1, 32)
-"""The ONNX Runtime whose GroupQueryAttention takes `query_seqlens`, and with it every row's own positions."""
+"""The first ONNX Runtime whose GroupQueryAttention takes `query_seqlens`, and with it positions by row."""
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-"""The environment variable that ONNX Runtime reads when it starts; `1` turns its telemetry off."""
+"""The environment variable by which ONNX Runtime's telemetry is turned off at its start, with the value `1`."""
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -30,19 +31,19 @@ NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def disable_telemetry() -> None:
-    """Keep ONNX Runtime from reporting about this machine; a user who has set the variable is left alone.
+    """Turn ONNX Runtime's telemetry off, unless the user has set the variable.
 
-    Without it, ONNX Runtime 1.32 writes a device id and a database into the user's cache folder, and looks up its
-    maker's server some seconds after a session has started.
+    With telemetry, ONNX Runtime 1.32 writes a device id and a database into the user's cache folder, and contacts a
+    server some seconds after a session has started.
     """
     os.environ.setdefault(NO_TELEMETRY, "1")
 
 
 def import_onnxruntime() -> ModuleType:
-    """The `onnxruntime` module, imported with its telemetry off: the only place where this package imports it.
+    """Import `onnxruntime` with its telemetry off; the only place in this package that imports it.
 
     Raises:
-        MissingError: It is not installed, or its files are damaged.
+        MissingError: ONNX Runtime is not installed, or its files are damaged.
     """
     disable_telemetry()
     try:
@@ -51,17 +52,17 @@ def import_onnxruntime() -> ModuleType:
         raise MissingError(
             f"cannot import onnxruntime ({error}): {_conflict() or 'run `pip install onnxruntime`'}"
         ) from error
-    if not hasattr(onnxruntime, "InferenceSession"):  # what uninstalling one of two packages leaves behind
+    if not hasattr(onnxruntime, "InferenceSession"):  # the remains after uninstalling one of two packages
         remedy = _conflict() or "run `pip install --force-reinstall onnxruntime`"
         raise MissingError(f"onnxruntime is installed without its files: {remedy}")
     return onnxruntime
 
 
 def require_fused_attention(onnxruntime: ModuleType) -> None:
-    """See that ONNX Runtime is new enough for graphs of target `ort`, whose attention names inputs that came with 1.32.
+    """Check that ONNX Runtime is new enough for graphs of target `ort`, whose attention takes `query_seqlens`.
 
     Raises:
-        MissingError: It is older.
+        MissingError: ONNX Runtime is older.
     """
     release = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if release < FUSED_ATTENTION:
@@ -73,35 +74,35 @@ def require_fused_attention(onnxruntime: ModuleType) -> None:
 
 
 def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:
-    """The providers to ask for, best first.
+    """The execution providers for a device, in order of preference.
 
     Args:
-        onnxruntime: The module.
+        onnxruntime: The imported module.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        UsageError: The device is none of these.
-        MissingError: `cuda`, and this ONNX Runtime was built without it.
+        UsageError: The device is unknown.
+        MissingError: The device is `cuda`, and this ONNX Runtime was built without CUDA.
     """
     if device not in get_args(Device):
         raise UsageError(f"unknown device {device!r}: expected one of {', '.join(get_args(Device))}")
     if device == "cpu":
         return [CPU]
     if CUDA in onnxruntime.get_available_providers():
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it did not find, wanted or not
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints missing libraries even where none is needed
             onnxruntime.preload_dlls()
         return [CUDA, CPU]
     if device == "cuda":
         remedy = _conflict() or "run `pip uninstall -y onnxruntime`, then `pip install onnxruntime-gpu`"
         raise MissingError(f"this onnxruntime has no CUDA provider: {remedy}")
-    # Finding out takes as long as loading a small graph, so it is asked only where a GPU is likely to be missed.
+    # The check takes as long as loading a small graph, so it is made only where a GPU is likely to be missed.
     if NVIDIA_DRIVER.exists() and (conflict := _conflict()):
         _warn(f"running on the CPU: {conflict}")
     return [CPU]
 
 
 def require_cuda(started: list[str]) -> None:
-    """Check that a session which was asked for CUDA runs on it.
+    """Check that a session for CUDA runs on it.
 
     Args:
         started: The providers that the session reports.
@@ -117,7 +118,7 @@ def require_cuda(started: list[str]) -> None:
 
 
 def physical_cores() -> int | None:
-    """Physical cores that this process may use, None where the system does not tell."""
+    """The number of physical cores that this process may use, None where the system does not report it."""
     if sys.platform != "linux":
         return None
     cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
@@ -132,7 +133,7 @@ def _warn(message: str) -> None:
 
 
 def _siblings(cpu: int) -> str:
-    """The hardware threads of the core that `cpu` is one of, as the kernel lists them."""
+    """The kernel's list of the hardware threads that share a core with the logical CPU `cpu`."""
     try:
         return (TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
     except OSError:
@@ -140,7 +141,7 @@ def _siblings(cpu: int) -> str:
 
 
 def _cgroup_cores() -> float | None:
-    """CPU time a container may use, in cores; None without a limit."""
+    """The limit of a container's CPU time, in cores; None without a limit."""
     try:
         quota, period = CGROUP_QUOTA.read_text().split()[:2]
         return int(quota) / int(period)
@@ -149,7 +150,7 @@ def _cgroup_cores() -> float | None:
 
 
 def _conflict() -> str | None:
-    """The way out where both builds of ONNX Runtime are installed, None where they aren't."""
+    """The remedy where both builds of ONNX Runtime are installed, None where they are not."""
     from importlib import metadata
 
     for name in ("onnxruntime", "onnxruntime-gpu"):

@@ -1,13 +1,13 @@
-"""Where the keys and values of past positions live: buffers that an IOBinding reads from and writes into.
+"""The KV cache in ONNX Runtime: buffers that an IOBinding reads past keys and values from and writes new ones into.
 
-Both layouts hold H_kv heads, never expanded to the query heads, and neither copies the cache in a decode step:
+Both classes hold H_kv heads, never expanded to the query heads, and add no copy of the cache to a decode step:
 
-- `GrowingCache`, for graphs that return past and new positions joined: two sets of buffers that take turns, as the
-  graph's own concatenation copies from one to the other.
+- `GrowingCache`, for graphs that return past and new positions joined: two sets of buffers alternate, as the graph's
+  own concatenation copies from one to the other.
 - `SharedCache`, for graphs that write new positions in place: one buffer is bound as past and as present.
 
-Buffers are ONNX Runtime's values, so that they may lie in a GPU's memory as well; only growing a shared buffer and
-rolling a growing one back go through the host's.
+Buffers are ONNX Runtime's values, so that they can be in a GPU's memory; only growing a shared buffer and rolling a
+growing one back pass through host memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..session.model import grown_capacity
 
 
 class DeviceMemory:
-    """Makes ONNX Runtime's values on a device.
+    """Creates ONNX Runtime's values on a device.
 
     Args:
-        onnxruntime: The module.
+        onnxruntime: The imported module.
         device: `cpu` or `cuda`.
-        fresh: The value of a new buffer's numbers.
+        fresh: Initial value of a new buffer's numbers.
     """
 
     def __init__(self, onnxruntime: ModuleType, device: str, fresh: float = 0.0) -> None:
@@ -41,14 +41,14 @@ class DeviceMemory:
         self._ort_value = onnxruntime.OrtValue
 
     def put(self, array: NDArray[Any]) -> Any:
-        """A value that holds an array; on the CPU it is the array's own memory."""
+        """A value with the content of an array; on the CPU it shares the array's memory."""
         return self._ort_value.ortvalue_from_numpy(array, self.device, 0)
 
     def buffer(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """A new buffer in the host's memory.
+        """A new buffer in host memory.
 
         Raises:
-            MissingError: There is no memory for it.
+            MissingError: There is not enough memory.
         """
         buffer = zeros(shape, dtype)
         if self._fresh:
@@ -57,19 +57,19 @@ class DeviceMemory:
 
 
 class SharedCache:
-    """One buffer `[B, H_kv, capacity, D]` for each cached tensor, past and present at once.
+    """A KV cache with one buffer `[B, H_kv, capacity, D]` for past and present of each cached tensor.
 
     Rolling back costs nothing: the graph takes the length from the attention mask.
 
     Args:
-        facts: Of the graph.
-        binding: The session's IOBinding.
-        memory: Where the buffers are made.
-        batch_size: B.
-        limit: Most slots there can ever be.
+        facts: Sizes and types of the graph.
+        binding: IOBinding of ONNX Runtime's session.
+        memory: Memory in which the buffers are created.
+        batch_size: Number of rows B.
+        limit: Most cache slots.
 
     Attributes:
-        capacity: Slots that are bound: a run within them needs no other binding.
+        capacity: Number of slots that are bound; runs within them need no new binding.
     """
 
     def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
@@ -84,30 +84,30 @@ class SharedCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the buffers that there are now."""
+        """The bytes of the current buffers."""
         return self._facts.kv_bytes_per_slot * self._batch_size * self.capacity
 
     def bind(self, past: int, total: int) -> None:
-        """Have the next run read slots 0 to `past - 1` and leave slots 0 to `total - 1`.
+        """Bind the next run, which reads slots 0 to `past - 1` and writes up to slot `total - 1`.
 
         Args:
-            past: Slots to keep, at most those of the last commit: fewer roll the cache back.
-            total: Slots after the run, at most the cache's limit.
+            past: Number of slots to keep, at most those in use; fewer roll the cache back.
+            total: Number of slots after the run, at most the cache's limit.
 
         Raises:
-            MissingError: There is no memory for that many.
+            MissingError: There is not enough memory.
         """
         if total > self.capacity:
             self._grow(past, grown_capacity(total, self._limit))
 
     def read(self, slots: int) -> list[NDArray[Any]]:
-        """A copy of the first slots of each key and value in turn, `[B, H_kv, slots, D]`; they are in use."""
+        """A copy of the first `slots`, which are in use: key and value of each layer, `[B, H_kv, slots, D]`."""
         return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
 
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
         arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
-        for array, buffer in zip(arrays, self._buffers, strict=False):  # there are none the first time
+        for array, buffer in zip(arrays, self._buffers, strict=False):  # no buffers the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]
         self._buffers = [self._memory.put(array) for array in arrays]
         for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
@@ -117,17 +117,17 @@ class SharedCache:
 
 
 class GrowingCache:
-    """Two flat buffers for each cached tensor; each run reads `[B, H_kv, P, D]` from one and fills the other.
+    """A KV cache with two flat buffers for each cached tensor: a run reads the past from one and fills the other.
 
-    Slots are not the outermost dimension, so that another length is another layout: rolling back copies what is kept
-    into place, once, at the next run.
+    Slots are not the outermost dimension, so another length has other strides: after a roll-back, the next run first
+    copies the kept slots into place.
 
     Args:
-        facts: Of the graph.
-        binding: The session's IOBinding.
-        memory: Where the buffers are made.
-        batch_size: B.
-        limit: Most slots there can ever be.
+        facts: Sizes and types of the graph.
+        binding: IOBinding of ONNX Runtime's session.
+        memory: Memory in which the buffers are created.
+        batch_size: Number of rows B.
+        limit: Most cache slots.
     """
 
     def __init__(self, facts: GraphFacts, binding: Any, memory: DeviceMemory, batch_size: int, limit: int) -> None:
@@ -143,12 +143,12 @@ class GrowingCache:
 
     @property
     def nbytes(self) -> int:
-        """See `SharedCache.nbytes`."""
+        """The bytes of the current buffers."""
         slots = self._source.capacity + self._target.capacity
         return self._facts.kv_bytes_per_slot * self._batch_size * slots
 
     def bind(self, past: int, total: int) -> None:
-        """See `SharedCache.bind`."""
+        """Bind the next run, with the arguments and errors of `SharedCache.bind`."""
         if past != self._stored:
             self._keep(past)
         self._reserve(self._source, past)
@@ -163,18 +163,18 @@ class GrowingCache:
             bind_output(present_name, device, 0, dtype, total_shape, target)
 
     def commit(self, total: int) -> None:
-        """Note that the run has left slots 0 to `total - 1`: what was written is what the next run reads."""
+        """Record that a run has written slots 0 to `total - 1`, which the next run reads."""
         self._source, self._target = self._target, self._source
         self._stored = total
 
     def read(self, slots: int) -> list[NDArray[Any]]:
-        """See `SharedCache.read`."""
+        """A copy of the first `slots`, which are in use: key and value of each layer, `[B, H_kv, slots, D]`."""
         stored = self._shape(self._stored)
         flat = (value.numpy()[: math.prod(stored)] for value in self._source.values)
         return [each.reshape(stored)[:, :, :slots].copy() for each in flat]
 
     def _keep(self, length: int) -> None:
-        """Lay the first `length` of the stored slots out as a cache of that length, in the other buffers."""
+        """Copy the first `length` of the stored slots to the other buffers, as a cache of that length."""
         if length:
             self._reserve(self._target, length)
             stored = self._shape(self._stored)
@@ -185,7 +185,7 @@ class GrowingCache:
         self._stored = length
 
     def _reserve(self, buffers: _Buffers, length: int) -> None:
-        """Make room for `length` slots; the buffers of a run's past hold it already, but for an empty one."""
+        """Make room for `length` slots; a past that is not empty has it already."""
         if not buffers.values or length > buffers.capacity:
             capacity = grown_capacity(length, self._limit)
             shape = (math.prod(self._shape(capacity)),)
@@ -200,7 +200,7 @@ KVCache: TypeAlias = SharedCache | GrowingCache
 
 
 class _Buffers:
-    """Flat values, one for each cached tensor, where they lie, and how many slots each has room for."""
+    """One flat value for each cached tensor, its address, and the number of slots that it has room for."""
 
     def __init__(self) -> None:
         self.capacity = 0
@@ -208,14 +208,14 @@ class _Buffers:
         self.pointers: list[int] = []
 
     def take(self, capacity: int, values: list[Any]) -> None:
-        """Let go of what is there for new values."""
+        """Replace the values by new ones."""
         self.capacity = capacity
         self.values = values
         self.pointers = [value.data_ptr() for value in values]
 
     def write(self, index: int, contents: NDArray[Any], memory: DeviceMemory) -> None:
-        """Begin one of the values with an array's elements."""
-        array = self.values[index].numpy()  # on the CPU the value's own memory, elsewhere a copy of it
+        """Copy an array's elements to the beginning of a value."""
+        array = self.values[index].numpy()  # on the CPU a view of the value's memory, elsewhere a copy
         array[: contents.size].reshape(contents.shape)[:] = contents
         if memory.device != "cpu":
             self.values[index] = memory.put(array)
@@ -223,16 +223,16 @@ class _Buffers:
 
 
 def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:
-    """Input and output of each cached tensor."""
+    """The names of the input and the output of each cached tensor."""
     layers = facts.num_layers
     return list(zip(cache_names("past_key_values", layers), cache_names("present", layers), strict=True))
 
 
 def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A buffer in the host's memory; zero, because a kernel may multiply what it masks, and untouched pages are free.
+    """A buffer of zeros in host memory: kernels may multiply masked slots by 0, and untouched pages cost nothing.
 
     Raises:
-        MissingError: There is no memory for it.
+        MissingError: There is not enough memory.
     """
     try:
         return np.zeros(shape, dtype)

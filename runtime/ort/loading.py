@@ -1,4 +1,4 @@
-"""How ONNX Runtime is asked to load and run a graph, and how its errors are passed on."""
+"""Loading a graph in ONNX Runtime: session options, and errors."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from .environment import (
 )
 
 SILENT = 4
-"""ONNX Runtime's log level that prints nothing but what ends the process: errors are raised, and reported once."""
+"""ONNX Runtime's log level FATAL: errors are raised as exceptions and reported once, so they need no log."""
 
 WIDEN_INTEGERS = "session.disable_quant_qdq"
-"""Has weights in front of which a `DequantizeLinear` stands made float32 when the graph is loaded.
+"""The session option that converts weights with a `DequantizeLinear` to float32 when the graph is loaded.
 
-Otherwise a `MatMul` behind one becomes `MatMulNBits`, which rounds activations to eight bits; told not to, a step takes
-three to eight times as long as with weights that were widened once.
+Otherwise ONNX Runtime fuses it with the `MatMul` after it to `MatMulNBits`, which rounds activations to eight bits, or,
+without rounding, makes a step take three to eight times as long as with float32 weights.
 """
 
 MAX_SUMMARY = 300
-"""Most characters of an error of ONNX Runtime that are quoted."""
+"""The length in characters to which an error of ONNX Runtime is cut."""
 
 
 def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
-    """Options for a decoder that one process runs alone.
+    """Session options for a decoder.
 
     Args:
-        onnxruntime: The module.
-        threads: That one operator may use; None for the physical cores that this process may run on.
+        onnxruntime: The imported module.
+        threads: Threads for one operator; None for the physical cores that this process may run on.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads or physical_cores() or 0  # 0: as ONNX Runtime sees fit
-    # Every step has another length: a plan of its memory would be made anew, and kept, for each.
+    options.intra_op_num_threads = threads or physical_cores() or 0  # 0: ONNX Runtime's own choice
+    # Every step has another length, and a memory pattern would be planned and kept for each.
     options.enable_mem_pattern = False
     options.add_session_config_entry(WIDEN_INTEGERS, "1")
     return options
 
 
 def onnxruntime_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
-    """The exceptions that ONNX Runtime raises; they have no class in common, and its binding adds RuntimeError."""
+    """The exceptions that ONNX Runtime raises: its own, which have no common class, and its binding's RuntimeError."""
     found = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = (each for each in found if isinstance(each, type) and issubclass(each, Exception))
     return (*own, RuntimeError)
 
 
 def summary(error: Exception) -> str:
-    """What an error of ONNX Runtime says, on one line and cut where it goes on and on."""
+    """The message of an error of ONNX Runtime on one line, cut to `MAX_SUMMARY` characters."""
     text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
     return text if len(text) <= MAX_SUMMARY else f"{text[: MAX_SUMMARY - 3]}..."
 
@@ -65,20 +65,19 @@ def summary(error: Exception) -> str:
 def open_graph(
     path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
 ) -> tuple[ModuleType, Any]:
-    """Have ONNX Runtime load a graph.
+    """Load a graph in ONNX Runtime.
 
     Args:
         path: The `.onnx` file.
         device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; `auto` takes CUDA where ONNX Runtime has it.
-        threads: Threads that one operator may use; None for the physical cores that this process may run on.
+        threads: Threads for one operator; None for the physical cores that this process may run on.
 
     Returns:
-        ONNX Runtime, and its session.
+        The module `onnxruntime`, and its session for the graph.
 
     Raises:
-        ArtifactError: The file is no graph that ONNX Runtime loads.
-        MissingError: What the graph takes is missing: ONNX Runtime, its CUDA provider where `cuda` was asked for, or
-            arithmetic in its precision.
+        ArtifactError: ONNX Runtime cannot load the file.
+        MissingError: ONNX Runtime, its provider for the device, or its arithmetic in the graph's precision is missing.
         UsageError: An argument is out of range.
     """
     check_positive("threads", threads)

@@ -1,4 +1,4 @@
-"""A decoder on ONNX Runtime: everything stays bound, so that a decode step writes two integers and runs the graph."""
+"""The session's model in ONNX Runtime: arrays stay bound, so a decode step writes two integers and runs the graph."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
+from ..interruption import register
 from ..session.contract import LOGITS_START
 from ..session.graph_facts import GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
@@ -20,18 +21,18 @@ from .kv_cache import DeviceMemory, GrowingCache, KVCache, SharedCache, zeros
 from .loading import SILENT, onnxruntime_errors, summary
 
 CHUNK = {"portable": 256, "ort": 256, "tensorrt": 512}
-"""Most prompt tokens of one run by target: chunks of 64 to 256 stay in the cores' caches, and are faster than longer
-ones; a graph for TensorRT is run here to see what it computes."""
+"""The most prompt tokens in one run, by target: chunks of 64 to 256 stay in the cores' caches and are faster than
+longer ones; graphs for TensorRT run here only for comparisons."""
 
 PREFILL_LOGITS_BYTES = 64 << 20
-"""Most memory for the logits of one run, where a graph gives those of all tokens: shortens the chunks of a large batch
-or vocabulary."""
+"""The most bytes for the logits of one run of a graph that gives those of all tokens; shortens the chunks of a large
+batch or vocabulary."""
 
 KEPT_TOKENS = 32
-"""Chunks of at most so many tokens a row keep their arrays: steps and drafts come again and again."""
+"""The most tokens of a row in a chunk whose arrays are kept for reuse by steps and drafts."""
 
 KEPT_BYTES = 16 << 20
-"""Most memory for the logits that are kept; a large batch or vocabulary keeps those of fewer tokens."""
+"""The most bytes for the logits of kept arrays; a large batch or vocabulary keeps them for fewer tokens."""
 
 LOGITS_DTYPE = np.dtype(np.float32)
 TOKEN_DTYPES = {"portable": np.int64, "ort": np.int64, "tensorrt": np.int32}
@@ -41,23 +42,23 @@ class OrtModel:
     """A graph of any target in ONNX Runtime, as a session's `Model`.
 
     Args:
-        onnxruntime: The module.
-        session: Its session for the graph.
-        prefill_chunk: Most prompt tokens of one run; None for the target's own number.
-        shares_buffer: Whether past and present share one buffer; None for what the target is made for. A graph of
-            target `ort` does it either way.
-        fresh: The value of cache slots that have not been written.
-        experts: Names of the graph's outputs that show the chosen experts, one a layer.
+        onnxruntime: The imported module.
+        session: ONNX Runtime's session for the graph.
+        prefill_chunk: Most prompt tokens in one run; None for the default of the target.
+        shares_buffer: Whether past and present share one buffer; None for the target's own way. Graphs of target `ort`
+            run both ways.
+        fresh: Value of cache slots that have not been written.
+        experts: Name of each layer's output that shows the chosen experts.
 
     Attributes:
         facts: The sizes and types of the graph's inputs and outputs.
         device: `cpu` or `cuda`.
         max_length: Most cache slots.
-        remedy: What a user can do where these are not enough.
+        remedy: Advice for a user who needs more cache slots.
         run_s: Seconds spent so far inside ONNX Runtime.
 
     Raises:
-        ArtifactError: The graph is not what this runtime runs.
+        ArtifactError: The graph violates the contract.
         UsageError: `prefill_chunk` is less than 1.
     """
 
@@ -90,24 +91,25 @@ class OrtModel:
         self._prefill_chunk = prefill_chunk or CHUNK[self.facts.target]
         self._shares_buffer = self.facts.cache != "growing" if shares_buffer is None else shares_buffer
         self._expert_names = list(experts)
-        # An input with a default is no input to ONNX Runtime, but an initializer that may be overridden.
+        # ONNX Runtime lists an input with a default as an overridable initializer, not as an input.
         self._takes_start = any(node.name == LOGITS_START for node in session.get_overridable_initializers())
         self._reserved = (0, 0)
+        register(self)
 
     @property
     def chunk(self) -> int:
-        """See `Model.chunk`."""
+        """The most tokens of a row in one run."""
         if self._takes_start or not self.facts.gives_all_logits:
             return self._prefill_chunk
         return min(self._prefill_chunk, max(32, PREFILL_LOGITS_BYTES // self._logits_bytes(1)))
 
     @property
     def kv_cache_bytes(self) -> int:
-        """See `Model.kv_cache_bytes`; buffers grow by doubling as slots are needed."""
+        """The bytes of the KV cache's buffers, which double when slots run out."""
         return self._cache.nbytes
 
     def reserve(self, batch_size: int, max_length: int) -> None:
-        """See `Model.reserve`."""
+        """Reserve memory for a batch, as `Model.reserve` does."""
         if self._reserved == (batch_size, max_length):
             return
         row_bytes = batch_size * self.facts.vocab_size * LOGITS_DTYPE.itemsize
@@ -117,18 +119,18 @@ class OrtModel:
         self._kept: dict[int, RunArrays] = {}
         self._bound: RunArrays | None = None
         self._reserved = (batch_size, max_length)
-        self._binding.clear_binding_inputs()  # lets go of the buffers of the batch before
+        self._binding.clear_binding_inputs()  # frees the buffers of the batch before
         self._binding.clear_binding_outputs()
         self._bind_experts()
         cache = SharedCache if self._shares_buffer else GrowingCache
         self._cache: KVCache = cache(self.facts, self._binding, self._memory, batch_size, max_length)
 
     def put(self, array: NDArray[Any]) -> Any:
-        """See `Model.put`: one of ONNX Runtime's values over the array."""
+        """ONNX Runtime's value for a host array."""
         return self._host.put(array)
 
     def arrays(self, size: int, first: int = 0) -> RunArrays:
-        """See `Model.arrays`."""
+        """The arrays for a chunk, as `Model.arrays` gives them."""
         arrays = None if first else self._kept.get(size)
         if arrays is None:
             arrays = self._new_arrays(size, first)
@@ -137,7 +139,7 @@ class OrtModel:
         return arrays
 
     def run(self, arrays: RunArrays) -> None:
-        """See `Model.run`."""
+        """Run a chunk, as `Model.run` does."""
         cache = self._cache
         try:
             if isinstance(cache, GrowingCache) or arrays.total > cache.capacity:
@@ -153,12 +155,16 @@ class OrtModel:
         if isinstance(cache, GrowingCache):
             cache.commit(arrays.total)
 
+    def interrupt(self, *, ends: bool) -> None:
+        """See `Interruptible.interrupt`: ONNX Runtime looks at this between two operators, those of a loop included."""
+        self._run_options.terminate = ends
+
     def cache(self, slots: int) -> list[NDArray[Any]]:
-        """See `Model.cache`."""
+        """A copy of the first `slots` of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`."""
         return self._cache.read(slots)
 
     def experts(self) -> list[NDArray[np.int64]]:
-        """See `Model.experts`."""
+        """The experts that the last run chose, `[B, S, k]` int64 for each layer."""
         if not self._expert_names or self._bound is None:
             return []
         shape = self._bound.inputs["input_ids"].shape
@@ -166,12 +172,12 @@ class OrtModel:
         return [each.numpy().reshape(*shape, -1).astype(np.int64) for each in chosen]
 
     def _bind(self, arrays: RunArrays) -> None:
-        """Have the next run read these arrays and write their logits."""
+        """Bind the inputs and the logits of these arrays for the next run."""
         if arrays.mask is not None:
             self._binding.bind_ortvalue_input("attention_mask", arrays.mask)
         if self._expert_names:
             self._bind_experts()
-        # Elsewhere than on the CPU inputs are copied when they are bound.
+        # On other devices than the CPU, inputs are copied when they are bound.
         if arrays is self._bound and self.device == "cpu":
             return
         for name in arrays.inputs:
@@ -179,10 +185,10 @@ class OrtModel:
         if self._takes_start:
             self._binding.bind_ortvalue_input(LOGITS_START, arrays.handles[LOGITS_START])
         self._binding.bind_ortvalue_output("logits", arrays.handles["logits"])
-        self._bound = arrays  # and kept, because a binding need not keep its values alive
+        self._bound = arrays  # kept, because a binding may not keep its values alive
 
     def _bind_experts(self) -> None:
-        """Have a run allocate what shows the experts; bound first, these are the binding's first outputs."""
+        """Bind the outputs that show the experts, which runs allocate; bound first, they are the first outputs."""
         for name in self._expert_names:
             self._binding.bind_output(name)
 
@@ -202,7 +208,7 @@ class OrtModel:
         return arrays
 
     def _logits(self, count: int) -> NDArray[np.float32]:
-        """Room for the logits of `count` tokens of each row; all that is small shares the same memory."""
+        """An array for the logits of `count` tokens of each row; small ones share the same memory."""
         shape = (self._reserved[0], count, self.facts.vocab_size)
         if count > self._kept_tokens:
             return zeros(shape, LOGITS_DTYPE)

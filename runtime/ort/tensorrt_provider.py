@@ -1,4 +1,4 @@
-"""Graphs by TensorRT inside ONNX Runtime: its provider for full TensorRT, and NVIDIA's plugin for TensorRT-RTX."""
+"""TensorRT inside ONNX Runtime: its provider for full TensorRT, and NVIDIA's plugin provider for TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .environment import CPU, execution_providers
 from .loading import onnxruntime_errors, session_options, summary
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
-"""By the device that asks for them."""
+"""The names of the execution providers by device."""
 
 OPTION_PREFIX = {"tensorrt": "trt", "rtx": "nv"}
 
@@ -28,26 +28,26 @@ INSTALL = {
 }
 
 PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
-"""The wheel that has TensorRT-RTX's provider."""
+"""The module of the wheel that contains TensorRT-RTX's provider."""
 
 MOST_ROWS = 8
 MOST_TOKENS = 512
-"""Of a run: a session cuts longer prompts."""
+"""The most tokens in one run; a session cuts longer prompts into chunks."""
 
 Shape = tuple[int, ...]
 
 
 def open_by_tensorrt(onnxruntime: ModuleType, path: str | os.PathLike[str], device: str, threads: int | None) -> Any:
-    """Have ONNX Runtime load a graph on one of TensorRT's providers; what that does not take, CUDA or the CPU runs.
+    """Load a graph in ONNX Runtime on a TensorRT provider; CUDA or the CPU runs the operators that it does not support.
 
     Args:
-        onnxruntime: The module.
+        onnxruntime: The imported module.
         path: The `.onnx` file.
         device: `tensorrt` or `rtx`.
-        threads: That one operator on the CPU may use; None for the physical cores.
+        threads: Threads for one operator on the CPU; None for the physical cores.
 
     Raises:
-        ArtifactError: The provider does not take the graph.
+        ArtifactError: The provider cannot load the graph.
         MissingError: There is no GPU, or the provider is not installed or does not start.
         UsageError: The graph is for another target than `portable`.
     """
@@ -81,14 +81,14 @@ def open_by_tensorrt(onnxruntime: ModuleType, path: str | os.PathLike[str], devi
 
 
 def profile_options(facts: GraphFacts, device: str) -> dict[str, str]:
-    """The shapes that an engine is built for: without them a cache that grows would have it built anew for each token.
+    """The provider's optimization profile; without it, a growing cache would make TensorRT rebuild for each token.
 
     Args:
-        facts: Of a graph of target `portable`.
+        facts: Facts of a graph of target `portable`.
         device: `tensorrt` or `rtx`.
 
     Returns:
-        The provider's options; shapes read `name:AxBxC,...`.
+        The provider's options, with shapes in the form `name:AxBxC,...`.
     """
     length = facts.max_length or DEFAULT_MAX_LENGTH
     shapes = {
@@ -106,7 +106,7 @@ def profile_options(facts: GraphFacts, device: str) -> dict[str, str]:
 
 
 def _read_facts(onnxruntime: ModuleType, path: str | os.PathLike[str]) -> GraphFacts:
-    """What the graph is: only a session tells, here one on the CPU that prepares nothing for running it."""
+    """The facts of a graph, read by a session on the CPU without graph optimizations."""
     options = session_options(onnxruntime, 1)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
@@ -126,7 +126,7 @@ def _shapes(facts: GraphFacts, rows: int, tokens: int, past: int) -> Iterator[tu
 
 
 def _plugin_devices(onnxruntime: ModuleType) -> list[Any]:
-    """The GPUs that TensorRT-RTX's provider runs on; it is made known to ONNX Runtime once in a process."""
+    """The GPUs that TensorRT-RTX's provider runs on; registers the provider once in a process."""
     name = PROVIDERS["rtx"]
     _require("rtx", find_spec(PLUGIN) is not None, "is not installed")
     if not any(each.ep_name == name for each in onnxruntime.get_ep_devices()):

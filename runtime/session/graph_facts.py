@@ -1,4 +1,4 @@
-"""What a graph says of itself: its inputs, its outputs and its metadata."""
+"""The facts of a graph: sizes and types, read from its inputs, outputs and metadata and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .contract import (
 )
 
 MOST = (1 << 31) - 1
-"""The largest size of an axis, and the largest number in the metadata, that can be meant."""
+"""The largest plausible size of an axis or number in the metadata."""
 
 KV_DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -32,21 +32,21 @@ KV_DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """The facts of a causal language model graph that running it takes.
+    """The facts of a causal language model's graph that running it requires.
 
     Attributes:
-        target: `portable` (the cache grows), `ort` (past and present share one buffer) or `tensorrt` (they do as well,
-            and each row is written at an index of its own).
-        num_layers: Layers, each with a key and a value cache.
-        num_key_value_heads: H_kv.
-        head_dim: D.
-        kv_dtype: Of the cache: float32, float16, or int8, whose scales are the graph's own affair (target `ort`).
-        vocab_size: V.
-        max_length: Cache slots that the graph can hold, None where it doesn't tell.
-        precision: Of the weights, None where it doesn't tell.
-        generation: Of the checkpoint, None where it doesn't tell.
-        eos_token_ids: Ids that end a text, empty where it doesn't tell.
-        cache: `growing`, `shared` (one buffer for past and present) or `static` (as shared, each row by its own index).
+        target: Target of the graph: `portable`, `ort` or `tensorrt`.
+        num_layers: Number of layers, each with a cached key and value.
+        num_key_value_heads: Number of key and value heads H_kv.
+        head_dim: Width D of a head.
+        kv_dtype: Element type of the KV cache: float32, float16, or int8, whose scales are inside the graph.
+        vocab_size: Size V of the vocabulary.
+        max_length: Most cache slots, None if not recorded.
+        precision: Precision of the weights, None if not recorded.
+        generation: Generation of the checkpoint, None if not recorded.
+        eos_token_ids: Token ids that end a text, empty if not recorded.
+        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present) or `static` (one buffer too,
+            where each row is written at its own index).
     """
 
     target: str
@@ -63,17 +63,17 @@ class GraphFacts:
 
     @property
     def gives_all_logits(self) -> bool:
-        """Whether a run gives the logits of every token of a chunk, not of one token a row alone."""
+        """Whether a run gives the logits of every token of a chunk, instead of one token of each row."""
         return self.target != "tensorrt"
 
     @property
     def has_int8_cache(self) -> bool:
-        """Whether the graph rounds what it caches to eight bits."""
+        """Whether the KV cache is int8."""
         return self.kv_dtype == np.int8
 
     @property
     def kv_bytes_per_slot(self) -> int:
-        """Bytes that one slot of one row takes in the cache, keys and values of all layers."""
+        """The bytes of one slot of one row in the KV cache, keys and values of all layers."""
         return 2 * self.num_layers * self.num_key_value_heads * self.head_dim * self.kv_dtype.itemsize
 
     @classmethod
@@ -82,11 +82,11 @@ class GraphFacts:
 
         Args:
             inputs: ONNX Runtime's description of each input: `name`, `type` and `shape`.
-            outputs: The same of the outputs.
-            metadata: The graph's own properties.
+            outputs: ONNX Runtime's description of each output.
+            metadata: The graph's metadata properties.
 
         Raises:
-            ArtifactError: A name, a type or a shape is not what this runtime runs.
+            ArtifactError: A name, a type or a shape violates the contract.
         """
         try:
             return cls._read(inputs, outputs, metadata)
@@ -143,7 +143,7 @@ def _check_types(nodes: Iterable[Any], expected: Collection[str]) -> None:
 
 
 def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
-    """H_kv and D, the same for every layer."""
+    """The number of heads H_kv and the width D of a head in the KV cache, the same for every layer."""
     found = {(node.shape[1], node.shape[3]) if len(node.shape) == 4 else tuple(node.shape) for node in pasts}
     dims = found.pop()
     if found or len(dims) != 2 or not all(isinstance(dim, int) and 0 < dim <= MOST for dim in dims):
@@ -152,10 +152,10 @@ def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
 
 
 def _target_of(metadata: Mapping[str, str]) -> str:
-    """The target; a graph that doesn't tell can only be run as `portable`.
+    """The target of a graph; one that does not record it runs as `portable`.
 
     Raises:
-        ArtifactError: It is none that this runtime runs.
+        ArtifactError: This runtime does not know the target.
     """
     target = metadata.get(f"{METADATA_PREFIX}target", "portable")
     if target not in INPUTS:
@@ -164,7 +164,7 @@ def _target_of(metadata: Mapping[str, str]) -> str:
 
 
 def _cache_of(metadata: Mapping[str, str], target: str) -> str:
-    """How the graph keeps its cache; see `GraphFacts.cache`."""
+    """The form of the graph's KV cache."""
     found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
     if found != CACHES[target]:
         raise ArtifactError(

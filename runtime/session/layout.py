@@ -1,7 +1,7 @@
-"""How the rows of a batch lie in the cache: with a slot for every token, padding included, or without any padding.
+"""The layouts of a batch in the KV cache: padded, with a slot for every token, or compact, without padding.
 
 `PaddedLayout` serves graphs that take an attention mask and position ids, `CompactLayout` graphs that write each row at
-an index of its own. Both are told where padding lies once, when a chunk is prefilled, and fill the arrays of a run.
+its own index. Both learn once, when a chunk is prefilled, where its padding is, and fill the arrays of its runs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..errors import UsageError
 from .model import Logits, Model, RunArrays, TokenIds, grown_capacity
 
 PAGE = 32
-"""Attention masks that are made at a time: one alone, between two runs, costs several times as much."""
+"""The number of attention masks made at once: making a single one between two runs costs several times as much."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens to run after what is cached, in the columns that a layout gives them.
+    """The tokens of a prefill, in the columns in which a layout runs them.
 
     Attributes:
-        ids: `[B, W]`.
-        mask: `[B, S]` bool as it was given: False where there is padding.
-        counts: `[B]`, real tokens of each row.
-        last: `[B]`, column of each row's last real token; of its last column where it has none.
-        length: Cache slots in use before, padding included.
-        positions: `[B, S]` position ids that the caller chose; None counts each row's real tokens.
+        ids: Token ids, `[B, W]` int64.
+        mask: Attention mask as the caller gave it, `[B, S]` bool: False for padding.
+        counts: Number of real tokens of each row, `[B]` int64.
+        last: Column of each row's last real token, or the last column in a row without one, `[B]` int64.
+        length: Cache slots in use before the prefill, padding included.
+        positions: Position ids that the caller chose, `[B, S]` int64; None counts each row's real tokens.
     """
 
     ids: TokenIds
@@ -41,37 +41,37 @@ class Prompt:
     positions: TokenIds | None = None
 
     def parts(self, chunk: int) -> Iterator[slice]:
-        """The columns of each run, at most `chunk` of them."""
+        """The columns of each run, at most `chunk`."""
         width = self.ids.shape[1]
         for start in range(0, width, chunk):
             yield slice(start, min(start + chunk, width))
 
 
 class PaddedLayout:
-    """Every row takes a slot with every token, padding included; a mask tells which slots hold real tokens.
+    """Every token takes a slot in each row, padding included; a mask tells which slots hold real tokens.
 
     Args:
-        model: Ready for the batch.
-        batch_size: B.
-        limit: Most slots there can ever be.
+        model: The session's model, with memory reserved for the batch.
+        batch_size: Number of rows B.
+        limit: Most cache slots.
     """
 
     def __init__(self, model: Model, batch_size: int, limit: int) -> None:
         self._model = model
         self._slots = SlotMask(model.put, batch_size, limit)
         self._step = model.arrays(1)
-        # Views, because writing an integer into one is many times faster than into an array.
+        # Memory views, because writing an integer into one is many times faster than into an array.
         self._step_ids = self._step.inputs["input_ids"][:, 0].data
         self._step_positions = self._step.inputs["position_ids"][:, 0].data
 
     def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
-        """Put a prompt `[B, S]` after `length` slots: a column is a slot."""
+        """Arrange a prompt `[B, S]` after `length` slots, one column for each slot."""
         width = ids.shape[1]
         last = np.where(mask.any(1), width - 1 - mask[:, ::-1].argmax(1), width - 1)
         return Prompt(ids, mask, mask.sum(1), last, length, positions)
 
     def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
-        """The arrays of the run of some columns; logits are wanted from the column `first` of the part on."""
+        """Fill the arrays of the run of the columns `part`, with logits from its column `first` on."""
         arrays = self._model.arrays(part.stop - part.start, first)
         arrays.past = prompt.length + part.start
         arrays.total = prompt.length + part.stop
@@ -82,15 +82,15 @@ class PaddedLayout:
         return arrays
 
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
-        """The logits of each row's column `last` of a run, `[B, V]`; of any column where that one is not in it."""
+        """The logits of each row's column `last`, `[B, V]` float32; of some other column if the run lacks that one."""
         column = np.clip(last - arrays.first, 0, arrays.logits.shape[1] - 1)
         return arrays.logits[np.arange(len(column)), column]
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
-        """Count a chunk `[B, S]` that has run after `length` slots: the mask knows it already."""
+        """Record that a chunk `[B, S]` has run after `length` slots; here the mask has it already."""
 
     def step(self, tokens: list[int], length: int) -> RunArrays:
-        """The arrays of a run of one real token a row, after `length` slots."""
+        """Fill the arrays of a run of one real token in each row, after `length` slots."""
         step = self._step
         for row, token in enumerate(tokens):
             self._step_ids[row] = token
@@ -100,33 +100,33 @@ class PaddedLayout:
         return step
 
     def append_step(self, length: int) -> None:
-        """Count that run: the mask knows it already."""
+        """Record that the step after `length` slots has run; here the mask has it already."""
 
     def truncate(self, length: int) -> None:
-        """Forget all slots from `length` on: the next run says how many count."""
+        """Drop all slots from `length` on; here the next run sets how many are read."""
 
     def cache(self, length: int) -> list[NDArray[Any]]:
-        """A copy of each key and value in turn, `[B, H_kv, length, D]`."""
+        """A copy of the KV cache: key and value of each layer, `[B, H_kv, length, D]`."""
         return self._model.cache(length)
 
     def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """The experts chosen for each of a prompt's tokens, `[B, S, k]` a layer."""
+        """The experts chosen for each token of a prompt, `[B, S, k]` int64 for each layer."""
         return chosen
 
 
 class CompactLayout:
-    """Real tokens alone take slots, each row by its own count, so that a row's positions are its slots.
+    """Only real tokens take slots, and each row has its own length, so that a row's positions are its slots.
 
-    Such a model knows no padding on the left, and none between chunks: rows are moved to the left before they run, and
-    what is written after a row's real tokens lies in slots that its next tokens overwrite.
+    Such a model supports padding neither on the left nor between chunks: rows are moved to the left before they run,
+    and the padding after a row's real tokens is written to slots that its next tokens overwrite.
 
     Args:
-        model: Ready for the batch.
-        batch_size: B.
+        model: The session's model, with memory reserved for the batch.
+        batch_size: Number of rows B.
         limit: Most tokens of a row, padding included.
 
     Attributes:
-        lengths: `[B]` int64, real tokens of each row: the slot of its next one.
+        lengths: Number of real tokens of each row, which is the slot of its next one, `[B]` int64.
     """
 
     def __init__(self, model: Model, batch_size: int, limit: int) -> None:
@@ -135,10 +135,10 @@ class CompactLayout:
         self._real = np.zeros((batch_size, limit), np.bool_)
 
     def arrange(self, ids: TokenIds, mask: NDArray[np.bool_], length: int, positions: TokenIds | None) -> Prompt:
-        """Put a prompt `[B, S]` after what is cached: as many columns as the longest row has real tokens, padding last.
+        """Arrange a prompt `[B, S]` in as many columns as the longest row has real tokens, with padding at the end.
 
         Raises:
-            UsageError: Positions were chosen; the model counts them by itself.
+            UsageError: The caller chose positions, which this model counts by itself.
         """
         if positions is not None:
             raise UsageError("a graph of target tensorrt counts positions by itself: leave position_ids out")
@@ -147,7 +147,7 @@ class CompactLayout:
         return Prompt(np.take_along_axis(ids, order, axis=1), mask, counts, np.maximum(counts, 1) - 1, length)
 
     def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
-        """See `PaddedLayout.fill`: a row that has ended goes on with padding after its last token."""
+        """Fill the arrays of the run of the columns `part`; rows that have ended get padding after their last token."""
         size = part.stop - part.start
         arrays = self._model.arrays(size, first)
         written = self.lengths + np.minimum(prompt.counts, part.start)
@@ -160,16 +160,16 @@ class CompactLayout:
         return arrays
 
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
-        """See `PaddedLayout.last_logits`: the model was told which one."""
+        """The logits of each row's column `last`, `[B, V]` float32, which the model selects."""
         return arrays.logits[:, 0]
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
-        """Count a chunk `[B, S]` that has run; padding included, it takes the tokens from `length` on."""
+        """Record that a chunk `[B, S]` has run, whose tokens count from `length` on, padding included."""
         self._real[:, length : length + mask.shape[1]] = mask
         self.lengths += mask.sum(1)
 
     def step(self, tokens: list[int], length: int) -> RunArrays:
-        """The arrays of a run of one real token a row."""
+        """Fill the arrays of a run of one real token in each row."""
         arrays = self._model.arrays(1)
         arrays.inputs["input_ids"][:, 0] = tokens
         arrays.inputs["write_indices"][:] = self.lengths
@@ -179,16 +179,16 @@ class CompactLayout:
         return arrays
 
     def append_step(self, length: int) -> None:
-        """Count that run."""
+        """Record that the step after `length` tokens has run."""
         self._real[:, length] = True
         self.lengths += 1
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from `length` on, padding included."""
+        """Drop all tokens from `length` on, padding included."""
         self.lengths = self._real[:, :length].sum(1)
 
     def cache(self, length: int) -> list[NDArray[Any]]:
-        """See `PaddedLayout.cache`: in the slots that count padding, which is zeros."""
+        """A copy of the KV cache, as `PaddedLayout.cache` gives it, with zeros in the slots of padding."""
         spread = []
         for tensor in self._model.cache(int(self.lengths.max())):
             result = np.zeros((*tensor.shape[:2], length, tensor.shape[3]), tensor.dtype)
@@ -198,7 +198,7 @@ class CompactLayout:
         return spread
 
     def experts(self, prompt: Prompt, chosen: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """See `PaddedLayout.experts`; -1 for padding that was not run."""
+        """The experts chosen for each token of a prompt, `[B, S, k]` int64 for each layer; -1 for padding."""
         order = _left_order(prompt.mask, prompt.ids.shape[1])
         moved = [np.full((*prompt.mask.shape, each.shape[-1]), -1, np.int64) for each in chosen]
         for result, each in zip(moved, chosen, strict=True):
@@ -210,12 +210,12 @@ Layout: TypeAlias = PaddedLayout | CompactLayout
 
 
 class SlotMask:
-    """The `attention_mask` and `position_ids` of a batch; a position counts a row's real tokens alone.
+    """The `attention_mask` and `position_ids` of a batch; positions count only a row's real tokens.
 
     Args:
-        put: Makes a model's handle of an array in the host's memory.
-        batch_size: B.
-        limit: Most slots there can ever be.
+        put: Function that makes a model's handle for a host array.
+        batch_size: Number of rows B.
+        limit: Most cache slots.
     """
 
     def __init__(self, put: Callable[[NDArray[Any]], Any], batch_size: int, limit: int) -> None:
@@ -223,22 +223,22 @@ class SlotMask:
         self._batch_size = batch_size
         self._limit = limit
         self._capacity = 0
-        self._flat: TokenIds = np.ones(0, np.int64)  # where every attention mask begins, whatever its length
-        self._real: TokenIds | None = None  # [B, capacity]; None as long as no row has padding
+        self._flat: TokenIds = np.ones(0, np.int64)  # the memory in which every attention mask begins
+        self._real: TokenIds | None = None  # [B, capacity], 1 for real tokens; None while no row has padding
         self._page: list[tuple[TokenIds, Any]] = []
         self._page_start = 0
-        self._counts: TokenIds = np.zeros(batch_size, np.int64)  # [B], of the first `_counted` slots
+        self._counts: TokenIds = np.zeros(batch_size, np.int64)  # [B], real tokens in the first `_counted` slots
         self._counted = 0
 
     def prefill(self, length: int, mask: NDArray[np.bool_]) -> TokenIds:
-        """Put a chunk after `length` slots.
+        """Record a chunk after `length` slots.
 
         Args:
-            length: Slots in use.
-            mask: `[B, S]`, where its tokens are no padding.
+            length: Cache slots in use.
+            mask: Attention mask of the chunk, `[B, S]` bool.
 
         Returns:
-            Its position ids, `[B, S]` int64.
+            The chunk's position ids, `[B, S]` int64.
         """
         total = length + mask.shape[1]
         self._reserve(total)
@@ -256,11 +256,11 @@ class SlotMask:
         return positions
 
     def step(self, length: int, positions: memoryview[int]) -> None:
-        """Put one real token a row after `length` slots.
+        """Record one real token in each row after `length` slots.
 
         Args:
-            length: Slots in use.
-            positions: `[B]` int64: is filled with the tokens' position ids.
+            length: Cache slots in use.
+            positions: Array `[B]` int64 that receives the tokens' position ids.
         """
         if length >= self._capacity:
             self._reserve(length + 1)
@@ -287,7 +287,7 @@ class SlotMask:
         return value
 
     def _count(self, length: int) -> TokenIds:
-        """Real tokens of each row in its first `length` slots; no less after a roll-back."""
+        """The number of real tokens in the first `length` slots of each row, also after a roll-back."""
         assert self._real is not None
         if self._counted != length:
             self._counts = self._real[:, :length].sum(1)
@@ -315,5 +315,5 @@ class SlotMask:
 
 
 def _left_order(mask: NDArray[np.bool_], width: int) -> TokenIds:
-    """Which column each of a row's first `width` tokens comes from once its real ones are moved to the left."""
+    """The source columns, `[B, width]` int64, that move each row's real tokens to the left."""
     return np.argsort(~mask, axis=1, kind="stable")[:, :width]

@@ -1,4 +1,4 @@
-"""The session: token ids go in, next-token logits come out. The decode loop knows nothing else of a model."""
+"""The session: token ids in, next-token logits out; the decode loop's only view of a model."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .model import Logits, Model, TokenIds
 
 
 class Session:
-    """A causal language model with a KV cache, run one chunk or one token at a time; `load_session` makes one.
+    """A causal language model with a KV cache, run one chunk or one token at a time; made by `load_session`.
 
     Positions are cache slots, the same for every row of a batch: a chunk of S tokens takes S slots in each row, padding
-    included. Where a row's padding lies is told by the attention mask, once, when the chunk is prefilled; its tokens'
-    position ids count real tokens only. A call that fails leaves the session as it was.
+    included. The attention mask tells once, when a chunk is prefilled, where its padding is; position ids count real
+    tokens only. A call that fails leaves the session as it was.
 
-    An array of logits is a view of the session's memory: it is valid until the next call.
+    An array of logits is a view of the session's memory, valid until the next call.
 
     Args:
-        model: Runs the chunks.
-        max_length: Most cache slots; None for the model's own limit, which stands where it is less.
+        model: The model that runs the chunks.
+        max_length: Most cache slots, where the model's own limit is not lower; None for that limit.
 
     Attributes:
         facts: The sizes and types of the model's inputs and outputs.
         device: `cpu` or `cuda`.
         max_length: Most cache slots, padding included.
-        vocab_size: V: token ids are 0 to `vocab_size - 1`.
-        batch_size: Rows, B.
+        vocab_size: Size V of the vocabulary; token ids are 0 to `vocab_size - 1`.
+        batch_size: Number of rows B.
         length: Cache slots in use, padding included.
 
     Raises:
@@ -52,25 +52,25 @@ class Session:
 
     @property
     def gives_all_logits(self) -> bool:
-        """Whether `forward` works: the model gives the logits of every token of a chunk."""
+        """Whether the model gives the logits of every token of a chunk, which `forward` needs."""
         return self.facts.gives_all_logits
 
     @property
     def run_s(self) -> float:
-        """Seconds spent so far inside the model's own run."""
+        """The seconds spent so far inside the model's own run."""
         return self._model.run_s
 
     @property
     def kv_cache_bytes(self) -> int:
-        """Bytes of the KV cache's buffers."""
+        """The bytes of the KV cache's buffers."""
         return self._model.kv_cache_bytes
 
     def reset(self, batch_size: int = 1) -> None:
-        """Forget everything and take `batch_size` rows from here on.
+        """Empty the cache, and take `batch_size` rows from now on.
 
         Raises:
-            MissingError: There is no memory for so many rows.
-            UsageError: `batch_size` is less than 1, or the model runs fewer rows.
+            MissingError: There is not enough memory for the rows.
+            UsageError: `batch_size` is less than 1, or the model runs fewer rows at once.
         """
         check_positive("batch_size", batch_size)
         self._model.reserve(batch_size, self.max_length)
@@ -82,7 +82,7 @@ class Session:
         self.length = 0
 
     def truncate(self, length: int) -> None:
-        """Forget all slots from `length` on; costs nothing until the next call.
+        """Drop all slots from `length` on; any cost is paid by the next call.
 
         Args:
             length: Slots to keep, 0 to the current length.
@@ -96,14 +96,15 @@ class Session:
         self.length = length
 
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
-        """Run prompt tokens after what is cached, in as many chunks as the model takes.
+        """Run prompt tokens after the cached ones, in chunks.
 
         Args:
-            input_ids: `[B, S]` int64, S at least 1; B is the session's batch size, or, where nothing is cached, any.
-            attention_mask: `[B, S]` int64 of 0 and 1, of these tokens only; None where none of them is padding.
+            input_ids: Token ids, `[B, S]` int64, S at least 1; B is the session's batch size, or any if the cache is
+                empty.
+            attention_mask: Mask of these tokens, `[B, S]` int64 of 0 and 1; None where none of them is padding.
 
         Returns:
-            `[B, V]` float32: the logits of each row's last real token (of its last token, where a row has none).
+            The logits of each row's last real token, or of its last token in a row without one, `[B, V]` float32.
 
         Raises:
             PromptError: A shape, a mask value or a token id is out of range.
@@ -131,15 +132,15 @@ class Session:
     def forward(
         self, input_ids: TokenIds, attention_mask: TokenIds | None = None, position_ids: TokenIds | None = None
     ) -> Logits:
-        """Run tokens after what is cached in one run, and give the logits of each of them.
+        """Run tokens after the cached ones in a single run, and return the logits of each of them.
 
         Args:
-            input_ids: `[B, S]` int64, S at least 1.
-            attention_mask: See `prefill`.
-            position_ids: `[B, S]` int64; None counts each row's real tokens.
+            input_ids: Token ids, `[B, S]` int64, S at least 1.
+            attention_mask: Mask of these tokens, `[B, S]` int64 of 0 and 1; None where none of them is padding.
+            position_ids: Position ids, `[B, S]` int64; None counts each row's real tokens.
 
         Returns:
-            `[B, S, V]` float32. They differ from those of single steps by rounding.
+            Logits, `[B, S, V]` float32, which differ from those of single steps by rounding.
 
         Raises:
             PromptError: A shape, a mask value or a token id is out of range.
@@ -158,10 +159,10 @@ class Session:
         """Append one real token to every row.
 
         Args:
-            tokens: `[B]` int64.
+            tokens: Token ids, `[B]` int64.
 
         Returns:
-            `[B, V]` float32.
+            Logits, `[B, V]` float32.
 
         Raises:
             PromptError: The shape or a token id is out of range.
@@ -182,17 +183,17 @@ class Session:
         return arrays.logits[:, 0]
 
     def cache(self) -> list[NDArray[Any]]:
-        """A copy of what is cached: every key and value in turn, each `[B, H_kv, length, D]`."""
+        """A copy of the KV cache: key and value of each layer, `[B, H_kv, length, D]`."""
         return self._layout.cache(self.length)
 
     def experts(self) -> list[NDArray[np.int64]]:
-        """The experts that the tokens of the last call were sent to, `[B, S, k]` a layer; empty where not shown."""
+        """The experts of the last call's tokens, `[B, S, k]` int64 for each layer; empty if the graph lacks them."""
         return self._experts
 
     def _arrange(
         self, input_ids: TokenIds, attention_mask: TokenIds | None, position_ids: TokenIds | None = None
     ) -> Prompt:
-        """Check a prompt, and have the layout put it after what is cached."""
+        """Check a prompt, and arrange it after the cached tokens."""
         if input_ids.ndim != 2 or not input_ids.size or input_ids.dtype.kind not in "iu":
             raise PromptError(
                 f"expected token ids [B, S] with at least one token, found {input_ids.dtype} {input_ids.shape}"
@@ -210,7 +211,7 @@ class Session:
         return self._layout.arrange(input_ids, mask, self.length, position_ids)
 
     def _append(self, prompt: Prompt, experts: list[list[NDArray[np.int64]]]) -> None:
-        """Count a prompt that has run."""
+        """Record that a prompt has run."""
         self._layout.append(self.length, prompt.mask)
         self.length += prompt.mask.shape[1]
         self._experts = []
@@ -232,17 +233,17 @@ class Session:
 
 
 def check_positive(name: str, value: int | None) -> None:
-    """Check a number that may be left out.
+    """Check an optional number.
 
     Raises:
-        UsageError: It is less than 1.
+        UsageError: The number is less than 1.
     """
     if value is not None and value < 1:
         raise UsageError(f"{name} must be at least 1, found {value}")
 
 
 def _checked_mask(attention_mask: TokenIds | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Where tokens `[B, S]` are no padding."""
+    """The attention mask as `[B, S]` bool, True for real tokens."""
     if attention_mask is None:
         return np.ones(shape, np.bool_)
     if attention_mask.shape != shape or not np.isin(attention_mask, (0, 1)).all():

@@ -1,3 +1,3 @@
-"""TensorRT and TensorRT-RTX plans: what they need, what is here, and the session that runs them."""
+"""TensorRT and TensorRT-RTX plans: their requirements, and the session's model that runs them."""
 
 from __future__ import annotations

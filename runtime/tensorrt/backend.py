@@ -1,4 +1,4 @@
-"""The two TensorRTs, imported: `tensorrt` (full, 10.x and 11.x) and `rtx` (TensorRT-RTX)."""
+"""The Python bindings of the two backends: `tensorrt` (full TensorRT, 10.x and 11.x) and `rtx` (TensorRT-RTX)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..errors import MissingError
 from .plan import BACKEND_NAMES
 
 MODULES = {"tensorrt": ("tensorrt", "tensorrt_bindings"), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-"""Where the bindings may be found, best first."""
+"""The modules that contain the bindings, by backend, in order of preference."""
 
 RTX_LIBRARY_WHEEL = "onnxruntime_ep_nv_tensorrt_rtx"
-"""ONNX Runtime's RTX provider: a wheel that holds TensorRT-RTX's own libraries."""
+"""The module of ONNX Runtime's RTX provider, whose wheel contains TensorRT-RTX's own libraries."""
 
 RTX_LIBRARIES = ("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*")
-"""In the order in which they need each other."""
+"""The file name patterns of TensorRT-RTX's libraries, in the order in which they must be loaded."""
 
 INSTALL = {
     "tensorrt": "pip install 'minimind-edge[tensorrt]'",
@@ -29,7 +29,7 @@ INSTALL = {
 }
 
 INFO = 3
-"""Severity from which on messages are of no use to people: INTERNAL_ERROR 0, ERROR 1, WARNING 2, INFO 3, VERBOSE 4."""
+"""The severity from which on messages are dropped: INTERNAL_ERROR 0, ERROR 1, WARNING 2, INFO 3, VERBOSE 4."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Backend:
 
     @property
     def title(self) -> str:
-        """Name and version, for people."""
+        """The backend's name and version, for messages."""
         return f"{BACKEND_NAMES[self.name]} {self.version}"
 
     @property
     def version(self) -> str:
-        """Of the bindings, as in 1.7.1.116."""
+        """The version of the bindings, such as 1.7.1.116."""
         return str(self.module.__version__)
 
     def logger(self) -> Any:
@@ -76,7 +76,7 @@ def load_backend(name: str) -> Backend:
         name: `tensorrt` or `rtx`.
 
     Raises:
-        MissingError: They, or the libraries that they need, are not installed.
+        MissingError: The bindings, or the libraries that they need, are not installed.
     """
     if name == "rtx":
         _preload_rtx_libraries()
@@ -96,12 +96,12 @@ def load_backend(name: str) -> Backend:
 
 
 def has_backend(name: str) -> bool:
-    """Whether the bindings of a backend are installed; whether they load is another question."""
+    """Whether the bindings of a backend are installed; they may still fail to load."""
     return any(importlib.util.find_spec(module) for module in MODULES[name])
 
 
 def rtx_libraries() -> list[Path]:
-    """TensorRT-RTX's libraries in the order to load them; none where the wheel that has them is not installed."""
+    """TensorRT-RTX's libraries in the order to load them; empty where their wheel is not installed."""
     spec = importlib.util.find_spec(RTX_LIBRARY_WHEEL)
     if spec is None or spec.origin is None:
         return []
@@ -110,14 +110,14 @@ def rtx_libraries() -> list[Path]:
 
 
 def error_text(logger: Any) -> str:
-    """What a collecting logger heard that says why something failed: errors, or warnings where there are none."""
+    """The first error that a collecting logger received, or its first warning where there is no error."""
     messages = logger.messages
     errors = [text for severity, text in messages if severity <= 1] or [text for _, text in messages]
     return errors[0] if errors else "TensorRT gives no reason"
 
 
 def _preload_rtx_libraries() -> None:
-    """Load the libraries so that the bindings find them, which look for them on the system's path only."""
+    """Load the libraries, because the bindings look for them on the system's path only."""
     if sys.platform != "linux":
         return
     for path in rtx_libraries():

@@ -1,4 +1,4 @@
-"""Compute capabilities: which GPU a plan was built for, and which it runs on."""
+"""Compute capabilities: the GPUs that a plan was built for, and those that it runs on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..errors import UsageError
 
 @dataclass(frozen=True, order=True)
 class ComputeCapability:
-    """NVIDIA's version number of a GPU's instruction set, as in 8.6."""
+    """NVIDIA's version number of a GPU's instruction set, such as 8.6."""
 
     major: int
     minor: int
 
     @classmethod
     def parse(cls, text: str) -> ComputeCapability:
-        """Read "8.6".
+        """Parse the form "8.6".
 
         Raises:
-            UsageError: It is something else.
+            UsageError: The text has another form.
         """
         if not re.fullmatch(r"\d{1,2}\.\d", text):
             raise UsageError(f"{text!r} is no compute capability: expected MAJOR.MINOR, as in 8.6")
@@ -33,10 +33,10 @@ class ComputeCapability:
 
 
 RTX_CAPABILITIES = tuple(ComputeCapability(*each) for each in ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)))
-"""What TensorRT-RTX builds for."""
+"""The compute capabilities that TensorRT-RTX can build plans for."""
 
 RTX_DEFAULT = RTX_CAPABILITIES[1:]
-"""What a plan is built for unless others are asked for: Turing (7.5) has no bfloat16 and has to be named."""
+"""The compute capabilities that a plan is built for by default: without Turing (7.5), which lacks bfloat16."""
 
 FULL_TENSORRT_ONLY = {
     ComputeCapability(8, 7): "Jetson Orin",
@@ -45,11 +45,11 @@ FULL_TENSORRT_ONLY = {
     ComputeCapability(10, 3): "B300, GB300",
     ComputeCapability(11, 0): "Jetson Thor",
 }
-"""GPUs that TensorRT-RTX does not run on at all."""
+"""The names of GPUs that TensorRT-RTX does not support, by compute capability."""
 
 
 def rtx_refusal(capability: ComputeCapability) -> str | None:
-    """Why TensorRT-RTX has no plan for a GPU; None where it can have one."""
+    """The reason why TensorRT-RTX cannot build a plan for a GPU; None where it can."""
     if capability in RTX_CAPABILITIES or capability.major == RTX_CAPABILITIES[-1].major:
         return None
     gpus = FULL_TENSORRT_ONLY.get(capability)
@@ -62,10 +62,10 @@ def runs_on(built_for: Iterable[ComputeCapability], device: ComputeCapability, b
     """Whether a plan runs on a GPU.
 
     Args:
-        built_for: The plan's compute capabilities.
-        device: The GPU's.
-        backend: `tensorrt`, whose plans run on the capability of the GPU that built them, or `rtx`, where what was
-            built for a 12.x runs on later ones too.
+        built_for: Compute capabilities that the plan was built for.
+        device: Compute capability of the GPU.
+        backend: `tensorrt`, whose plans run only on the capability that they were built for, or `rtx`, whose plans for
+            a 12.x run on later ones too.
     """
     if backend == "rtx" and device.major == RTX_CAPABILITIES[-1].major:
         return any(each.major == device.major and each <= device for each in built_for)

@@ -1,7 +1,7 @@
-"""The CUDA driver: its library by ctypes, the GPU that it finds, and memory and a stream of work on that GPU.
+"""The CUDA driver: its library by ctypes, the GPU, and memory and a stream on that GPU.
 
-The driver brings the library, so that a machine which can run a plan at all has it; the twenty calls that are needed
-are fewer lines than a package to bind them would be to install, and asking them is safe where TensorRT would crash.
+Every machine that can run a plan has the driver's library. Twenty calls by ctypes need no further package, and they
+are safe where TensorRT would crash because there is no driver.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..errors import MissingError
 from .compute_capability import ComputeCapability
 
 Address: TypeAlias = int
-"""In the device's memory."""
+"""An address in the device's memory."""
 
 GraphHandle: TypeAlias = Any
-"""What a driver records for repetition; whoever holds it hands it back unopened."""
+"""A driver's opaque handle of a recorded graph."""
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
@@ -38,17 +38,17 @@ NO_DEVICE = 100
 OUT_OF_MEMORY = 2
 
 COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
-"""CUdevice_attribute."""
+"""The values of CUdevice_attribute for the two parts of a compute capability."""
 
 NON_BLOCKING_STREAM = 1
-"""CU_STREAM_NON_BLOCKING: the legacy stream, which others may use, holds nothing up."""
+"""CU_STREAM_NON_BLOCKING: the stream does not wait for work that others submit to the legacy stream."""
 
 CAPTURE_MODE_RELAXED = 2
-"""CU_STREAM_CAPTURE_MODE_RELAXED: what TensorRT does on the way is not refused."""
+"""CU_STREAM_CAPTURE_MODE_RELAXED: allows TensorRT's other CUDA calls during a capture."""
 
 
 class CudaError(MissingError):
-    """A call of the CUDA driver failed; `code` is its CUresult."""
+    """A call of the CUDA driver failed, with the CUresult `code`."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class CudaLibrary:
     """The CUDA driver API.
 
     Raises:
-        MissingError: There is no driver.
+        MissingError: There is no NVIDIA driver.
         CudaError: The driver does not start.
     """
 
@@ -74,15 +74,15 @@ class CudaLibrary:
             raise MissingError(NO_GPU) if error.code == NO_DEVICE else error from error
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function.
+        """Call a function of the driver.
 
         Args:
-            name: As in `cuMemAlloc_v2`.
+            name: Name of the function, such as `cuMemAlloc_v2`.
             arguments: ctypes values; a plain int would be cut to 32 bits.
 
         Raises:
-            CudaError: It returned an error.
-            MissingError: The driver is too old to have it.
+            CudaError: The function returned an error.
+            MissingError: The driver is too old to have the function.
         """
         try:
             function = getattr(self._library, name)
@@ -101,14 +101,14 @@ class CudaLibrary:
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """A GPU.
+    """A GPU, as its driver describes it.
 
     Attributes:
-        ordinal: Its number.
-        name: As its maker calls it.
-        capability: Its compute capability.
-        memory: Bytes that it has.
-        driver: Newest CUDA version that the driver supports, as in 13.0.
+        ordinal: Number of the GPU among those that this process may see.
+        name: Product name of the GPU.
+        capability: Compute capability of the GPU.
+        memory: Size of its memory in bytes.
+        driver: Newest CUDA version that the driver supports, such as 13.0.
     """
 
     ordinal: int
@@ -122,11 +122,11 @@ def find_device(library: CudaLibrary, ordinal: int = 0) -> CudaDevice:
     """Ask the driver for a GPU.
 
     Args:
-        library: The driver's.
-        ordinal: The GPU's number among those that this process may see.
+        library: The CUDA driver.
+        ordinal: Number of the GPU among those that this process may see.
 
     Raises:
-        MissingError: There is none of this number.
+        MissingError: There is no GPU with this number.
     """
     handle = ctypes.c_int()
     if ordinal >= device_count(library):
@@ -149,7 +149,7 @@ def find_device(library: CudaLibrary, ordinal: int = 0) -> CudaDevice:
 
 
 def device_count(library: CudaLibrary) -> int:
-    """GPUs that this process may see."""
+    """The number of GPUs that this process may see."""
     count = ctypes.c_int()
     try:
         library.call("cuDeviceGetCount", ctypes.byref(count))
@@ -167,7 +167,7 @@ def _attribute(library: CudaLibrary, handle: ctypes.c_int, attribute: int) -> in
 
 
 class Driver(Protocol):
-    """A device's memory, and one stream of work on it; what is asked for runs in order, later, until `synchronize`."""
+    """A device's memory and one stream, whose work runs in order and asynchronously, until `synchronize`."""
 
     @property
     def stream(self) -> int:
@@ -175,31 +175,31 @@ class Driver(Protocol):
         ...
 
     def allocate(self, size: int) -> Address:
-        """Memory of `size` bytes on the device, all zeros.
+        """Allocate `size` bytes of zeros on the device.
 
         Raises:
-            MissingError: There is not as much.
+            MissingError: There is not enough memory.
         """
         ...
 
     def free(self, address: Address) -> None:
-        """Give back what `allocate` gave."""
+        """Free memory that `allocate` returned."""
         ...
 
     def host_array(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-        """An array of zeros that the device reads and writes by itself; it is there as long as the process."""
+        """An array of zeros in host memory that the device can access; it lives as long as the process."""
         ...
 
     def to_device(self, address: Address, array: NDArray[Any]) -> None:
-        """Copy a host array; it must not change before `synchronize`."""
+        """Copy a host array, which must not change before `synchronize`, to the device."""
         ...
 
     def to_host(self, array: NDArray[Any], address: Address) -> None:
-        """Copy into a host array; it is filled after `synchronize`."""
+        """Copy from the device into a host array, which is filled after `synchronize`."""
         ...
 
     def synchronize(self) -> None:
-        """Wait for all of the work.
+        """Wait for all work of the stream.
 
         Raises:
             MissingError: The device failed.
@@ -207,27 +207,27 @@ class Driver(Protocol):
         ...
 
     def begin_capture(self) -> None:
-        """Record what is asked for from now on instead of running it."""
+        """Record the work that follows instead of running it."""
         ...
 
     def end_capture(self) -> GraphHandle:
-        """The record, as a graph that `launch` runs."""
+        """End the recording; the result is a graph for `launch`."""
         ...
 
     def launch(self, graph: GraphHandle) -> None:
-        """Run a graph: the same copies and kernels on the same addresses."""
+        """Run a graph: the recorded copies and kernels on the same addresses."""
         ...
 
     def discard(self, graph: GraphHandle) -> None:
-        """Let go of a graph."""
+        """Free a graph."""
         ...
 
 
 class CudaDriver:
-    """Memory and one stream of a GPU, in the context that TensorRT uses too (its primary one).
+    """Memory and one stream of a GPU, in its primary context, which TensorRT uses too.
 
     Args:
-        library: The driver's.
+        library: The CUDA driver.
         device: The GPU.
 
     Raises:
@@ -246,11 +246,11 @@ class CudaDriver:
 
     @property
     def stream(self) -> int:
-        """See `Driver.stream`."""
+        """The stream's handle."""
         return self._stream.value or 0
 
     def allocate(self, size: int) -> Address:
-        """See `Driver.allocate`."""
+        """Allocate `size` bytes of zeros on the device."""
         address = ctypes.c_uint64()
         try:
             self._library.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
@@ -265,11 +265,11 @@ class CudaDriver:
         return address.value
 
     def free(self, address: Address) -> None:
-        """See `Driver.free`; waits for the work that may still use it."""
+        """Free memory, after waiting for the work that may still use it."""
         self._library.call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def host_array(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-        """See `Driver.host_array`: page-locked, as copies that a graph repeats have to be."""
+        """An array of zeros in page-locked memory, which copies in a recorded graph require."""
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         pointer = ctypes.c_void_p()
@@ -281,7 +281,7 @@ class CudaDriver:
         return array
 
     def to_device(self, address: Address, array: NDArray[Any]) -> None:
-        """See `Driver.to_device`."""
+        """Copy a host array, which must not change before `synchronize`, to the device."""
         assert array.flags.c_contiguous
         self._library.call(
             "cuMemcpyHtoDAsync_v2",
@@ -292,7 +292,7 @@ class CudaDriver:
         )
 
     def to_host(self, array: NDArray[Any], address: Address) -> None:
-        """See `Driver.to_host`."""
+        """Copy from the device into a host array, which is filled after `synchronize`."""
         assert array.flags.c_contiguous
         self._library.call(
             "cuMemcpyDtoHAsync_v2",
@@ -303,15 +303,15 @@ class CudaDriver:
         )
 
     def synchronize(self) -> None:
-        """See `Driver.synchronize`."""
+        """Wait for all work of the stream."""
         self._library.call("cuStreamSynchronize", self._stream)
 
     def begin_capture(self) -> None:
-        """See `Driver.begin_capture`."""
+        """Record the work that follows instead of running it."""
         self._library.call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(CAPTURE_MODE_RELAXED))
 
     def end_capture(self) -> ctypes.c_void_p:
-        """See `Driver.end_capture`."""
+        """End the recording; the result is a graph for `launch`."""
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         self._library.call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         try:
@@ -321,9 +321,9 @@ class CudaDriver:
         return executable
 
     def launch(self, graph: ctypes.c_void_p) -> None:
-        """See `Driver.launch`."""
+        """Run a recorded graph."""
         self._library.call("cuGraphLaunch", graph, self._stream)
 
     def discard(self, graph: ctypes.c_void_p) -> None:
-        """See `Driver.discard`."""
+        """Free a graph."""
         self._library.call("cuGraphExecDestroy", graph)

@@ -1,6 +1,6 @@
-"""From the path of a plan to the model that runs it: what it needs against what is here, then TensorRT itself.
+"""Loading a plan: checks its requirements against this machine, then makes the session's model.
 
-The driver, the GPU and TensorRT's version are asked first: without a driver TensorRT would crash.
+The driver, the GPU and TensorRT's version are checked first: without a driver TensorRT would crash.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from .model import Context, TensorRTModel
 from .plan import BACKEND_NAMES, DECODE, PREFILL, Plan
 
 VERSION_PARTS = 3
-"""Leading numbers of a version that must be the plan's; the fourth counts builds of the same release."""
+"""The number of leading parts of a version that must equal the plan's; the fourth counts builds of one release."""
 
 FOLDER = "minimind-edge"
 
 
 class Engine(Protocol):
-    """A loaded plan (TensorRT's `ICudaEngine`)."""
+    """A loaded plan: the part of TensorRT's `ICudaEngine` that is used."""
 
     @property
     def num_io_tensors(self) -> int:
-        """Inputs and outputs."""
+        """The number of inputs and outputs."""
         ...
 
     @property
     def num_optimization_profiles(self) -> int:
-        """Profiles."""
+        """The number of optimization profiles."""
         ...
 
     def get_tensor_name(self, index: int) -> str:
-        """Name of an input or output."""
+        """The name of an input or output."""
         ...
 
     def get_tensor_shape(self, name: str) -> Sequence[int]:
-        """Its shape, -1 where an axis varies."""
+        """The shape of an input or output, -1 where an axis varies."""
         ...
 
 
@@ -57,8 +57,8 @@ def load_plan(path: str | os.PathLike[str], *, device_ordinal: int = 0) -> Tenso
         device_ordinal: Number of the GPU.
 
     Raises:
-        ArtifactError: The plan or its description is missing, damaged or foreign.
-        MissingError: There is no driver, GPU or TensorRT for it, or no memory.
+        ArtifactError: The plan or its description is missing, damaged or of another kind.
+        MissingError: The driver, the GPU or TensorRT is missing or does not match, or there is not enough memory.
     """
     plan = Plan.read(path)
     data = plan.load_bytes()
@@ -71,21 +71,21 @@ def load_plan(path: str | os.PathLike[str], *, device_ordinal: int = 0) -> Tenso
 
 
 class LoadedEngine:
-    """A plan in the GPU's memory; its logger and runtime must live as long as it does.
+    """A plan in the GPU's memory; TensorRT's logger and runtime must live as long as it does.
 
     Args:
         backend: TensorRT, of the plan's kind and version.
-        plan: What the plan is.
-        data: The plan; a driver and a GPU must be there.
-        device: The GPU; None keeps no compiled kernels.
+        plan: Description of the plan.
+        data: Bytes of the plan; loading them requires a driver and a GPU.
+        device: The GPU, for the cache of compiled kernels; None keeps no kernels.
 
     Attributes:
-        engine: TensorRT's.
-        replays_by_itself: Whether contexts record their launches as CUDA graphs without being asked.
+        engine: TensorRT's `ICudaEngine`.
+        replays_by_itself: Whether execution contexts record CUDA graphs on their own.
 
     Raises:
-        MissingError: TensorRT does not start, or says that this GPU does not do.
-        ArtifactError: TensorRT does not take the plan.
+        MissingError: TensorRT does not start, or does not support this GPU.
+        ArtifactError: TensorRT cannot load the plan.
     """
 
     def __init__(self, backend: Backend, plan: Plan, data: bytes, device: CudaDevice | None = None) -> None:
@@ -109,20 +109,20 @@ class LoadedEngine:
         digest = None if plan.description.plan is None else plan.description.plan.sha256
         kernels = kernel_file(digest, str(device.capability)) if device is not None and digest else None
         self._kernels = KernelCache(kernels)
-        # Kernels for new shapes are compiled while the plan runs: they are kept when it is let go, or at the end.
+        # Kernels for new shapes are compiled while the plan runs, so they are saved when it is freed or at exit.
         weakref.finalize(self, self._kernels.save)
 
     def reason(self) -> str:
-        """What TensorRT said last of what went wrong."""
+        """TensorRT's last message about a failure."""
         return error_text(self._logger)
 
     def contexts(self, driver: Driver) -> tuple[Context, Context]:
-        """One context for each profile: prefill, decode.
+        """The execution contexts of the two profiles: prefill, decode.
 
-        They share weights, not working memory, so that neither has to be set up again when the other has run.
+        They share weights but not working memory, so that neither has to be set up again after the other has run.
 
         Raises:
-            MissingError: The GPU has no room for them.
+            MissingError: The GPU has not enough memory.
         """
         prefill, decode = self._context(driver, PREFILL), self._context(driver, DECODE)
         driver.synchronize()
@@ -150,7 +150,7 @@ class LoadedEngine:
 
 
 def _check_validity(backend: Backend, runtime: Any, plan: Plan, data: bytes) -> None:
-    """Ask TensorRT-RTX, which can tell before it loads a plan."""
+    """Ask TensorRT-RTX whether it can run a plan here, before the plan is loaded."""
     if not hasattr(runtime, "get_engine_validity"):
         return
     validity, diagnostics = runtime.get_engine_validity(data)
@@ -176,10 +176,10 @@ def _check_interface(engine: Engine, plan: Plan) -> None:
 
 
 def require_device(plan: Plan, ordinal: int = 0) -> tuple[CudaLibrary, CudaDevice]:
-    """The driver and the GPU that a plan can run on.
+    """The driver and the GPU, checked against a plan's requirements.
 
     Raises:
-        MissingError: There is no driver, no GPU, or one that the plan was not built for.
+        MissingError: There is no driver or no GPU, or the plan was not built for this GPU.
     """
     try:
         library = CudaLibrary()
@@ -191,10 +191,10 @@ def require_device(plan: Plan, ordinal: int = 0) -> tuple[CudaLibrary, CudaDevic
 
 
 def require_backend(plan: Plan) -> Backend:
-    """The TensorRT that built a plan.
+    """The TensorRT that a plan requires.
 
     Raises:
-        MissingError: It is not installed, or in another version.
+        MissingError: TensorRT is not installed, or in another version.
     """
     try:
         backend = load_backend(plan.backend)
@@ -205,10 +205,10 @@ def require_backend(plan: Plan) -> Backend:
 
 
 def check_device(plan: Plan, device: CudaDevice) -> None:
-    """See that a plan runs on a GPU.
+    """Check that a plan runs on a GPU.
 
     Raises:
-        MissingError: It does not.
+        MissingError: The plan was not built for this GPU.
     """
     if runs_on(plan.compute_capabilities, device.capability, plan.backend):
         return
@@ -226,10 +226,10 @@ def check_device(plan: Plan, device: CudaDevice) -> None:
 
 
 def check_version(plan: Plan, version: str) -> None:
-    """See that a plan is of the TensorRT that is installed: one version does not read another's plans.
+    """Check the version of TensorRT, which reads only plans of its own version.
 
     Raises:
-        MissingError: It is not.
+        MissingError: The plan is of another version.
     """
     if _release(version) == _release(plan.version):
         return
@@ -240,7 +240,7 @@ def check_version(plan: Plan, version: str) -> None:
 
 
 def needs(plan: Plan) -> str:
-    """What a plan runs on, for people."""
+    """The requirements of a plan, for messages."""
     capabilities = ", ".join(map(str, plan.compute_capabilities))
     return f"{BACKEND_NAMES[plan.backend]} {plan.version} and a GPU of compute capability {capabilities}"
 
@@ -250,13 +250,13 @@ def _release(version: str) -> list[str]:
 
 
 class KernelCache:
-    """A file of compiled kernels. It makes starting faster and is needed by nothing: what fails with it is passed over.
+    """A file of compiled kernels, which makes starting faster; as nothing depends on it, its failures are ignored.
 
-    TensorRT-RTX itself checks a file's content against its version, the GPU and the driver, and refuses what does not
-    fit; then it compiles anew, and the file is replaced.
+    TensorRT-RTX itself checks the content against its version, the GPU and the driver; where they do not match, it
+    compiles again, and the file is replaced.
 
     Args:
-        path: The file; None keeps nothing.
+        path: Path of the file; None keeps no kernels.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -265,10 +265,10 @@ class KernelCache:
         self._stored = b""
 
     def attach(self, config: Any) -> None:
-        """Have an execution context use the cache.
+        """Make an execution context use the cache.
 
         Args:
-            config: TensorRT-RTX's `IRuntimeConfig` that the context will be made with.
+            config: TensorRT-RTX's `IRuntimeConfig`, from which the context will be created.
         """
         if self._path is None or not hasattr(config, "create_runtime_cache"):
             return
@@ -279,7 +279,7 @@ class KernelCache:
             config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write what was compiled, if that is more than the file has; it is there whole or not at all."""
+        """Write the kernels atomically, if there are more than in the file."""
         if self._path is None or self._cache is None:
             return
         serialized = self._cache.serialize()
@@ -300,14 +300,14 @@ class KernelCache:
 
 
 def kernel_file(digest: str, capability: str) -> Path | None:
-    """Where the kernels of a plan are kept: in the user's own cache folder, as they are code.
+    """The file of a plan's compiled kernels, in the user's own cache folder because kernels are code.
 
     Args:
-        digest: The plan's sha256.
+        digest: SHA-256 of the plan.
         capability: Compute capability of the GPU.
 
     Returns:
-        The file; None where the user has no such folder.
+        The path; None where the user has no cache folder.
     """
     folder = _user_cache()
     return None if folder is None else folder / FOLDER / "kernels" / f"{digest[:32]}-{capability}.cache"

@@ -1,4 +1,4 @@
-"""A decoder on TensorRT: the KV cache stays on the device, and a decode step is one launch of a CUDA graph."""
+"""The session's model in TensorRT: the KV cache stays on the device, and a decode step launches one CUDA graph."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from .cuda import Address, CudaError, Driver, GraphHandle
 from .plan import Plan
 
 WARM_UPS = 1
-"""Plain runs of new shapes before they are recorded: TensorRT sets itself up for them in the first."""
+"""The number of plain runs of new shapes before they are recorded; TensorRT sets itself up in the first."""
 
 TOKENS = np.dtype(np.int32)
-"""Of every input beside the cache."""
+"""The element type of all inputs except the KV cache."""
 
 Shape = tuple[int, ...]
 
 
 class Context(Protocol):
-    """An execution of an engine: shapes and addresses, then launches (TensorRT's `IExecutionContext`)."""
+    """An execution context of a plan: the part of TensorRT's `IExecutionContext` that is used."""
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        """Choose the profile whose shapes are run."""
+        """Choose the optimization profile."""
         ...
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
-        """Set an input's shape, inside the profile's range."""
+        """Set the shape of an input, within the profile's range."""
         ...
 
     def set_tensor_address(self, name: str, memory: Address) -> bool:
-        """Say where an input or output lies."""
+        """Set the address of an input or output."""
         ...
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        """Launch on a stream."""
+        """Launch a run on a stream."""
         ...
 
 
 class TensorRTModel:
-    """A plan on its device, as a session's `Model`; make one with `load_plan`.
+    """A plan on its device, as a session's `Model`; made by `load_plan`.
 
     Args:
-        plan: What is known of the plan.
-        driver: Of the device.
-        contexts: One for prefill and one for decode, their profiles set.
+        plan: Description of the plan.
+        driver: Memory and stream of the device.
+        contexts: Execution contexts for prefill and for decode, with their profiles set.
         records_steps: Whether to record the decode step as a CUDA graph.
-        reason: Gives what TensorRT said last of what went wrong.
+        reason: Function that returns TensorRT's last message about a failure.
 
     Attributes:
         facts: The sizes and types of the plan's inputs and outputs.
         device: `cuda`.
-        max_length: Most cache slots, the capacity of the plan's cache.
+        max_length: Most cache slots of a row.
         chunk: Most tokens of a row in one run.
-        remedy: What a user can do where these are not enough.
-        run_s: Seconds spent so far in runs, their copies included.
+        remedy: Advice for a user who needs more cache slots.
+        run_s: Seconds spent so far in runs, including their copies.
 
     Raises:
-        MissingError: The device has no room.
+        MissingError: The device has not enough memory.
     """
 
     device = "cuda"
@@ -92,14 +92,14 @@ class TensorRTModel:
 
     @property
     def kv_cache_bytes(self) -> int:
-        """See `Model.kv_cache_bytes`."""
+        """The bytes of the KV cache's buffers."""
         return self._buffers.cache_bytes
 
     def reserve(self, batch_size: int, max_length: int) -> None:
-        """See `Model.reserve`.
+        """Reserve memory for a batch, as `Model.reserve` does.
 
         Raises:
-            MissingError: The device has no room.
+            MissingError: The device has not enough memory.
             UsageError: The plan was built for fewer rows.
         """
         if batch_size > self._plan.max_batch:
@@ -115,19 +115,19 @@ class TensorRTModel:
             self._batch_size = batch_size
 
     def put(self, array: NDArray[Any]) -> Any:
-        """See `Model.put`: a plan has no attention mask."""
+        """The array itself; plans have no attention mask."""
         return array
 
     def arrays(self, size: int, first: int = 0) -> RunArrays:
-        """See `Model.arrays`."""
+        """The arrays for a chunk, as `Model.arrays` gives them."""
         return self._step if size == 1 else self._buffers.arrays(self._batch_size, size)
 
     def run(self, arrays: RunArrays) -> None:
-        """See `Model.run`.
+        """Run a chunk, as `Model.run` does.
 
         Raises:
-            ContextLengthError: A row would write past the cache's end, which the device drops without a word.
-            ArtifactError: TensorRT refused.
+            ContextLengthError: A row would write past the end of the cache, which the device silently drops.
+            ArtifactError: TensorRT refused the run.
             MissingError: The device failed.
         """
         if arrays.total > self.max_length:
@@ -139,23 +139,23 @@ class TensorRTModel:
         self._last = arrays
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
-        """See `Model.cache`; bfloat16 as float32."""
+        """A copy of the first `slots`: key and value of each layer, `[B, H_kv, slots, D]`; bfloat16 as float32."""
         return self._buffers.read_cache(self._batch_size, slots)
 
     def experts(self) -> list[NDArray[np.int64]]:
-        """See `Model.experts`."""
+        """The experts that the last run chose, `[B, S, k]` int64 for each layer; empty for a dense model."""
         return [] if self._last is None or not self._plan.experts else self._buffers.read_experts(self._last)
 
 
 class Launcher:
-    """Runs chunks of one profile: shapes are set when they change, and a step that repeats is recorded as a CUDA graph.
+    """Runs the chunks of one profile; a shape that repeats is recorded as a CUDA graph.
 
     Args:
-        driver: Of the device.
-        context: The execution context on which the profile is set.
-        buffers: Of the plan.
-        reason: Gives what TensorRT says of a failure.
-        records: Whether to record what repeats; off where the context does that by itself.
+        driver: Memory and stream of the device.
+        context: Execution context with its profile set.
+        buffers: Buffers of the plan.
+        reason: Function that returns TensorRT's last message about a failure.
+        records: Whether to record repeating runs; False where the context does that by itself.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Launcher:
         self._graph: GraphHandle | None = None
 
     def bind(self) -> None:
-        """Tell the context where everything lies; what was recorded with other addresses is void."""
+        """Set the addresses of all inputs and outputs, and drop the recording made with the addresses before."""
         self._forget()
         for name, address in self._buffers.addresses():
             self._require(self._context.set_tensor_address(name, address), f"set the address of {name}")
@@ -180,7 +180,7 @@ class Launcher:
         """Run a chunk, and wait for its logits.
 
         Raises:
-            ArtifactError: TensorRT refused.
+            ArtifactError: TensorRT refused the run.
             MissingError: The device failed.
         """
         if arrays.inputs["input_ids"].shape != self._shape:
@@ -206,7 +206,7 @@ class Launcher:
         self._buffers.fetch(arrays)
 
     def _record(self, arrays: RunArrays) -> GraphHandle | None:
-        """The step as a graph; None, and no more tries, where something in it cannot be recorded."""
+        """Record the step as a graph; None, without further attempts, where it cannot be recorded."""
         try:
             self._driver.begin_capture()
             try:
@@ -231,13 +231,13 @@ class Launcher:
 
 
 class DeviceBuffers:
-    """Buffers with room for the plan's largest run; every address stays, as a recorded run needs it.
+    """Buffers for the plan's largest run; addresses stay the same, because recorded runs contain them.
 
-    Past and present of the cache have one address: the plan writes it in place.
+    Past and present of the KV cache share one address: the plan writes it in place.
 
     Args:
-        driver: Of the device.
-        plan: Gives the sizes.
+        driver: Memory and stream of the device.
+        plan: Description of the plan, with the sizes.
     """
 
     def __init__(self, driver: Driver, plan: Plan) -> None:
@@ -255,17 +255,17 @@ class DeviceBuffers:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the cache."""
+        """The bytes of the KV cache."""
         return len(self._cache) * self._plan.cache.tensor_bytes(self._rows) if self._rows else 0
 
     def reserve(self, batch_size: int) -> bool:
-        """Take a cache for so many rows, if the one that is there has fewer.
+        """Allocate a KV cache for more rows, if the current one has fewer.
 
         Returns:
             Whether addresses have changed.
 
         Raises:
-            MissingError: The device has no room.
+            MissingError: The device has not enough memory.
         """
         if batch_size <= self._rows:
             return False
@@ -273,13 +273,13 @@ class DeviceBuffers:
         while self._cache:
             self._driver.free(self._cache.pop())
         for _ in range(2 * self._plan.cache.num_layers):
-            # Zeros matter: a slot that is hidden counts nothing times what it holds, and NaN times nothing is NaN.
+            # Zeros, because a masked slot is multiplied by 0, and NaN times 0 is NaN.
             self._cache.append(self._driver.allocate(self._plan.cache.tensor_bytes(batch_size)))
         self._rows = batch_size
         return True
 
     def arrays(self, batch_size: int, size: int) -> RunArrays:
-        """The host's arrays for a chunk `[B, S]`: views of the same memory at every call."""
+        """The host arrays for a chunk `[B, S]`: views of the same memory at every call."""
         shapes = {"input_ids": (batch_size, size), "write_indices": (batch_size,), "last_index": (batch_size,)}
         inputs: dict[str, NDArray[Any]] = {
             name: self._hosts[name][: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()
@@ -287,7 +287,7 @@ class DeviceBuffers:
         return RunArrays(inputs, self._logits[:batch_size])
 
     def addresses(self) -> Iterator[tuple[str, Address]]:
-        """Where each input and output of the plan lies."""
+        """The name and address of each input and output of the plan."""
         yield from self._inputs.items()
         yield "logits", self._logits_address
         for each, address in zip(self._plan.experts, self._experts, strict=True):
@@ -296,7 +296,7 @@ class DeviceBuffers:
             yield from zip(cache_names(prefix, self._plan.cache.num_layers), self._cache, strict=True)
 
     def shapes(self, arrays: RunArrays) -> Iterator[tuple[str, Shape]]:
-        """Shape of each input for a run."""
+        """The name and shape of each input for a run."""
         for name, values in arrays.inputs.items():
             yield name, values.shape
         past = self._plan.cache.tensor_shape(len(arrays.logits))
@@ -313,7 +313,7 @@ class DeviceBuffers:
         self._driver.to_host(arrays.logits, self._logits_address)
 
     def read_experts(self, arrays: RunArrays) -> list[NDArray[np.int64]]:
-        """A copy of the experts that a run chose in each layer, `[B, S, k]`; empty for a dense model."""
+        """The experts that a run chose, `[B, S, k]` int64 for each layer; empty for a dense model."""
         chunk = arrays.inputs["input_ids"].shape
         outputs = [np.empty((*chunk, each.per_token), each.dtype) for each in self._plan.experts]
         for output, address in zip(outputs, self._experts, strict=True):
@@ -322,7 +322,7 @@ class DeviceBuffers:
         return [output.astype(np.int64) for output in outputs]
 
     def read_cache(self, batch_size: int, slots: int) -> list[NDArray[np.floating[Any]]]:
-        """A copy of every key and value in turn, each `[B, H_kv, slots, D]`; bfloat16 as float32."""
+        """A copy of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`; bfloat16 as float32."""
         dtype = self._plan.cache.dtype
         stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
         copies = [np.empty(self._plan.cache.tensor_shape(batch_size), stored) for _ in self._cache]

@@ -1,4 +1,4 @@
-"""What the `.plan.json` beside a plan says of it: a plan itself tells nothing without a GPU."""
+"""Plans: a TensorRT plan with the facts in the `.plan.json` next to it, which can be read without a GPU."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from .compute_capability import ComputeCapability
 from .plan_description import PlanDescription
 
 CACHE_FORM = "static"
-"""How a plan keeps its cache: written in place, each row at an index of its own."""
+"""The form of a plan's KV cache: of fixed size, written in place, each row at its own index."""
 
 MAGIC = {"tensorrt": b"ftrt", "rtx": b"vtrt"}
-"""First bytes of a plan."""
+"""The first bytes of a plan, by backend."""
 
 KV_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-"""Bytes of a number of the cache."""
+"""The bytes of one number of the KV cache, by its type."""
 
 EXPERTS_SUFFIX = ".moe.topk_indices"
-"""What the names of outputs end with that tell the experts chosen."""
+"""The name ending of outputs that show the chosen experts."""
 
 EXPERT_TYPES = ("int32", "int64")
-"""Of these outputs."""
+"""The possible element types of outputs that show the chosen experts."""
 
 PREFILL, DECODE = 0, 1
-"""Indices of a plan's profiles."""
+"""The indices of a plan's optimization profiles."""
 
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """The key/value cache of a plan: for each layer a key and a value `[B, H_kv, capacity, D]`.
+    """The KV cache of a plan: a key and a value `[B, H_kv, capacity, D]` for each layer.
 
     Attributes:
-        num_layers: Layers.
-        num_key_value_heads: H_kv.
-        head_dim: D.
-        capacity: Slots of a row.
-        dtype: `float32`, `float16` or `bfloat16`.
+        num_layers: Number of layers.
+        num_key_value_heads: Number of key and value heads H_kv.
+        head_dim: Width D of a head.
+        capacity: Number of slots of a row.
+        dtype: Element type, `float32`, `float16` or `bfloat16`.
     """
 
     num_layers: int
@@ -55,22 +55,22 @@ class CacheLayout:
     dtype: str
 
     def tensor_shape(self, batch_size: int) -> tuple[int, int, int, int]:
-        """Shape of one key or value."""
+        """The shape of one key or value."""
         return batch_size, self.num_key_value_heads, self.capacity, self.head_dim
 
     def tensor_bytes(self, batch_size: int) -> int:
-        """Bytes of one key or value."""
+        """The bytes of one key or value."""
         return int(np.prod(self.tensor_shape(batch_size))) * KV_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
 class ExpertOutput:
-    """An output that tells which experts a layer chose, `[B, S, per_token]`.
+    """An output that shows the experts that a layer chose, `[B, S, per_token]`.
 
     Attributes:
-        name: Of the output.
-        per_token: Experts of a token, k.
-        dtype: int32 or int64.
+        name: Name of the output.
+        per_token: Number of experts k of a token.
+        dtype: Element type, `int32` or `int64`.
     """
 
     name: str
@@ -80,23 +80,23 @@ class ExpertOutput:
 
 @dataclass(frozen=True)
 class Plan:
-    """A TensorRT plan and what is known of it.
+    """A TensorRT plan with its description.
 
     Attributes:
-        path: The `.plan`.
-        backend: `tensorrt` or `rtx`.
-        version: Of the backend that built it.
-        compute_capabilities: Of the GPUs that it was built for.
-        precision: Of the weights.
-        cache: The cache's sizes.
-        experts: Of a mixture of experts an output a layer that tells the chosen ones; empty for a dense model.
-        vocab_size: V.
+        path: Path of the `.plan`.
+        backend: Backend that built the plan, `tensorrt` or `rtx`.
+        version: Version of that backend.
+        compute_capabilities: Compute capabilities that the plan was built for.
+        precision: Precision of the weights.
+        cache: Sizes and type of the KV cache.
+        experts: Output of each layer that shows the chosen experts; empty for a dense model.
+        vocab_size: Size V of the vocabulary.
         max_batch: Most rows.
         max_chunk: Most tokens of a row in one run.
-        eos_token_ids: Ids that end a text.
-        source: Name of the checkpoint or graph that it was built from.
-        description: All that is read of the file beside it.
-        content: The same as JSON, with what only people read.
+        eos_token_ids: Token ids that end a text.
+        source: Name of the checkpoint or graph that the plan was built from.
+        description: Checked content of the `.plan.json`.
+        content: Whole content of the `.plan.json`.
     """
 
     path: Path
@@ -116,10 +116,10 @@ class Plan:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Plan:
-        """Read what stands beside a plan; the plan itself is not looked at.
+        """Read the description next to a plan, without reading the plan itself.
 
         Raises:
-            ArtifactError: Either file is missing, or what stands beside is broken or of a newer format.
+            ArtifactError: Either file is missing, or the description is broken or of a newer format.
         """
         path = Path(path)
         if not path.is_file():
@@ -137,9 +137,9 @@ class Plan:
         """Check the content of a `.plan.json`.
 
         Args:
-            path: The plan.
-            values: The content of the file beside it.
-            where: That file, for messages.
+            path: Path of the plan.
+            values: Content of the `.plan.json`.
+            where: Path of the `.plan.json`, for messages.
 
         Raises:
             ArtifactError: A value is missing or wrong, or the format is newer than this version's.
@@ -171,7 +171,7 @@ class Plan:
 
     @property
     def facts(self) -> GraphFacts:
-        """The sizes and types of the plan's inputs and outputs, as those of the graph that it was built from."""
+        """The facts of the graph that the plan was built from."""
         stored = {"bfloat16": "uint16"}.get(self.cache.dtype, self.cache.dtype)
         return GraphFacts(
             target="tensorrt",
@@ -189,14 +189,14 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """What built it and has to run it, for people."""
+        """The name and version of the backend that built the plan and must run it, for messages."""
         return f"{BACKEND_NAMES[self.backend]} {self.version}"
 
     def load_bytes(self) -> bytes:
-        """The plan itself, as it was built.
+        """The bytes of the plan, checked against the description.
 
         Raises:
-            ArtifactError: It is none of this backend, or not the one that was built.
+            ArtifactError: The file is not a plan of this backend, or not the plan that the description is for.
         """
         data = self.path.read_bytes()
         if not data.startswith(MAGIC[self.backend]):
@@ -220,8 +220,8 @@ class Plan:
         """The command that builds such a plan again.
 
         Args:
-            backend: For another backend than this one's.
-            capability: For a GPU that it was not built for.
+            backend: Another backend than the plan's own.
+            capability: Another compute capability than the plan's own.
         """
         import shlex
 
@@ -235,11 +235,11 @@ class Plan:
 
 
 BACKEND_NAMES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
-"""For people."""
+"""The names of the backends in messages."""
 
 
 def sidecar_path(plan: Path) -> Path:
-    """Where the description of a plan stands."""
+    """The path of a plan's description."""
     return plan.with_name(f"{plan.name}.json")
 
 

@@ -12,15 +12,15 @@ from ..artifact.manifest import CheckpointEntry, ParityEntry
 from ..errors import ArtifactError
 
 FORMAT = 1
-"""Newest format of the file that is understood."""
+"""The newest format of the file that this version reads."""
 
 
 class PlanDigest(msgspec.Struct, frozen=True):
-    """The plan that a description belongs to.
+    """The size and digest of the plan that a description belongs to.
 
     Attributes:
-        bytes: Its size in bytes.
-        sha256: Hex digest of it.
+        bytes: Size of the plan in bytes.
+        sha256: Hex digest of the plan.
     """
 
     bytes: Size
@@ -28,7 +28,7 @@ class PlanDigest(msgspec.Struct, frozen=True):
 
 
 class LimitsEntry(msgspec.Struct, frozen=True):
-    """What a plan was built for.
+    """The limits of a plan.
 
     Attributes:
         batch_size: Most rows.
@@ -40,7 +40,7 @@ class LimitsEntry(msgspec.Struct, frozen=True):
 
 
 class CacheEntry(msgspec.Struct, frozen=True):
-    """The key/value cache of a plan, as its description has it; see `CacheLayout`."""
+    """The KV cache of a plan, as its description records it."""
 
     form: Literal["static", "growing"]
     num_layers: Count
@@ -54,10 +54,10 @@ class TensorEntry(msgspec.Struct, frozen=True):
     """An input or an output of a plan.
 
     Attributes:
-        name: Its name.
-        mode: `input` or `output`, None where it is not told.
-        dtype: Its element type, None where it is not told.
-        shape: Its axes, -1 for one that varies.
+        name: Name of the input or output.
+        mode: `input` or `output`, None if not recorded.
+        dtype: Element type, None if not recorded.
+        shape: Size of each axis, -1 for one that varies.
     """
 
     name: Name
@@ -67,10 +67,10 @@ class TensorEntry(msgspec.Struct, frozen=True):
 
 
 class ProfileEntry(msgspec.Struct, frozen=True):
-    """An optimisation profile of a plan.
+    """An optimization profile of a plan.
 
     Attributes:
-        name: Such as `decode`.
+        name: Name of the profile, such as `decode`.
         shapes: The least, usual and greatest shape of each input.
     """
 
@@ -82,10 +82,10 @@ class SourceGraphEntry(msgspec.Struct, frozen=True):
     """The graph that a plan was built from.
 
     Attributes:
-        file: Its file's name.
-        sha256: Hex digest of it.
+        file: File name of the graph.
+        sha256: Hex digest of the file.
         opset: Version of the standard operators.
-        parity: Outcome of its parity report, None where it was not compared.
+        parity: Outcome of the graph's parity report, None for a graph that was not compared.
     """
 
     file: Name | None = None
@@ -95,17 +95,17 @@ class SourceGraphEntry(msgspec.Struct, frozen=True):
 
 
 class PlanDescription(msgspec.Struct, frozen=True):
-    """What a `.plan.json` says; see `Plan` for what is not told here.
+    """The content of a `.plan.json`; the other fields are those of `Plan`.
 
     Attributes:
-        plan: Size and digest of the plan, None where they are not told.
-        limits: What it was built for.
-        kv_cache: Form and sizes of its cache.
-        profiles: Its optimisation profiles, in its order.
-        tensors: Its inputs and outputs.
-        checkpoint: Where the weights came from, None where nobody knows.
-        config: The model's fields, from which its checkpoint is read again; None where nobody knows.
-        graph: What it was built from.
+        plan: Size and digest of the plan, None if not recorded.
+        limits: Most rows and tokens of a run.
+        kv_cache: Form and sizes of the KV cache.
+        profiles: Optimization profiles, in the plan's order.
+        tensors: Inputs and outputs of the plan.
+        checkpoint: Checkpoint that the weights came from, None if not recorded.
+        config: Configuration by which the checkpoint can be read again; None if not recorded.
+        graph: Graph that the plan was built from.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]
@@ -141,6 +141,6 @@ class PlanDescription(msgspec.Struct, frozen=True):
 
 
 class _Format(msgspec.Struct):
-    """What is read of a description of any format."""
+    """The schema of the one field that descriptions of every format have."""
 
     format: Annotated[int, msgspec.Meta(ge=1, le=1 << 31)]

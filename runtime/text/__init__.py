@@ -1,1 +1,1 @@
-"""Text and token ids: the tokenizer, chat templates, prompts, and streamed text."""
+"""Conversion between text and token ids: the tokenizer, chat templates, prompts, and streamed text."""

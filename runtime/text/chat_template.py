@@ -1,4 +1,4 @@
-"""A model's chat template: from messages to the text of a prompt, as transformers renders it."""
+"""Chat templates: render messages to the text of a prompt, as transformers does."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from .template_environment import TemplateRenderer
 
 Message: TypeAlias = Mapping[str, Any]
-"""`{"role": "user", "content": "..."}`, with whatever else the template knows, such as `tool_calls`."""
+"""A message `{"role": "user", "content": "..."}`, with further keys of the template, such as `tool_calls`."""
 
 MAX_BYTES = 1 << 20
-"""Largest template that is read, in bytes; the largest in use have some 30 thousand."""
+"""The size limit of a template in bytes; the largest in use have some 30,000."""
 
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
-"""Under which names a message may tell its reasoning; templates read the first one."""
+"""The keys by which a message may hold its reasoning, and by which templates read it."""
 
 KNOWN_TEMPLATES = frozenset(
     {
@@ -36,23 +36,23 @@ KNOWN_TEMPLATES = frozenset(
         "e772b6ad1ea2a9b717ead97c3d9266a75e14489ec55a751b956003420d7b4981",  # the demo of this project
     }
 )
-"""SHA-256 of the templates that are known to end: they are rendered without a process of their own."""
+"""The SHA-256 of known templates, which are rendered in this process because they end."""
 
 RENDER_SECONDS = 1.0
-"""Time for an unknown template to be compiled and rendered; the longest in use take some hundredths of it."""
+"""The seconds for compiling and rendering an unknown template; the slowest in use take some hundredths of that."""
 
 RENDER_MEMORY_MB = 512
-"""Memory of the process that renders an unknown template, in MiB."""
+"""The memory limit of the process that renders an unknown template, in MiB."""
 
 
 class ChatTemplate:
-    """Renders messages to a prompt; compiles, and imports jinja2, at the first rendering.
+    """Renders messages to a prompt; imports jinja2 and compiles the template at the first rendering.
 
-    A template that is not among the known ones is compiled and rendered in a process with limits of time and memory,
-    which is kept for the next rendering.
+    An unknown template is compiled and rendered in a child process with limits of time and memory, which is kept for
+    the next rendering.
 
     Args:
-        sources: The jinja2 text by name: `default`, and `tool_use` where tools have a template of their own.
+        sources: The jinja2 text of each template by name: `default`, and `tool_use` if tools have their own template.
         special_tokens: Variables of the template, such as `bos_token`.
     """
 
@@ -70,16 +70,16 @@ class ChatTemplate:
         special_tokens: Mapping[str, str] | None = None,
         named: Sequence[Path] = (),
     ) -> ChatTemplate | None:
-        """The template of an artifact, None where it has none.
+        """The chat template of an artifact, None where it has none.
 
         Args:
-            file: `chat_template.jinja`, None where there is none; goes before the config's default template.
+            file: Path of `chat_template.jinja`, None where there is none; overrides the config's default template.
             config: The content of `tokenizer_config.json`, whose templates may be one text or a list by name.
             special_tokens: Variables of the template.
-            named: The files of `additional_chat_templates`, which go before those of the config by the same name.
+            named: Files of `additional_chat_templates`, which override templates of the same name in the config.
 
         Raises:
-            ArtifactError: A file is no text, or the config holds something else under `chat_template`.
+            ArtifactError: A file is not text, or the config's `chat_template` is of another type.
         """
         sources = _from_config(config) | {path.stem: read_template(path) for path in named}
         if file:
@@ -96,16 +96,16 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
         **variables: Any,
     ) -> str:
-        """The prompt's text.
+        """Render messages to the text of a prompt.
 
         Args:
             messages: The conversation, oldest first; at least one.
             tools: JSON schemas of the functions that the model may call.
             add_generation_prompt: Whether to open the assistant's turn at the end.
-            variables: More of what the template reads, such as `enable_thinking` or `documents`.
+            variables: Further variables of the template, such as `enable_thinking` or `documents`.
 
         Raises:
-            PromptError: There is no message, a value is not of JSON's types, or the template refuses the messages.
+            PromptError: There is no message, a value is not a JSON value, or the template refuses the messages.
             ArtifactError: The template is broken, or runs or grows without end.
             MissingError: The system cannot start the process that an unknown template is rendered in.
         """
@@ -160,15 +160,15 @@ def read_template(file: Path) -> str:
     """The text of a `.jinja` file.
 
     Raises:
-        ArtifactError: It cannot be read, is too large, or is no UTF-8.
+        ArtifactError: The file cannot be read, is too large, or is not UTF-8.
     """
     text = read_text(file, MAX_BYTES)
-    # Read as transformers reads it, with line ends of any kind as line feeds.
+    # As in transformers, line ends of any kind are read as line feeds.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _from_config(config: JsonObject) -> dict[str, str]:
-    """The config's template: one text, or a list of `{"name", "template"}`."""
+    """The templates of the config by name, given as one text or as a list of `{"name", "template"}`."""
     if isinstance(config.get("chat_template"), list):
         listed = config.children("chat_template")
         return {entry.required("name", str): entry.required("template", str) for entry in listed}
@@ -177,7 +177,7 @@ def _from_config(config: JsonObject) -> dict[str, str]:
 
 
 def _complete(message: Message) -> dict[str, Any]:
-    """The message without nulls, with its reasoning under the names that templates read."""
+    """The message without nulls, with its reasoning under each of `REASONING_NAMES`."""
     if not isinstance(message, Mapping):
         raise PromptError(f"a message is {message!r:.60}: expected an object with role and content")
     message = {key: value for key, value in message.items() if value is not None}
@@ -188,7 +188,7 @@ def _complete(message: Message) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A copy in JSON's own types: whatever else a caller's object can do stays out of the sandbox."""
+    """A copy of a value in JSON's own types, so that no method of a caller's object enters the sandbox."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):

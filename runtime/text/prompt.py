@@ -1,4 +1,4 @@
-"""What a user gives (text, messages or token ids), made into the token ids that a model is prompted with."""
+"""Prompts: from text, messages or token ids to the token ids that a model runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Prompt:
     """A prompt that is ready to run.
 
     Attributes:
-        token_ids: At least one.
-        opens_thinking: Whether it ends inside a think block, so that the model's text begins there.
+        token_ids: Token ids, at least one.
+        opens_thinking: Whether the prompt ends inside a think block, so that the model's text begins there.
     """
 
     token_ids: tuple[int, ...]
@@ -27,15 +27,15 @@ class Prompt:
 
 
 PromptLike: TypeAlias = "str | Sequence[Message] | Sequence[int] | Prompt"
-"""A text, a conversation, token ids, or a prompt that is ready."""
+"""A text, messages, token ids, or a `Prompt`."""
 
 
 class PromptBuilder:
     """Makes prompts for one model.
 
     Args:
-        tokenizer: None for a model without one: it takes token ids alone.
-        template: The chat template, None for a model without one: it takes no messages, and text as it is.
+        tokenizer: The tokenizer; None for a model without one, which takes only token ids.
+        template: The chat template; None for a model without one, which takes text as it is and no messages.
     """
 
     def __init__(self, tokenizer: Tokenizer | None, template: ChatTemplate | None = None) -> None:
@@ -54,18 +54,18 @@ class PromptBuilder:
         """Make a prompt.
 
         Args:
-            prompt: Text becomes a user's message where there is a template; messages are rendered; token ids, and a
-                prompt that is ready, stay as they are.
-            raw: Take text as it is, after the token that begins a text where the model wants one; a model that is only
-                pretrained is asked like this.
+            prompt: A text, which becomes a user's message if there is a template; messages, which are rendered; or
+                token ids or a `Prompt`, which stay as they are.
+            raw: Take text as it is, after the token that begins a text if the model uses one; meant for models that are
+                only pretrained.
             system: A system message before all others.
             tools: JSON schemas of the functions that the model may call.
-            thinking: Whether to ask the model to think first, where its template knows of it; None leaves the choice
+            thinking: Whether to ask the model to think first, if its template supports that; None leaves the choice
                 to the template.
 
         Raises:
-            PromptError: There is nothing to run, or the model lacks the tokenizer or the template for it.
-            UsageError: `system` or `tools` have no place in a prompt of this kind.
+            PromptError: The prompt is empty, or the model lacks the tokenizer or the template for it.
+            UsageError: `system` or `tools` were given for a prompt that the chat template does not render.
         """
         if self._is_chat(prompt, raw):
             return self._render(_messages(prompt, system), tools, thinking)
@@ -76,7 +76,7 @@ class PromptBuilder:
         return prompt if isinstance(prompt, Prompt) else _ids(prompt)
 
     def _is_chat(self, prompt: PromptLike, raw: bool) -> bool:
-        """Whether the prompt is to be rendered by the chat template."""
+        """Whether the chat template renders the prompt."""
         if isinstance(prompt, str):
             return self.template is not None and not raw
         return not isinstance(prompt, Prompt) and any(isinstance(item, Mapping) for item in prompt)

@@ -1,8 +1,8 @@
 """The jinja2 environment of chat templates: transformers' names and options, in a sandbox.
 
-A template comes with the artifact, from anywhere: it must not reach the interpreter. The sandbox sees to that; it does
-not keep a template from running or growing without end, for which `chat_template` renders unknown ones in a process
-with limits. Importing this module imports jinja2.
+An artifact's template is not trusted and must not reach the interpreter, which the sandbox ensures. It does not stop
+templates that run or grow without end, so `chat_template` renders unknown ones in a process with limits. Importing
+this module imports jinja2.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from jinja2.utils import Namespace
 from ..errors import ArtifactError, PromptError
 
 MAX_LENGTH = 16_000_000
-"""Characters that a rendered prompt may have: some 4 million tokens."""
+"""The length limit of a rendered prompt in characters, some 4 million tokens."""
 
 MAX_REASON = 300
-"""Characters of a template's own error that are passed on."""
+"""The length in characters to which an error of a template is cut."""
 
 _TEMPLATE_FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What a template's own code can raise, apart from jinja2's errors and a lack of memory."""
+"""The exceptions that a template's code can raise, except jinja2's own and MemoryError."""
 
 
 class RejectionError(TemplateError):
-    """The template called `raise_exception`: it will not have these messages."""
+    """The template called `raise_exception` to refuse the messages."""
 
 
 class TemplateRenderer:
@@ -48,7 +48,7 @@ class TemplateRenderer:
         self._compiled: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
-        """The text that a template makes of a context of JSON's own types.
+        """Render a template with a context of JSON values.
 
         Raises:
             PromptError: The template refuses the messages.
@@ -74,23 +74,23 @@ class TemplateRenderer:
         return "".join(pieces)
 
     def answer(self, request: Any) -> str:
-        """`render` for a request of a `LimitedProcess`: a template's name, and the context."""
+        """Answer a request of a `LimitedProcess`, a template's name and the context, by `render`."""
         name, context = request
         return self.render(name, context)
 
 
 def open_renderer(sources: Any) -> Any:
-    """Open the handler of a `LimitedProcess` that renders templates; `sources` as `TemplateRenderer` takes them."""
+    """Open the handler of a `LimitedProcess` that renders templates; `sources` are those of `TemplateRenderer`."""
     return TemplateRenderer(sources).answer
 
 
 def broken_template(reason: str) -> ArtifactError:
-    """The error of a template that cannot be rendered for its own fault."""
+    """The error for a template that cannot be rendered."""
     return ArtifactError(f"the chat template cannot be rendered: {reason}; a raw prompt needs none")
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, without control characters and cut: the text may be the template's own."""
+    """An error's message without control characters, cut to `MAX_REASON`, because a template can set its text."""
     text = "".join(character if character.isprintable() else " " for character in str(error))
     return text[:MAX_REASON].strip() or type(error).__name__
 
@@ -114,7 +114,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 class _GenerationBlock(Extension):
-    """`{% generation %}` marks what the assistant said, for training; here it is a scope and no more."""
+    """The block `{% generation %}`, which marks the assistant's text for training; here it is only a scope."""
 
     tags = {"generation"}  # noqa: RUF012  jinja2 declares it so
 
@@ -124,7 +124,7 @@ class _GenerationBlock(Extension):
 
 
 class _Namespace(Namespace):
-    """`namespace(...)` without names that begin with an underscore: those lead to the interpreter."""
+    """The function `namespace(...)` without names that begin with an underscore, which lead to the interpreter."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         names = dict(*args[1:], **kwargs)
@@ -138,7 +138,7 @@ class _Namespace(Namespace):
 
 
 class _Dict:
-    """`dict(...)` without the attributes of the type."""
+    """The function `dict(...)` without the attributes of the type."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Text as it is written: token ids go in one by one, text comes out, never half a character, up to a stop string."""
+"""Streamed text: from token ids, one by one, to whole characters of text, up to a stop string."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .tokenizer import Tokenizer
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 MAX_WITHHELD = 4
-"""Most tokens held back for an unfinished character: UTF-8 has at most 4 bytes to one."""
+"""The most tokens held back for an unfinished character, which has at most 4 bytes in UTF-8."""
 
 
 class TextStream(Protocol):
-    """The text of a growing sequence of tokens; all that it gives, joined, is what decoding them at once gives."""
+    """The text of a growing sequence of tokens; its pieces, joined, equal the text of all tokens decoded at once."""
 
     def push(self, token_id: int) -> str:
-        """Text that is certain with this token, which may be none; special tokens have none."""
+        """The text that is certain after this token, which may be empty; special tokens add none."""
         ...
 
     def finish(self) -> str:
-        """The rest: what stays of a character that was not finished."""
+        """The rest of the text, such as the bytes of an unfinished character."""
         ...
 
 
 def open_text_stream(tokenizer: Tokenizer) -> TextStream:
-    """A new stream, of the kind that the tokenizer's decoder allows."""
+    """A new text stream, by bytes where the tokenizer is byte-level."""
     return ByteTextStream(tokenizer) if tokenizer.is_byte_level else WindowTextStream(tokenizer)
 
 
 class ByteTextStream:
-    """For byte-level tokenizers: each token is a run of bytes, and the text is those bytes read as UTF-8."""
+    """The text stream of byte-level tokenizers, whose tokens are bytes of UTF-8."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._token_bytes = tokenizer.token_bytes
@@ -49,9 +49,9 @@ class ByteTextStream:
 
 
 class WindowTextStream:
-    """For any tokenizer: decodes the newest tokens after a few known ones, which settle the space between them.
+    """The text stream of any tokenizer: decodes the newest tokens after a few known ones, which decide on spaces.
 
-    Bytes that are no UTF-8 may come out as another number of replacement characters than by decoding all at once.
+    Bytes that are not UTF-8 may give another number of replacement characters than decoding all tokens at once.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -82,19 +82,19 @@ class WindowTextStream:
 
 
 class StopStrings:
-    """Passes text on until a stop string is complete; neither it nor what follows is passed on.
+    """Passes text on until a stop string is complete, without the stop string.
 
-    Text is held back only while it could still become a stop string. Which one ends the text does not depend on how
-    it is cut in pieces: the one that is complete first, and of two complete at once the longer.
+    Text is held back only while it could still become a stop string. The first complete stop string ends the text, and
+    of two complete at once the longer, however the text is cut in pieces.
 
     Args:
-        strings: Any number of them, none empty.
+        strings: Stop strings, any number, none empty.
 
     Attributes:
         hit: The stop string that ended the text; None while it goes on.
 
     Raises:
-        UsageError: One is empty.
+        UsageError: A stop string is empty.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class StopStrings:
         self.hit: str | None = None
 
     def push(self, text: str) -> str:
-        """What is certain to stand before any stop string; look at `hit` afterwards."""
+        """The text that is certain to precede any stop string; `hit` then tells whether one ended the text."""
         if not self._strings or self.hit is not None:
             return text if self.hit is None else ""
         text = self._withheld + text
@@ -119,13 +119,13 @@ class StopStrings:
         return text[:certain]
 
     def finish(self) -> str:
-        """What was held back and never became a stop string."""
+        """The text that was held back and did not become a stop string."""
         rest, self._withheld = self._withheld, ""
         return rest
 
 
 def unfinished_length(text: str, strings: Sequence[str]) -> int:
-    """Length of the longest end of `text` with which one of the strings begins but which isn't all of it."""
+    """The length of the longest end of `text` that is an incomplete beginning of one of the strings."""
     longest = min(len(text), max(map(len, strings)) - 1)
     for length in range(longest, 0, -1):
         end = text[-length:]

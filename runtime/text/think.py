@@ -1,4 +1,4 @@
-"""Thinking told from answering: splits streamed text at `<think>` and `</think>`."""
+"""Think blocks: splits streamed text into thinking and answer at `<think>` and `</think>`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SegmentKind: TypeAlias = Literal["think", "answer"]
 
 
 class Segment(NamedTuple):
-    """A piece of text of one kind, never empty; tags, and line breaks right after them, are left out."""
+    """A piece of thinking or of answer, never empty, without tags and the line breaks right after them."""
 
     kind: SegmentKind
     text: str
 
 
 class ThinkSplitter:
-    """Splits a stream of text in segments; a tag may lie across several pieces.
+    """Splits a stream of text into segments; a tag may extend over several pieces.
 
     Args:
-        thinking: Whether the text begins inside a think block; `opens_thinking` tells it of a prompt.
+        thinking: Whether the text begins inside a think block, as `opens_thinking` determines from the prompt.
     """
 
     def __init__(self, thinking: bool = False) -> None:
@@ -32,7 +32,7 @@ class ThinkSplitter:
         self._after_tag = thinking
 
     def push(self, text: str) -> list[Segment]:
-        """The segments that are certain; what may be the beginning of a tag is held back."""
+        """The segments that are certain; a possible beginning of a tag is held back."""
         text = self._withheld + text
         segments: list[Segment] = []
         tag = self._next_tag()
@@ -48,7 +48,7 @@ class ThinkSplitter:
         return segments
 
     def finish(self) -> list[Segment]:
-        """What was held back and never became a tag."""
+        """The text that was held back and did not become a tag."""
         segments: list[Segment] = []
         self._append(segments, self._withheld)
         self._withheld = ""
@@ -66,5 +66,5 @@ class ThinkSplitter:
 
 
 def opens_thinking(prompt: str) -> bool:
-    """Whether a rendered prompt ends with an opened think block, so that the model's text begins inside of it."""
+    """Whether a rendered prompt ends inside a think block, so that the model's text begins there."""
     return prompt.rstrip().endswith(OPEN_TAG)

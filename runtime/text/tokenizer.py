@@ -1,4 +1,4 @@
-"""Text to token ids and back, by an artifact's `tokenizer.json` and `tokenizer_config.json`."""
+"""The tokenizer: text to token ids and back, by an artifact's `tokenizer.json` and `tokenizer_config.json`."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from ..limited_process import LimitedProcess
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/"
-"""What a file of Git LFS begins with where its content was not fetched."""
+"""The beginning of a Git LFS pointer, which replaces a file that was not fetched."""
 
 MAX_REASON = 300
-"""Characters of the tokenizers library's own error that are passed on."""
+"""The length in characters to which an error of the tokenizers library is cut."""
 
 ENCODE_SECONDS = 3.0
-"""Time for an unusual tokenizer to encode or decode one text; usual ones do some megabytes in it."""
+"""The seconds for an unusual tokenizer to encode or decode one text; usual ones process some megabytes in that time."""
 
 MEMORY_MB = 1024
-"""Memory of the process that runs an unusual tokenizer, in MiB."""
+"""The memory limit of the process that runs an unusual tokenizer, in MiB."""
 
 
 class Tokenizer:
     """Encodes and decodes as transformers' `PreTrainedTokenizerFast` does with the same two files.
 
-    A tokenizer.json may hold patterns and rules that take forever, grow without end, or break the library. Byte-pair
-    encodings with parts that are known to be harmless, which all MiniMind's are, run in this process; others in one
+    A tokenizer.json may hold patterns and rules that run or grow without end, or crash the library. Byte-pair encodings
+    with parts that are known to be harmless, such as all of MiniMind's, run in this process, others in a child process
     with limits of time and memory.
 
     Attributes:
         special_tokens: The text of each special token by its role, such as `{"bos_token": "<|im_start|>"}`.
-        bos_token_id: Starts a text; None where the tokenizer has none.
-        eos_token_id: Ends a text; None where the tokenizer has none.
-        pad_token_id: Fills a batch; None where the tokenizer has none.
-        begins_with_bos: Whether a raw prompt begins with `bos_token_id` although tokenizer.json adds none, as models
-            that MiniMind pretrained want it; the export writes it.
+        bos_token_id: Token id that begins a text; None where the tokenizer has none.
+        eos_token_id: Token id that ends a text; None where the tokenizer has none.
+        pad_token_id: Token id that fills the shorter rows of a batch; None where the tokenizer has none.
+        begins_with_bos: Whether a raw prompt begins with `bos_token_id` although tokenizer.json adds none, which
+            MiniMind's pretrained models need and the export records.
     """
 
     def __init__(self, backend: Backend, config: JsonObject) -> None:
@@ -68,8 +68,8 @@ class Tokenizer:
         """Read a tokenizer.
 
         Args:
-            path: `tokenizer.json`.
-            config: The content of `tokenizer_config.json`, as `complete_config` leaves it; None where there is none.
+            path: Path of `tokenizer.json`.
+            config: The content of `tokenizer_config.json`, completed by `complete_config`; None where there is none.
 
         Raises:
             ArtifactError: A file is broken or of another kind.
@@ -82,13 +82,13 @@ class Tokenizer:
         """Read a tokenizer from the content of `tokenizer.json`.
 
         Args:
-            text: The content.
-            where: What messages call it, such as its path.
-            config: See `load`.
+            text: The content of `tokenizer.json`.
+            where: The name of the file in messages, such as its path.
+            config: The content of `tokenizer_config.json`, completed by `complete_config`.
 
         Raises:
-            ArtifactError: See `load`.
-            MissingError: See `load`.
+            ArtifactError: The content is broken or of another kind.
+            MissingError: The system cannot start the process that an unusual tokenizer runs in.
         """
         try:
             is_usual = _is_usual(json.loads(text))
@@ -96,14 +96,14 @@ class Tokenizer:
             raise ArtifactError(f"{where} is not a tokenizer that can be read: {error}") from error
         if is_usual:
             return cls(_parse(text, where), config)
-        _ask(_limited([text, where]), None)  # what breaks the library breaks it there
+        _ask(_limited([text, where]), None)  # a file that crashes the library crashes it there
         tokenizer = cls(_parse(text, where), config)
         tokenizer._process = _limited([tokenizer._backend.to_str(), where])
         return tokenizer
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, added ones included."""
+        """The number of tokens, added ones included."""
         return self._backend.get_vocab_size()
 
     @property
@@ -114,29 +114,29 @@ class Tokenizer:
         return isinstance(self._backend.decoder, ByteLevel)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text; special tokens that are spelled out in it become themselves.
+        """The token ids of a text; special tokens that are spelled out in it become their own ids.
 
         Args:
-            text: Any text.
-            add_special_tokens: Whether to add what tokenizer.json puts around a text (bos, for one); as in
-                transformers, `add_bos_token` of the config has no say in it.
+            text: The text.
+            add_special_tokens: Whether to add the tokens that tokenizer.json puts around a text, such as bos; as in
+                transformers, the config's `add_bos_token` has no effect.
 
         Raises:
-            PromptError: The text has a lone surrogate: it was not valid UTF-8 where it came from.
+            PromptError: The text has a lone surrogate, because its source was not valid UTF-8.
             ArtifactError: The tokenizer has no token for a part of the text, or takes too much time or memory.
         """
         token_ids: list[int] = self._run(["encode", text, add_special_tokens])
         return token_ids
 
     def encode_raw(self, text: str) -> list[int]:
-        """Token ids of a text that a model is to continue, after bos where it wants one; raises what `encode` does."""
+        """The token ids of a text to continue, after bos if the model uses one; raises the errors of `encode`."""
         token_ids = self.encode(text)
         if self.begins_with_bos and self.bos_token_id is not None and token_ids[:1] != [self.bos_token_id]:
             return [self.bos_token_id, *token_ids]
         return token_ids
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """Text of token ids; ids without a token are left out.
+        """The text of token ids; ids without a token are left out.
 
         Raises:
             ArtifactError: The tokenizer's decoder fails.
@@ -150,12 +150,12 @@ class Tokenizer:
         return _ask(self._process, request)
 
     def is_special(self, token_id: int) -> bool:
-        """Whether the token is a mark, not a part of the text; also true for an id without a token."""
+        """Whether the token is special and not part of the text; also true for an id without a token."""
         token = self._backend.id_to_token(token_id)
         return token is None or token in self._special_texts
 
     def token_bytes(self, token_id: int) -> bytes:
-        """UTF-8 bytes that the token adds to a text, for a byte-level tokenizer; none for a special token."""
+        """The UTF-8 bytes of a token of a byte-level tokenizer; empty for a special token."""
         found = self._bytes.get(token_id)
         if found is None:
             found = b"" if self.is_special(token_id) else _to_bytes(self._backend.id_to_token(token_id) or "")
@@ -171,7 +171,7 @@ def read_description(path: Path) -> str:
     """The content of a tokenizer.json, without a byte order mark.
 
     Raises:
-        ArtifactError: It cannot be read, is too large, is no text, or is a pointer of Git LFS.
+        ArtifactError: The file cannot be read, is too large, is not text, or is a Git LFS pointer.
     """
     text = read_text(path, MAX_BYTES)
     if text.startswith(LFS_POINTER):
@@ -187,7 +187,7 @@ def _parse(text: str, where: str) -> Backend:
 
 
 def _answer(backend: Backend, request: list[Any]) -> Any:
-    """Encode or decode: `["encode", text, add_special_tokens]`, `["decode", token_ids, skip_special_tokens]`."""
+    """Answer `["encode", text, add_special_tokens]` or `["decode", token_ids, skip_special_tokens]`."""
     kind, value, flag = request
     with _told_in_one_line(f"the tokenizer cannot {kind} this"):
         if kind == "decode":
@@ -202,7 +202,7 @@ def open_tokenizer(setup: Any) -> Any:
     """Open the handler of a `LimitedProcess` that encodes and decodes.
 
     Args:
-        setup: The text of tokenizer.json, and what messages call it.
+        setup: The text of tokenizer.json, and its name in messages.
     """
     backend = _parse(*setup)
     return lambda request: None if request is None else _answer(backend, request)
@@ -225,12 +225,12 @@ def _ask(process: LimitedProcess, request: Any) -> Any:
 
 @contextmanager
 def _told_in_one_line(what: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library raises into an error of ours; the one place where that is caught."""
+    """Turn any error of the tokenizers library into an `ArtifactError`; the only place that catches them."""
     try:
         yield
     except EdgeError:
         raise
-    except BaseException as error:  # bare Exception for whatever is wrong, and PanicException, which is none
+    except BaseException as error:  # the library raises Exception itself, and PanicException, a BaseException
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = "".join(character if character.isprintable() else " " for character in str(error))
@@ -238,7 +238,7 @@ def _told_in_one_line(what: str) -> Iterator[None]:
 
 
 def _add_missing_tokens(backend: Backend, config: JsonObject, named: Mapping[str, str]) -> None:
-    """Make the config's special tokens known where tokenizer.json doesn't list them as such."""
+    """Add the config's special tokens that tokenizer.json does not list as special."""
     from tokenizers import AddedToken
 
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
@@ -251,7 +251,7 @@ def _add_missing_tokens(backend: Backend, config: JsonObject, named: Mapping[str
 
 
 def _listed_tokens(config: JsonObject) -> Iterator[AddedToken]:
-    """The tokens of `added_tokens_decoder`, by id."""
+    """The tokens of `added_tokens_decoder`, in the order of their ids."""
     listed = config.child("added_tokens_decoder")
     for key in sorted(listed, key=lambda key: (len(key), key)):
         yield _added_token(listed.child(key))
@@ -270,7 +270,7 @@ def _added_token(entry: JsonObject) -> AddedToken:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in a byte-level vocabulary, turned around.
+    """The byte for each printable character that a byte-level vocabulary writes for it.
 
     Source:
         Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2, and its tokenizer: the
@@ -287,7 +287,7 @@ _BYTE_OF = _byte_alphabet()
 
 
 def _to_bytes(token: str) -> bytes:
-    """Bytes of a vocabulary entry; an added token with other characters than the alphabet's stands for itself."""
+    """The bytes of a vocabulary entry; an added token with characters outside of the alphabet stands for itself."""
     try:
         return bytes([_BYTE_OF[character] for character in token])
     except KeyError:
@@ -295,7 +295,7 @@ def _to_bytes(token: str) -> bytes:
 
 
 _USUAL_TYPES = frozenset({"ByteLevel", "ByteFallback", "Digits", "Fuse", "Metaspace", "NFC", "NFD", "NFKC", "NFKD"})
-"""Parts of a tokenizer whose time and output grow with the text, whatever their parameters are."""
+"""The types of a tokenizer's parts whose time and output are proportional to the text, whatever their parameters."""
 
 _USUAL_PATTERNS = frozenset(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -303,7 +303,7 @@ _USUAL_PATTERNS = frozenset(
     + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     for digits in (r"\p{N}{1,3}", r"\p{N}")  # Llama 3's and Qwen 2's, which many others have taken over
 )
-"""Regular expressions that are known to end."""
+"""The regular expressions that are known to end."""
 
 _USUAL_PARTS: tuple[dict[str, Any], ...] = (
     {"type": "Prepend", "prepend": "\u2581"},
@@ -311,7 +311,7 @@ _USUAL_PARTS: tuple[dict[str, Any], ...] = (
     {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
     {"type": "Strip", "content": " ", "start": 1, "stop": 0},
 )
-"""Parts with the parameters that Llama's and Gemma's tokenizers have."""
+"""The parts, with their parameters, of Llama's and Gemma's tokenizers."""
 
 _MOST_PARTS = 8
 
@@ -345,7 +345,7 @@ def _is_usual_part(part: Any) -> bool:
 
 
 def _is_usual_frame(processor: Any) -> bool:
-    """Whether a post-processor puts no more than a few tokens around a text, which it gives once."""
+    """Whether a post-processor adds only a few tokens around the text, which it gives exactly once."""
     if processor is None:
         return True
     if not isinstance(processor, dict):

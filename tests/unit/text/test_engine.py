@@ -261,7 +261,7 @@ def test_speculation_is_on_where_it_changes_no_token(
     if gives_all_logits:
         assert Engine.load(folder, speculate=True).speculates is True
     else:
-        with pytest.raises(UsageError, match="no speculation"):
+        with pytest.raises(UsageError, match="cannot run speculative decoding"):
             Engine.load(folder, speculate=True)
 
 
