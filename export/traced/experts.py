@@ -105,5 +105,5 @@ def require_static(error: Exception, kept: list[str]) -> ExportError:
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return ExportError(
         f"the model's code cannot be traced ({type(error).__name__}: {lines[0] if lines else ''}); what branches on "
-        f"data must be written without the branch, see 'You changed the model' in the documentation{where}"
+        f"data must be written without the branch, see 'Exporting a changed model' in the documentation{where}"
     )
