@@ -274,7 +274,7 @@ def _verified(
         progress=part(tell, WRITTEN, 1.0, "verifying: "),
     )
     if not report:
-        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it anyway)")
     return report
 
 

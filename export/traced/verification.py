@@ -63,6 +63,6 @@ def verify_against_code(
     if "model" in fields and fields.get("code_sha256") != loaded.sha256:
         notes.append(f"{loaded} is not the code that the artifact was traced from ({fields['model']})")
     if built.sha256 != checkpoint.sha256:
-        notes.append(f"{source} is not the file that was exported; its weights are compared all the same")
+        notes.append(f"{source} is not the file that was exported; its weights are compared anyway")
     notes += [f"{graph.file} was changed after the export" for graph in verified if graph.changed]
     return Verification(folder, source, tuple(notes), tuple(verified))

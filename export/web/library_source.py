@@ -87,7 +87,7 @@ def _fetched(library: Library, tell: Callable[[str], None]) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise MissingError(
-            f"the page needs {library.spec}, and there is no npm to bring it: install Node.js, or run "
+            f"the page needs {library.spec}, and npm is not installed: install Node.js, or run "
             f"{_install_command()} on any machine and name the folder with --node-modules"
         )
     tell(f"fetching {library.spec} by npm")
@@ -104,12 +104,12 @@ def _pack(npm: str, library: Library, scratch: Path) -> Path:
     try:
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingError(f"npm could not bring {library.spec}: {error}") from error
+        raise MissingError(f"npm could not download {library.spec}: {error}") from error
     archives = sorted(scratch.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
         reason = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
         raise MissingError(
-            f"npm could not bring {library.spec}: {reason}; or name a folder that has it with --node-modules"
+            f"npm could not download {library.spec}: {reason}; or name a folder that has it with --node-modules"
         )
     return archives[0]
 
@@ -122,7 +122,7 @@ def check_integrity(archive: Path, library: Library) -> None:
     """
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != library.integrity:
-        raise ArtifactError(f"npm brought another {library.spec} than was published: {found}, not {library.integrity}")
+        raise ArtifactError(f"{library.spec} from npm has digest {found}, expected {library.integrity}; try again")
 
 
 def unpack(archive: Path, library: Library, folder: Path) -> None:

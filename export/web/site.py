@@ -146,7 +146,7 @@ def _check_runs_in_page(folder: Path, source: Path | None) -> None:
             f"{source} is too large for a browser: its weights fill a file of their own; try int8 or int4"
         )
     if not (folder / TOKENIZER).is_file():
-        raise ArtifactError(f"{source} has no tokenizer, and a page is no use without; name one by --tokenizer")
+        raise ArtifactError(f"{source} has no tokenizer, which the page needs; name one by --tokenizer")
 
 
 def _put_libraries(libraries: Mapping[Library, Path], vendor: Path) -> None:
