@@ -6,13 +6,9 @@ BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
 BENCH ?= --plot docs/images/speed-kl.png
-<<<<<<< HEAD
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
-# Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
-=======
 # The folder of the transformers 4 packages; first on the path, it hides the venv's own packages.
->>>>>>> english2
 TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
 TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tests/parity/test_checkpoint_*.py tests/parity/test_stock_*.py)
