@@ -6,8 +6,10 @@
     3    the input is bad: checkpoint, config, artifact, prompt
     4    the environment lacks something: a package, a driver, a device, disk space
     5    parity failed
+    129  ended by SIGHUP: the terminal was closed
     130  stopped by Ctrl-C; the text printed so far stays
     141  the reader of stdout closed the pipe
+    143  ended by SIGTERM
 
 With `MINIMIND_EDGE_DEBUG=1` the traceback is printed too.
 """
@@ -24,8 +26,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from .interruption import watch_signals
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 BUG, BAD_INPUT, ENVIRONMENT = 1, 3, 4
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -53,23 +58,27 @@ def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
             programs without work at their exit.
     """
     prepare_streams()
+    watch_signals()
     command = typer.main.get_command(app)
     code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
     if at_once:
         end_at_once(code)
+    abandon(sys.stdout)
+    abandon(sys.stderr)
     sys.exit(code)
 
 
 def end_at_once(code: int) -> NoReturn:
     """Flush stdout and stderr, and end the process without running exit handlers."""
-    abandon_stdout()
-    with contextlib.suppress(OSError):
-        sys.stderr.flush()
+    abandon(sys.stdout)
+    abandon(sys.stderr)
     os._exit(code)
 
 
 def prepare_streams() -> None:
     """Set stdout and stderr to UTF-8 in any locale; a closed stream is replaced by one that drops the text."""
+    if sys.stdin is None:  # otherwise the first file that is opened takes its number
+        os.open(os.devnull, os.O_RDONLY)
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     for stream in (sys.stdout, sys.stderr):
@@ -89,7 +98,7 @@ def guarded(call: Callable[[], object]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        abandon_stdout()
+        abandon(sys.stdout)
         return BROKEN_PIPE
     except SystemExit as end:
         # typer itself ends the program, with another exit code, when the reader of stdout closes the pipe.
@@ -105,10 +114,11 @@ def guarded(call: Callable[[], object]) -> int:
 def report(error: Exception) -> int:
     """Print an error as one line on stderr and return its exit code."""
     message, code = explain(error)
-    abandon_stdout()
-    if os.environ.get("MINIMIND_EDGE_DEBUG") == "1":
-        traceback.print_exception(error)
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    abandon(sys.stdout)
+    with contextlib.suppress(OSError):  # the code is all that is left to tell it by
+        if os.environ.get("MINIMIND_EDGE_DEBUG") == "1":
+            traceback.print_exception(error)
+        print("error:", " ".join(message.split()), file=sys.stderr)
     return code
 
 
@@ -153,9 +163,9 @@ def explain_os_error(error: OSError) -> tuple[str, int]:
     return f"{reason[:1].lower()}{reason[1:]}{where}", code
 
 
-def abandon_stdout() -> None:
-    """Flush stdout; where that fails, keep the interpreter from trying again at its exit."""
+def abandon(stream: TextIO) -> None:
+    """Flush a stream; where that fails, keep the interpreter from trying again at its exit."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -31,7 +31,10 @@ def read_stdin() -> str:
 
     Raises:
         PromptError: Stdin is not UTF-8.
+        UsageError: Stdin is closed.
     """
+    if sys.stdin is None:
+        raise UsageError("no prompt: stdin is closed; give the prompt as an argument")
     return decode_text(sys.stdin.buffer.read(), "stdin", PromptError).removesuffix("\n").removesuffix("\r")
 
 

@@ -1,4 +1,4 @@
-"""How far two sets of logits are apart, token by token (KL divergence and more): plain arithmetic in float64."""
+"""The divergence of two sets of logits, token by token: KL divergence, largest difference and margin, in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 ROWS_AT_ONCE = 16
-"""Rows that are widened to float64 together: 6 MiB for a vocabulary of 49,152."""
+"""The number of rows that are widened to float64 together: 6 MiB for a vocabulary of 49,152."""
 
 
 @dataclass(frozen=True)

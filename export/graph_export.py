@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .quantization.quantize import QuantizedModel
 
 BUILT, WRITTEN = 0.55, 0.66
-"""Shares of the time of a graph of 26M parameters that have passed when it is built, and when it is written."""
+"""The shares of the time for a graph of 26M parameters that have passed when it is built, and when it is written."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class WrittenGraph:
     """A graph that was written.
 
     Args:
-        entry: What the manifest says of it.
+        entry: The graph's entry of the manifest.
         parity: The parity report; None where it was not verified.
         bits_per_weight: The stored bits of all weights divided by the model's parameters.
-        notes: Lines for people about how its weights were rounded.
+        notes: Lines for the user about how the weights were rounded.
     """
 
     entry: dict[str, Any]
@@ -50,7 +50,7 @@ class GraphExport:
     Args:
         request: What to export; its target is decided.
         model: The checkpoint's model in float32. Verification lets go of its weights.
-        tokenizer: The tokenizer that calibration texts are written with; None for one of no use.
+        tokenizer: The tokenizer that calibration texts are encoded with; None where the model has none that fits.
         max_length: The context length in tokens.
         unread_code: What says that the checkpoint has code of its own, for the parity report.
         progress: Called with a stage's name and the share of the graph's work that is done.
@@ -153,10 +153,10 @@ class GraphExport:
         return graph.opset_imports[""], weight_bytes(graph)
 
     def _quality(self, rounded: QuantizedModel | CalibratedCache | None, graph: Path) -> dict[str, Any] | None:
-        """What rounding weights or cache cost, for the manifest; None where nothing was rounded.
+        """The quality that was lost by rounding weights or cache, for the manifest; None where nothing was rounded.
 
         Raises:
-            ParityError: It cost too much, where the export is to be verified.
+            ParityError: The loss is too large, and the export is to be verified.
         """
         if rounded is None:
             return None
@@ -168,10 +168,10 @@ class GraphExport:
         return quality
 
     def _verify(self, computed: MiniMindForCausalLM, is_rounded: bool, graph: Path) -> ParityReport:
-        """Compare the graph with the model that it computes: of rounded weights, that allows narrow bounds.
+        """Compare the graph with the eager model of the same (rounded) weights, which allows narrow bounds.
 
         Raises:
-            ParityError: It is out of tolerance.
+            ParityError: The graph is out of tolerance.
         """
         from .parity import compare
         from .parity.reference import StockModel
@@ -192,7 +192,7 @@ class GraphExport:
 
 
 def _rounded_tolerance(target: str, num_hidden_layers: int) -> Tolerance:
-    """The bounds of a graph of integers against the model of the rounded weights: activations are still rounded."""
+    """The bounds of an int8 or int4 graph against the model of the rounded weights: it still rounds activations."""
     from .parity.tolerance import rounded_weights_tolerance, tolerance_of
 
     if target == "tensorrt":

@@ -1,7 +1,8 @@
-"""MiniMind for optimum's exporters: once this is imported, `main_export` knows the model type `minimind`.
+"""The model type `minimind` for optimum's exporters: importing this module registers it with `main_export`.
 
 `optimum-cli export onnx` imports it by itself where minimind-edge is installed next to optimum-onnx. optimum traces the
-model by TorchScript; its graph has the names of target `portable`. `minimind-export onnx` needs neither, and compares.
+model by TorchScript; its graph has the names of target `portable`. `minimind-export onnx` needs neither optimum nor
+TorchScript, and compares the graph with the checkpoint.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from minimind_edge.minimind.config import MiniMindConfig
 from minimind_edge.minimind.errors import ConfigError
 from minimind_edge.runtime.ort.environment import disable_telemetry
 
-disable_telemetry()  # optimum checks what it exported by ONNX Runtime
+disable_telemetry()  # optimum runs the exported graph in ONNX Runtime
 
 
 class ExportedMiniMind(MiniMindForCausalLM):
-    """The model under a module's name that optimum takes for transformers' own, as it does that of a Hub's code."""
+    """The model in a module whose name optimum accepts as one of transformers' own, as for code from the Hub."""
 
     __module__ = "transformers_modules.minimind_edge"
 
 
 @TasksManager.create_register("onnx")("minimind", "text-generation", "text-generation-with-past")
 class MiniMindOnnxConfig(LlamaOnnxConfig):  # type: ignore[misc]
-    """Inputs, outputs and cache are those of a Llama, whatever is inside a block.
+    """The graph's inputs, outputs and cache, which are those of a Llama whatever a block computes.
 
     Raises:
-        ConfigError: `--trust-remote-code` made the config, and with it the model, the folder's own.
+        ConfigError: `--trust-remote-code` was given, so that config and model come from the folder's own code.
     """
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:

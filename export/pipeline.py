@@ -10,7 +10,7 @@ from minimind_edge.minimind.checkpoint import LoadedCheckpoint, read_checkpoint
 from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
-from .artifact.destination import Destination, choose_folder, plan_destination
+from .artifact.destination import Destination, choose_folder, open_destination
 from .artifact.genai_config import genai_config
 from .artifact.graph_file import GRAPH_FILE
 from .artifact.hf_config import generation_config, generation_notes, model_config
@@ -19,7 +19,6 @@ from .artifact.loading_tools import GENAI
 from .artifact.manifest import manifest
 from .artifact.model_card import write_model_card
 from .artifact.special_ids import choose_special_ids
-from .artifact.staging import staged_folder
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
 from .graph.precision import check_int8_cache, check_precision
@@ -36,11 +35,11 @@ if TYPE_CHECKING:
 DEFAULT_MAX_LENGTH = 8192
 
 LOADED = 0.1
-"""The share of the time of a 26M model that has passed when its checkpoint is read."""
+"""The share of an export's time, for a 26M model, that has passed when its checkpoint is read."""
 
 
 def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = None, **options: Any) -> ExportResult:
-    """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is left behind.
+    """Read a checkpoint, write its artifact folder and verify it; where a step fails, nothing is written.
 
     Args:
         request: What to export: a request, or a model of your own that is traced, see `traced.pipeline.export_module`.
@@ -50,7 +49,7 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
 
     Raises:
         EdgeError: Bad input or options, or parity that failed.
-        MiniMindError: A checkpoint or config that is no MiniMind.
+        MiniMindError: The checkpoint or config is not one of a MiniMind model.
         OSError: The disk is full or cannot be written.
     """
     if not isinstance(request, ExportRequest):
@@ -75,8 +74,8 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
     report = special_ids.apply(loaded.model.config, loaded.report)
     request, target_notes = _with_target(request, loaded.model.config)
     notes += _context_notes(request, loaded.model.config, max_length)
-    destination = plan_destination(folder, request, report.sha256, loaded.model.config.arguments())
-    with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+    arguments = loaded.model.config.arguments()
+    with open_destination(folder, request, report.sha256, arguments) as (destination, stage):
         graph = GraphExport(
             request,
             loaded.model,
@@ -114,11 +113,11 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
 
 
 def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[ExportRequest, tuple[str, ...]]:
-    """The request with a target that can hold the model, and what to tell about it.
+    """The request with a target that supports the model, and notes for the user about the choice.
 
     Raises:
-        ExportError: The target that was asked for cannot.
-        UsageError: The target that can has no int8 KV cache.
+        ExportError: The requested target does not support the model.
+        UsageError: The only target that supports the model has no int8 KV cache.
     """
     from .graph.build import check_model, default_target
 
@@ -134,10 +133,10 @@ def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[Export
 
 
 def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
-    """The context length of the artifact in tokens: what was asked for, else the model's up to `DEFAULT_MAX_LENGTH`.
+    """The context length of the artifact in tokens: as requested, else the model's, at most `DEFAULT_MAX_LENGTH`.
 
     Raises:
-        UsageError: More than the model's positions, or less than 1.
+        UsageError: The requested length exceeds the model's positions, or is less than 1.
     """
     limit = config.max_position_embeddings
     if asked is None:
@@ -151,7 +150,7 @@ def choose_max_length(asked: int | None, config: MiniMindConfig) -> int:
 
 
 def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: int) -> tuple[str, ...]:
-    """What to tell about the context length: that the default is less than what the model was made for."""
+    """A note for the user where the default context length is less than the model was trained for."""
     if request.max_length is not None or max_length == config.max_position_embeddings:
         return ()
     return (
@@ -162,7 +161,7 @@ def _context_notes(request: ExportRequest, config: MiniMindConfig, max_length: i
 def _tokenizer(
     request: ExportRequest, source: Path, loaded: LoadedCheckpoint
 ) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
-    """The tokenizer to put into the artifact, and notes about it.
+    """The tokenizer to put into the artifact, and notes for the user about it.
 
     Raises:
         ArtifactError: The named tokenizer is broken, or has ids that the model has no embedding for.
@@ -184,7 +183,7 @@ def _tokenizer(
 
 
 def _ordered(entry: dict[str, Any], destination: Destination) -> list[dict[str, Any]]:
-    """The entries of all graphs, with the unsuffixed one first, which a runtime takes unless it is told otherwise."""
+    """The entries of all graphs, the one without a suffix first, as a runtime takes the first by default."""
     precisions = list(GRAPH_FILE)
     return sorted(
         (entry, *destination.kept), key=lambda graph: (precisions.index(graph["precision"]), "kv_cache" in graph)
@@ -209,5 +208,5 @@ def _write_configs(stage: Path, source: Path, config: MiniMindConfig, content: d
 
 
 def _report_lines(report: CheckpointReport) -> list[str]:
-    """What is told of a checkpoint, except for its tokenizer: the one of the artifact may lie elsewhere."""
+    """Notes for the user about a checkpoint, without its tokenizer: the artifact's may come from elsewhere."""
     return [line for line in report.lines() if not line.startswith("tokenizer ")]

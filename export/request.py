@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, and how.
+    """The options of an export.
 
     Attributes:
         checkpoint: The weight file or folder; None for the bundled demo.
@@ -52,18 +52,18 @@ class ExportRequest:
 
     @property
     def first_target(self) -> str:
-        """The target that is tried: of `auto`, `ort`."""
+        """The target that is tried first; for `auto` it is `ort`."""
         return "ort" if self.target == "auto" else self.target
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """The artifact that an export wrote.
 
     Attributes:
         folder: The artifact folder.
         graph: The graph that this export wrote.
-        notes: Lines for people about what was inferred, assumed and left out.
+        notes: Lines for the user about settings that were inferred or assumed, and files that were left out.
         has_tokenizer: Whether the artifact takes text; otherwise it takes token ids only.
         has_chat_template: Whether prompts are wrapped as a chat.
         manifest: The content of `manifest.json`.

@@ -1,1 +1,1 @@
-"""The artifact folder: where it goes, and every file in it but the graph."""
+"""The artifact folder: where it goes, and every file in it except the graphs."""

@@ -1,4 +1,4 @@
-"""What a config says about its model, in the form that the manifest and `inspect` share."""
+"""The description of a model's architecture that the manifest and `inspect` share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def describe_architecture(config: MiniMindConfig) -> dict[str, Any]:
 
     Returns:
         Names and widths as in the config; `rope` with `theta` and `yarn` (the scaling in force, None for plain RoPE);
-        `moe` (None for a dense model); `parameters` with the counts `total` and `active`, the latter those that one
-        token meets. A tied head is counted once.
+        `moe` (None for a dense model); `parameters` with the counts `total` and `active` (the parameters that one
+        token is multiplied by). A tied head is counted once.
     """
     return {
         "generation": config.generation,
@@ -53,7 +53,7 @@ def _describe_moe(config: MiniMindConfig) -> dict[str, Any]:
 
 
 def count_parameters(config: MiniMindConfig, routed_experts: int) -> int:
-    """Count the parameters of a model that keeps `routed_experts` experts per block (no matter where it is dense)."""
+    """Count the parameters with `routed_experts` experts in each block; a dense model ignores that number."""
     embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
     norms = 2 * config.hidden_size
     block = norms + _count_attention(config) + _count_feed_forward(config, routed_experts)
@@ -75,5 +75,5 @@ def _count_feed_forward(config: MiniMindConfig, routed_experts: int) -> int:
 
 
 def kv_values_per_token(config: MiniMindConfig) -> int:
-    """Count the values that one token leaves in the KV cache: a key and a value in each block."""
+    """Count the numbers that the KV cache holds for one token: its key and its value in every block."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim

@@ -1,4 +1,4 @@
-"""Copying an artifact: the files that it names, and no others that lie in its folder."""
+"""Copying an artifact: the files that its manifest names, and no others that lie in its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMPANIONS = (
     *(CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE),
     *("genai_config.json", MODEL_CARD),
 )
-"""What an artifact may have besides its manifest and its graphs."""
+"""The files that an artifact may have in addition to its manifest and its graphs."""
 
 
 def copy_artifact(folder: Path, target: Path) -> None:

@@ -1,7 +1,9 @@
-"""Where an artifact goes, and what of a folder that is there already may stay or must not be touched."""
+"""The folder that an artifact goes to, and which files of an existing folder stay, are replaced or are not touched."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from minimind_edge.runtime.errors import ArtifactError, UsageError
 from ..request import ExportRequest
 from .json_file import read_json
 from .manifest import is_artifact, read_manifest
+from .staging import locked, staged_folder
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,9 @@ class Destination:
     """The artifact folder of one export.
 
     Attributes:
-        folder: Its path.
-        kept: The manifest's entries of graphs that stay: other precisions and caches of the same model for the same
-            target.
+        folder: The folder's path.
+        kept: The manifest's entries of the graphs that stay: other precisions and caches of the same model for the
+            same target.
     """
 
     folder: Path
@@ -30,10 +33,10 @@ class Destination:
 
 
 def choose_folder(request: ExportRequest) -> Path:
-    """The folder that was asked for, or one in the current folder named after the checkpoint.
+    """The folder that the request names, or one in the current folder named after the checkpoint.
 
     Raises:
-        UsageError: Something is there that is no artifact, which `--force` does not touch either.
+        UsageError: A file or a folder that is not an artifact is there already, which `--force` does not touch either.
     """
     folder = request.output or _named_after_checkpoint(request)
     if not folder.exists():
@@ -45,8 +48,14 @@ def choose_folder(request: ExportRequest) -> Path:
     return folder
 
 
-def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]) -> Destination:
-    """See what of an artifact at `folder` stays: an export adds its precision to those of the same model.
+@contextmanager
+def open_destination(
+    folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]
+) -> Iterator[tuple[Destination, Path]]:
+    """Yield what of an artifact stays, and the folder to write to, which takes its place on leaving without an error.
+
+    What is there is looked at under the lock under which it is replaced, so that an export which ended in the meantime
+    is not overwritten.
 
     Args:
         folder: From `choose_folder`.
@@ -56,7 +65,28 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
 
     Raises:
         ArtifactError: The manifest that is there is broken.
+        BusyError: Another process writes to the folder.
         UsageError: Something would be overwritten without `--force`.
+        OSError: The disk is full, read-only or gone.
+    """
+    with locked(folder):
+        destination = plan_destination(folder, request, sha256, config)
+        with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+            yield destination, stage
+
+
+def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]) -> Destination:
+    """Decide which graphs of an artifact at `folder` stay: an export adds its precision to those of the same model.
+
+    Args:
+        folder: From `choose_folder`.
+        request: The export.
+        sha256: The hex digest of the checkpoint.
+        config: The fields of the model's configuration as the manifest keeps them.
+
+    Raises:
+        ArtifactError: The manifest of the existing artifact is broken.
+        UsageError: Files would be overwritten without `--force`.
     """
     if not (folder / MANIFEST).is_file():
         return Destination(folder)
@@ -70,7 +100,7 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
     entries = zip(there.graphs, read_json(folder / MANIFEST)["graphs"], strict=True)
     kept = tuple(whole for graph, whole in entries if stays and (graph.precision, graph.kv_cache) != replaced)
     for graph in kept:
-        member(folder, graph["file"])  # what stays must not lead elsewhere
+        member(folder, graph["file"])  # a graph that stays must not be a link out of the folder
     if len(kept) < len(there.graphs) and not request.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
     return Destination(folder, kept)

@@ -32,7 +32,7 @@ def genai_config(
                 "session_options": {
                     "log_id": "onnxruntime-genai",
                     "provider_options": [],
-                    WIDEN_INTEGERS: "1",  # as `minimind-run` does, and as parity was measured
+                    WIDEN_INTEGERS: "1",  # `minimind-run` sets this too, and parity was measured with it
                 },
                 "filename": filename,
                 "hidden_size": config.hidden_size,

@@ -1,4 +1,4 @@
-"""What the graphs of an artifact are called."""
+"""The file names of an artifact's graphs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ GRAPH_FILE = {
 }
 
 TRANSFORMERS_JS_Q8 = "onnx/model_quantized.onnx"
-"""What transformers.js calls int8, in the one target that it loads."""
+"""The file name by which transformers.js finds an int8 graph, in the one target that it loads."""
 
 INT8_CACHE = "_kv8"
-"""Ends the name of a graph whose cache is int8, behind the precision's own suffix."""
+"""The suffix of a graph whose KV cache is int8; it follows the precision's own suffix."""
 
 
 def graph_file(target: str, precision: str, kv_cache: str = "float") -> str:
-    """A graph's place in its artifact."""
+    """The path of a graph, relative to its artifact folder."""
     file = TRANSFORMERS_JS_Q8 if (target, precision) == ("portable", "int8") else GRAPH_FILE[precision]
     return file if kv_cache == "float" else file.replace(".onnx", f"{INT8_CACHE}.onnx")

@@ -27,10 +27,10 @@ ARCHITECTURES = {
 }
 
 SAMPLING_DEFAULTS: dict[str, Any] = {"do_sample": True, "temperature": 0.85, "top_p": 0.85, "top_k": 50}
-"""What MiniMind2's own evaluation script samples with."""
+"""The sampling settings of MiniMind2's own evaluation script."""
 
 TOP_P_OF_MINIMIND3 = 0.95
-"""The only one of these that MiniMind-3's script has otherwise."""
+"""The `top_p` of MiniMind-3's evaluation script, the only one of these settings that differs from MiniMind2's."""
 
 
 OWN_YARN = ("yarn", "yarn-2025-10")
@@ -42,7 +42,7 @@ def stock_model_type(config: MiniMindConfig) -> str:
     """The `model_type` that computes exactly this architecture; `minimind` where there is no stock one.
 
     MiniMind2 dense is Llama; MiniMind-3 is Qwen3, with experts Qwen3-MoE. No stock type has MiniMind2's shared
-    experts beside routed ones.
+    experts next to routed ones.
     """
     if not _has_stock_rope(config):
         return "minimind"
@@ -54,7 +54,7 @@ def stock_model_type(config: MiniMindConfig) -> str:
 
 
 def model_config(config: MiniMindConfig) -> dict[str, Any]:
-    """The content of `config.json`, with the fields that transformers 4 and 5 both read."""
+    """The content of `config.json`, with the fields of both transformers 4 and transformers 5."""
     model_type = stock_model_type(config)
     if model_type == "minimind":
         return {
@@ -91,7 +91,7 @@ def model_config(config: MiniMindConfig) -> dict[str, Any]:
 
 
 def _has_stock_rope(config: MiniMindConfig) -> bool:
-    """Whether transformers computes the same angles from what `_rope_scaling` writes."""
+    """Whether transformers computes MiniMind's rotation angles from what `_rope_scaling` writes."""
     from minimind_edge.minimind.rope import rope_frequencies
 
     scaling = config.rope_scaling
@@ -105,12 +105,12 @@ def _has_stock_rope(config: MiniMindConfig) -> bool:
 
 
 def _acts(config: MiniMindConfig, scaling: Mapping[str, Any]) -> bool:
-    """MiniMind's own YaRN scales only a context that is longer than the original one."""
+    """Whether the scaling changes any angle: MiniMind's YaRN scales only a context longer than the original one."""
     return bool(config.max_position_embeddings > scaling["original_max_position_embeddings"])
 
 
 def _rope_scaling(config: MiniMindConfig) -> dict[str, Any] | None:
-    """The scaling in Hugging Face's words, where it acts at all."""
+    """The RoPE scaling in Hugging Face's words; None where it changes no angle."""
     scaling = config.rope_scaling
     if scaling is None or (scaling["type"] in OWN_YARN and not _acts(config, scaling)):
         return None
@@ -136,12 +136,12 @@ def _family_fields(config: MiniMindConfig, model_type: str) -> dict[str, Any]:
     }
 
 
-def generation_config(config: MiniMindConfig, beside: Path | None, max_length: int) -> dict[str, Any]:
+def generation_config(config: MiniMindConfig, folder: Path | None, max_length: int) -> dict[str, Any]:
     """The content of `generation_config.json`.
 
     Args:
-        config: Gives the special token ids.
-        beside: The checkpoint's folder; a `generation_config.json` there wins over the defaults.
+        config: The architecture, which holds the special token ids.
+        folder: The checkpoint's folder; a `generation_config.json` there replaces the default sampling settings.
         max_length: The artifact's context length in tokens.
     """
     ids = {
@@ -149,35 +149,35 @@ def generation_config(config: MiniMindConfig, beside: Path | None, max_length: i
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,
     }
-    return ids | (_given_generation(beside) or _sampling_defaults(config)) | {"max_length": max_length}
+    return ids | (_given_generation(folder) or _sampling_defaults(config)) | {"max_length": max_length}
 
 
-def generation_notes(beside: Path) -> tuple[str, ...]:
-    """What to tell about the checkpoint's `generation_config.json`: settings that no runtime here has.
+def generation_notes(folder: Path) -> tuple[str, ...]:
+    """Notes for the user about settings in the checkpoint's `generation_config.json` that the runtime lacks.
 
     Args:
-        beside: The checkpoint's folder.
+        folder: The checkpoint's folder.
 
     Raises:
         ArtifactError: See `generation_config`.
     """
-    ignored = ignored_settings(_given_generation(beside) or {})
+    ignored = ignored_settings(_given_generation(folder) or {})
     if not ignored:
         return ()
-    return (f"warning: {beside / GENERATION_CONFIG} has {', '.join(ignored)}, which minimind-run does not do",)
+    return (f"warning: {folder / GENERATION_CONFIG} has {', '.join(ignored)}, which minimind-run does not do",)
 
 
 def _sampling_defaults(config: MiniMindConfig) -> dict[str, Any]:
     return SAMPLING_DEFAULTS | ({"top_p": TOP_P_OF_MINIMIND3} if config.generation == "minimind3" else {})
 
 
-def _given_generation(beside: Path | None) -> dict[str, Any] | None:
-    """What the checkpoint's author chose, or None where transformers merely derived the file from the model.
+def _given_generation(folder: Path | None) -> dict[str, Any] | None:
+    """The settings that the checkpoint's author chose; None where transformers merely derived the file from the model.
 
     Raises:
-        ArtifactError: It is a file that the runtime would refuse, or a link that leads out of the folder.
+        ArtifactError: The file is one that the runtime would refuse, or a link that leads out of the folder.
     """
-    file = None if beside is None else member(beside, GENERATION_CONFIG)
+    file = None if folder is None else member(folder, GENERATION_CONFIG)
     if file is None:
         return None
     given = normalized(read_json(file))

@@ -1,4 +1,4 @@
-"""JSON files of an artifact folder."""
+"""Reading and writing the JSON files of an artifact folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ArtifactError: It cannot be read as one.
+        ArtifactError: The file cannot be read, or does not hold a JSON object.
     """
     return read_object(path)

@@ -1,4 +1,4 @@
-"""Which tools load a graph of an artifact as it is."""
+"""The tools that load a graph of an artifact without any further settings."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ OPTIMUM = "optimum"
 TRANSFORMERS_JS = "transformers.js"
 
 HUGGING_FACE_TOOLS = (OPTIMUM, TRANSFORMERS_JS)
-"""They choose what to do by the `model_type` in `config.json`, and know stock types alone."""
+"""The tools that look at the `model_type` in `config.json`, and know only the stock types of transformers."""
 
 TOOLS = {
     "portable": (RUN, GENAI, OPTIMUM, TRANSFORMERS_JS),
     "ort": (RUN, GENAI, OPTIMUM),
     "tensorrt": (ENGINE, RUN),
 }
-"""By target. The ONNX Runtime of transformers.js is older than `ort`'s operators."""
+"""The tools that can run each target's graphs; the ONNX Runtime of transformers.js lacks the operators of `ort`."""
 
 
 def loads_in(config: MiniMindConfig, target: str, precision: str, kv_cache: str = "float") -> tuple[str, ...]:
-    """The tools that load the graph with nothing said but the folder's name; tests/interop tries them all.
+    """The tools that load the graph when they are given only the folder's name; tests/interop tries them all.
 
     Args:
         config: The architecture.
         target: `portable`, `ort` or `tensorrt`.
-        precision: Of the graph.
+        precision: The precision of the graph.
         kv_cache: `float` or `int8`.
     """
     refused = set() if has_stock_type(config) else set(HUGGING_FACE_TOOLS)
@@ -41,15 +41,15 @@ def loads_in(config: MiniMindConfig, target: str, precision: str, kv_cache: str 
     if precision == "bf16":  # ONNX Runtime has no bfloat16 arithmetic on the CPU
         refused.add(RUN)
     if kv_cache == "int8":
-        refused.add(OPTIMUM)  # not tried
+        refused.add(OPTIMUM)  # no test has tried this combination
     return tuple(tool for tool in TOOLS[target] if tool not in refused)
 
 
 def has_stock_type(config: MiniMindConfig) -> bool:
-    """Whether transformers has this architecture under a name of its own; MiniMind2 with experts it has not."""
+    """Whether a model type of transformers computes this architecture; there is none for MiniMind2 with experts."""
     return stock_model_type(config) != "minimind"
 
 
 def has_own_head_dim(config: MiniMindConfig) -> bool:
-    """Whether heads are wider or narrower than `hidden_size / num_attention_heads`, which optimum takes them to be."""
+    """Whether `head_dim` differs from `hidden_size / num_attention_heads`, the width that optimum assumes."""
     return config.head_dim * config.num_attention_heads != config.hidden_size

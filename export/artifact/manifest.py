@@ -1,10 +1,12 @@
-"""The `manifest.json` of an artifact: which checkpoint it came from, what is in it, and its parity."""
+"""The `manifest.json` of an artifact: its checkpoint, its graphs, and their parity."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +20,17 @@ from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
 from .json_file import write_json
 from .loading_tools import loads_in
+from .staging import locked, staged_files
 
 if TYPE_CHECKING:
     from minimind_edge.minimind.checkpoint import CheckpointReport
     from minimind_edge.minimind.config import MiniMindConfig
 
 TOOL = "minimind-edge"
-"""What a manifest of this tool calls the tool."""
+"""The name of this tool in a manifest."""
+
+SAVE_WAIT_SECONDS = 10.0
+"""How long what adds to an artifact waits for another process that writes it."""
 
 TOOLS = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "numpy")
 
@@ -42,7 +48,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a folder.
 
     Raises:
-        ArtifactError: It is missing, broken or of a newer format.
+        ArtifactError: The manifest is missing, broken or of a newer format.
     """
     return Manifest.read(folder / MANIFEST)
 
@@ -51,7 +57,7 @@ def graph_path(folder: Path, entry: GraphEntry) -> Path:
     """The file of a graph that the folder's manifest lists.
 
     Raises:
-        ArtifactError: It is missing, or its name leads out of the folder.
+        ArtifactError: The file is missing, or its name leads out of the folder.
     """
     return require_member(folder, entry.file, "its manifest")
 
@@ -60,11 +66,11 @@ def origin(manifest: Manifest, where: Path) -> tuple[CheckpointEntry, dict[str, 
     """The checkpoint that an artifact was exported from, and the fields of the model's configuration.
 
     Args:
-        manifest: Of the artifact.
-        where: Its folder, for the message.
+        manifest: The artifact's manifest.
+        where: The artifact's folder, for the message.
 
     Raises:
-        ArtifactError: The manifest does not tell.
+        ArtifactError: The manifest lacks the checkpoint or the configuration.
     """
     if manifest.checkpoint is None or manifest.config is None:
         raise ArtifactError(f"{where / MANIFEST} lacks checkpoint or config; export the checkpoint again")
@@ -72,7 +78,7 @@ def origin(manifest: Manifest, where: Path) -> tuple[CheckpointEntry, dict[str, 
 
 
 def save_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
-    """Write what was measured of a graph into its entry of the manifest, as `evaluation`; the rest stays as it is.
+    """Write a graph's measured figures into its entry of the manifest, as `evaluation`; the rest stays as it is.
 
     Args:
         folder: The artifact.
@@ -81,19 +87,37 @@ def save_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> None:
 
     Raises:
         ArtifactError: The manifest is broken, or names no such graph.
+        BusyError: The artifact is being written by another process.
         OSError: The disk is full or cannot be written; the manifest is then as it was.
     """
+    with locked_artifact(folder), staged_files(folder / MANIFEST, wait=SAVE_WAIT_SECONDS) as stage:
+        write_json(stage / MANIFEST, _with_figures(folder, file, figures))
+
+
+@contextmanager
+def locked_artifact(folder: Path) -> Iterator[None]:
+    """Keep exports from replacing an artifact while something is added to it.
+
+    Raises:
+        BusyError: Another process writes the artifact.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.resolve(), wait=SAVE_WAIT_SECONDS))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            # Whoever cannot write next to the artifact cannot replace it either.
+        yield
+
+
+def _with_figures(folder: Path, file: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     content = read_object(folder / MANIFEST)
     if Manifest.parse(content, str(folder / MANIFEST)).entry_of(file) is None:
         raise ArtifactError(f"{folder / MANIFEST} names no graph {file}: it has figures of its own graphs only")
     entry = next(each for each in content["graphs"] if each["file"] == file)
     entry["evaluation"] = dict(figures)
-    half_done = folder / f".{MANIFEST}.partial"
-    try:
-        write_json(half_done, content)
-        half_done.replace(folder / MANIFEST)
-    finally:
-        half_done.unlink(missing_ok=True)
+    return content
 
 
 def graph_entry(
@@ -108,18 +132,18 @@ def graph_entry(
     parity: dict[str, Any] | None,
     quality: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What the manifest says of one graph.
+    """The manifest's entry of one graph.
 
     Args:
-        folder: The artifact.
-        file: The graph, relative to it.
+        folder: The artifact folder.
+        file: The path of the graph, relative to the folder.
         target: `portable`, `ort` or `tensorrt`.
-        precision: Of the weights.
-        opset: Version of the standard operators.
-        max_length: Context length in tokens.
+        precision: The precision of the weights.
+        opset: The version of the standard ONNX operators.
+        max_length: The context length in tokens.
         kv_cache: `float` or `int8`.
-        parity: The parity report as JSON, None where it was not asked for.
-        quality: What rounding weights or cache cost, None where neither was.
+        parity: The parity report as JSON; None where the graph was not verified.
+        quality: The quality that was lost by rounding weights or cache; None where neither was rounded.
     """
     weights = [folder / file, folder / f"{file}_data"]
     entry = {
@@ -144,10 +168,10 @@ def manifest(
     """The content of `manifest.json`.
 
     Args:
-        report: Where the weights came from.
-        config: The model as it was exported, overrides included.
-        graphs: One `graph_entry` each, to which the tools that load it are added; the first is what a runtime takes
-            unless it is told otherwise.
+        report: How the checkpoint became a model.
+        config: The configuration of the exported model, overrides included.
+        graphs: The `graph_entry` of each graph, to which the tools that load it are added; a runtime takes the first
+            graph unless it is told otherwise.
         folder: The artifact folder, in its final place.
     """
     checkpoint = _checkpoint_path(report)
@@ -179,24 +203,24 @@ def manifest(
 
 
 def kv_cache_of(graph: Mapping[str, Any]) -> str:
-    """The cache of a manifest's graph: `float`, which it does not say, or `int8`."""
+    """The KV cache of a manifest's graph, `float` or `int8`; an entry that does not name it means `float`."""
     return str(graph.get("kv_cache", "float"))
 
 
 def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
-    """Where a checkpoint is, as a manifest may tell it: by its path relative to the artifact folder.
+    """The path of a checkpoint relative to the artifact folder, as far as a manifest may publish it.
 
-    An artifact may be published, and its manifest must not tell what its author's disk looks like. So there is a hint
-    only where checkpoint and artifact both lie in the current folder, if that is not the root of the file system: then
-    it has the names of that project alone.
+    A published manifest must not show the folders of its author's disk. So there is a hint only where checkpoint and
+    artifact both lie in the current folder, and that folder is not the root of the file system: then the path names
+    only folders of that project.
 
     Args:
         checkpoint: The checkpoint's file or folder.
         folder: The artifact folder, in its final place.
 
     Returns:
-        `path`, with slashes, such as `../out/full_sft_512.pth`; nothing where there is no hint. The bundled checkpoints
-        need none.
+        `path`, with slashes, such as `../out/full_sft_512.pth`; empty where there is no hint. The bundled checkpoints
+        are found without one.
     """
     here, source, artifact = Path.cwd().resolve(), checkpoint.parent.resolve() / checkpoint.name, folder.resolve()
     if checkpoint in bundled_checkpoints() or here == Path(here.anchor):

@@ -1,4 +1,4 @@
-"""The `README.md` of an artifact: what it is, and how each tool runs it."""
+"""The `README.md` of an artifact: a description of the model, and how each tool runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODEL_CARD = "README.md"
 
 NAMES = {"minimind2": "MiniMind2", "minimind3": "MiniMind-3"}
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
-"""What transformers.js calls a precision."""
+"""The precisions by the names that transformers.js gives them (its `dtype`)."""
 
 FRONT_MATTER = """\
 ---
@@ -44,11 +44,11 @@ def write_model_card(
     """Write the card into an artifact folder, replacing one (never writing through a hard link).
 
     Args:
-        folder: Where the files are now.
-        name: The folder's name in the end.
+        folder: The folder that the card is written into, which is renamed later.
+        name: The folder's final name.
         config: The architecture.
         manifest: The content of `manifest.json`.
-        is_chat: Whether there is a chat template; the other tools' examples need one.
+        is_chat: Whether the artifact has a chat template, which the examples for other tools need.
     """
     path = folder / MODEL_CARD
     path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How each tool runs an artifact, in the tool's own language; what is in `<...>` is the artifact's."""
+"""Code examples for each tool that runs an artifact; `<...>` stands for a value of the artifact."""
 
 from __future__ import annotations
 

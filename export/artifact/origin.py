@@ -1,4 +1,4 @@
-"""From a path to the artifact that it is part of, and from there back to the checkpoint that was exported."""
+"""Finding the artifact that a path belongs to, and the checkpoint that the artifact was exported from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def locate(path: Path) -> tuple[Path, str | None]:
-    """The artifact folder of a path, and the graph in it that the path names; None where it names the folder.
+    """The artifact folder that a path belongs to, and the graph that the path names; None where it names the folder.
 
     Raises:
-        ArtifactError: There is nothing, or it is in no artifact.
+        ArtifactError: The path does not exist, or is not part of an artifact.
     """
     if not path.exists():
         raise ArtifactError(f"no artifact at {path}")
@@ -40,10 +40,10 @@ def find_checkpoint(folder: Path, entry: CheckpointEntry | Adapter) -> Path:
     Args:
         folder: The artifact. The checkpoint may be where the hint says, next to the artifact, in the current folder or
             among the bundled ones.
-        entry: What the manifest says of the checkpoint, or of an adapter.
+        entry: The manifest's entry of the checkpoint, or of an adapter.
 
     Raises:
-        ExportError: It is in none of these places.
+        ExportError: The checkpoint is in none of these places.
     """
     from minimind_edge.minimind.checkpoint.source import find_source
 
@@ -66,11 +66,11 @@ def load_exported(source: Path, folder: Path, checkpoint: CheckpointEntry, confi
     Args:
         source: The checkpoint.
         folder: The artifact; adapters may lie next to it.
-        checkpoint: What the manifest, or a plan's description, says of the checkpoint.
+        checkpoint: The entry of the checkpoint in the manifest or in a plan's description.
         config: The fields of the model's configuration, as the manifest has them.
 
     Raises:
-        ExportError: An adapter is not to be found.
+        ExportError: An adapter is not found.
         MiniMindError: The checkpoint is not what the manifest says.
     """
     from minimind_edge.minimind.checkpoint import read_checkpoint

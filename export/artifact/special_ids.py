@@ -1,4 +1,4 @@
-"""Which ids begin a text, end it and fill a batch: what the checkpoint, its tokenizer and its generation say."""
+"""The ids of the special tokens bos, eos and pad, chosen from the checkpoint, its tokenizer and its generation."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ ROLES = ("bos", "eos", "pad")
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The ids, and where each comes from.
+    """The special token ids, and the source of each.
 
     Attributes:
         ids: `bos_token_id`, `eos_token_id`, `pad_token_id`; None where there is none, a list for several.
-        sources: Where each of them comes from, by the same names.
+        sources: The source of each id, in words, by the same names.
     """
 
     ids: dict[str, Any]
     sources: dict[str, str]
 
     def line(self) -> str:
-        """The ids for people, each with its source."""
+        """A line of text with each id and its source."""
         told = (f"{name.removesuffix('_token_id')} {value} ({self.sources[name]})" for name, value in self.ids.items())
         return f"specials   {', '.join(told)}"
 
     def apply(self, config: MiniMindConfig, report: CheckpointReport) -> CheckpointReport:
-        """Set the ids in a model's configuration; the report without assumptions that they make void."""
+        """Set the ids in a model's configuration; return the report without the assumptions that they replace."""
         for name, value in self.ids.items():
             setattr(config, name, value)
         assumed = {name: value for name, value in report.assumed.items() if name not in self.ids}
@@ -40,13 +40,13 @@ class SpecialIds:
 
 
 def choose_special_ids(report: CheckpointReport, tokenizer: TokenizerFiles | None) -> SpecialIds:
-    """Choose each id: a config's word first, then the tokenizer's, then the generation's default.
+    """Choose each id: from the checkpoint's config, else from its tokenizer, else the default of its generation.
 
-    A tokenizer that says it has no bos (`"bos_token": null`) is taken by its word.
+    A tokenizer that says it has no bos (`"bos_token": null`) is believed.
 
     Args:
         report: How the checkpoint became a model.
-        tokenizer: The checkpoint's, None for one without.
+        tokenizer: The checkpoint's tokenizer; None where it has none.
     """
     ids: dict[str, Any] = {}
     sources = {}

@@ -1,21 +1,88 @@
-"""Writing a folder so that it is there whole or not at all."""
+"""Writing a folder, or files of one, so that they are there whole or not at all: the one owner of every such write.
+
+Next to a destination `model` there may be, for as long as it is written:
+
+    .model.minimind-edge-lock   held by the process that writes
+    .model.minimind-edge-new    what is being written
+    .model.minimind-edge-files  files that are complete, on their way into the folder
+    .model.minimind-edge-old    the old folder, for a moment, where the system cannot exchange two folders at once
+
+The system lets go of the lock when its owner ends, however it ends. So whoever gets the lock may mend what is there:
+the old folder goes back if none took its place, complete files go where they belong, the rest is removed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+from ..errors import BusyError
+from .exchange import exchange
+from .folder_copy import copy_folder, link_or_copy
+from .lock import Lock, is_ours
+
+MARK = ".minimind-edge-"
+"""What stands between a destination's name and the kind of a thing that is next to it while it is written."""
+
+WAIT_SECONDS = 1.0
+"""How long a lock is waited for: one that a process holds only to mend what another one left is free again by then."""
+
+_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+"""The destinations that the running code has locked already."""
+
+_locks: dict[Path, Lock] = {}
+"""The locks of this process, by destination."""
+
+
+@contextmanager
+def locked(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
+    """Keep every other process, and thread, from writing to a destination; what a killed one left there is mended.
+
+    Code that has the lock may ask for it again.
+
+    Args:
+        final: The destination, which need not be there; its parents are made, and removed again if nothing came of it.
+        wait: How many seconds to wait for another writer.
+
+    Raises:
+        BusyError: Another process writes to it.
+        OSError: The folder around it cannot be written, or has no locks.
+    """
+    final = _absolute(final)
+    if final in _held.get():
+        yield
+        return
+    made = [parent for parent in final.parents if not parent.exists()]
+    lock = Lock(_beside(final, "lock"))
+    if not lock.acquire(wait):
+        raise BusyError(f"{lock.owner()} is writing to {final}: wait until it has ended, or name another place")
+    token = _held.set(_held.get() | {final})
+    _locks[final] = lock
+    try:
+        _mend(final)
+        _mend_others(final.parent)
+        yield
+    finally:
+        _held.reset(token)
+        _end(final)
+        for parent in made:
+            with contextlib.suppress(OSError):  # it is not empty
+                parent.rmdir()
 
 
 @contextmanager
 def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]:
-    """Yield a new folder beside `final`; on leaving without an error it takes `final`'s place by renaming.
+    """Yield a new folder next to `final`; on leaving without an error it takes `final`'s place at once.
 
-    An error removes the new folder and leaves what was at `final` untouched. A crash between the two renames leaves the
-    old folder whole under a hidden name beside the final one.
+    An error removes the new folder and leaves what was at `final` untouched. Where the process is killed, the next one
+    that writes here or next to it removes the new folder.
 
     Args:
         final: Where the folder is to end up; its parents are made.
@@ -23,44 +90,134 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
             so that what they lead to does not become a part of the folder.
 
     Raises:
+        BusyError: Another process writes to `final`.
         OSError: The disk is full, read-only or gone.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
-    try:
-        stage.chmod(0o777 & ~_umask())
+    final = _absolute(final)
+    with locked(final):
+        stage = _new_folder(final)
         if keep_existing and final.is_dir():
-            shutil.copytree(final, stage, symlinks=True, copy_function=_link_or_copy, dirs_exist_ok=True)
+            copy_folder(final, stage, link_or_copy, leave_out=lambda name: MARK in name)
         yield stage
         _sync(stage)
         _replace(stage, final)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
+
+
+@contextmanager
+def staged_files(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[Path]:
+    """Yield a new folder whose files, on leaving without an error, go into the folder of `final`, each in one step.
+
+    Killed between two of them, the next process that writes here puts the rest in place.
+
+    Args:
+        final: The file whose name the lock has; others may come with it.
+        wait: How many seconds to wait for another writer.
+
+    Raises:
+        BusyError: Another process writes to `final`.
+        OSError: The disk is full, read-only or gone.
+    """
+    final = _absolute(final)
+    with locked(final, wait=wait):
+        stage, complete = _new_folder(final), _beside(final, "files")
+        yield stage
+        _sync(stage)
+        stage.rename(complete)
+        _move_files(complete)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty folder among the system's temporary ones, which is removed on leaving.
+
+    Where the process is killed, the next one that makes such a folder removes it.
+
+    Raises:
+        OSError: The disk is full, read-only or gone.
+    """
+    final = _absolute(Path(tempfile.gettempdir())) / f"minimind-edge-{secrets.token_hex(8)}"
+    with locked(final):
+        yield _new_folder(final, mode=0o700)
+
+
+def abandon() -> None:
+    """Remove what this process has not finished, for a command that must end now, whatever its main thread does."""
+    for final in list(_locks):
+        _end(final)
+
+
+def _end(final: Path) -> None:
+    """Remove what has not become a part of the destination, and let go of it."""
+    lock = _locks.pop(final, None)
+    if lock is not None:
+        _mend(final)
+        lock.release()
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - a link stays a link, and `..` has no name to put a lock next to
+
+
+def _new_folder(final: Path, mode: int = 0o777) -> Path:
+    folder = _beside(final, "new")
+    _remove(folder)
+    folder.mkdir(mode)
+    return folder
+
+
+def _beside(final: Path, kind: str) -> Path:
+    return final.with_name(f".{final.name}{MARK}{kind}")
+
+
+def _mend(final: Path) -> None:
+    """Finish or undo what was begun at a destination whose lock is held; what is another user's stays."""
+    new, files, old = (_beside(final, kind) for kind in ("new", "files", "old"))
+    if is_ours(old) and not os.path.lexists(final):
+        old.rename(final)
+    if is_ours(files):
+        with contextlib.suppress(OSError):
+            _move_files(files)
+    for path in (new, files, old):
+        if is_ours(path):
+            _remove(path)
+
+
+def _mend_others(folder: Path) -> None:
+    """Mend what killed processes left at other destinations of a folder."""
+    for path in folder.glob(f".*{MARK}lock"):
+        final = folder / path.name.removeprefix(".").removesuffix(f"{MARK}lock")
+        lock = Lock(path)
+        with contextlib.suppress(OSError):
+            if is_ours(path) and final not in _locks and lock.acquire():
+                try:
+                    _mend(final)
+                finally:
+                    lock.release()
 
 
 def _replace(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`; what was there goes only after the new folder stands."""
-    if not final.exists():
+    """Have `stage` take the place of `final`; what was there goes only after the new folder stands."""
+    if not os.path.lexists(final):
         stage.rename(final)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent)) / final.name
-    final.rename(old)
-    try:
+    elif not exchange(stage, final):
+        old = _beside(final, "old")
+        final.rename(old)
         stage.rename(final)
-    except OSError:
-        old.rename(final)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+def _move_files(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        path.replace(folder.parent / path.name)
+    folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, a file or a link as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _sync(folder: Path) -> None:
@@ -69,10 +226,3 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    """The process's file mode mask; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -32,7 +32,7 @@ def build_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[st
 
     Raises:
         ArtifactError: transformers cannot read the files.
-        MissingError: A package that it takes is not installed.
+        MissingError: A package that reading the files needs is not installed.
     """
     import transformers
 
@@ -41,7 +41,7 @@ def build_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[st
     if path.name == SENTENCEPIECE:
         _require_sentencepiece(path)
     else:
-        read_description(path)  # a pointer of Git LFS is named
+        read_description(path)  # its error names a Git LFS pointer as such
     named = str(config.get("tokenizer_class") or "")
     wanted = named if named.endswith(("Tokenizer", "TokenizerFast")) else ""
     reader = getattr(transformers, wanted, None)
@@ -55,7 +55,7 @@ def build_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[str, dict[st
 
 
 def _require_sentencepiece(path: Path) -> None:
-    """See that the file is there in full, and that the package that reads it is installed."""
+    """Check that the file is not a Git LFS pointer, and that the package that reads it is installed."""
     if path.read_bytes()[:40].startswith(b"version https://git-lfs"):
         raise ArtifactError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
     if find_spec("sentencepiece") is None:

@@ -1,4 +1,4 @@
-"""The tokenizer that goes with a checkpoint: found, built where it has only an older form, and written."""
+"""The tokenizer of a checkpoint: finding it, building it from an older form, and writing it into the artifact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 OLDER_CONFIGS = ("special_tokens_map.json", "added_tokens.json")
 UPSTREAM_FOLDERS = ("model", "model/minimind_tokenizer", "minimind_tokenizer")
-"""Where upstream's repository has its tokenizer, next to the checkpoint's folder `out`; the older one last."""
+"""The folders of upstream's tokenizer, next to the checkpoint's folder `out`; the one of older versions is last."""
 
 MINIMIND_VOCABULARY, MINIMIND_BOS = 6400, 1
 """The number of tokens, and the id of bos, of the tokenizers that MiniMind publishes."""
@@ -32,12 +32,12 @@ MINIMIND_VOCABULARY, MINIMIND_BOS = 6400, 1
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """A tokenizer.json and what lies next to it.
+    """A tokenizer.json and the files next to it.
 
     Attributes:
-        path: The file that it was read from: `tokenizer.json`, or the older form that it was built from.
+        path: The file that was read: `tokenizer.json`, or the older form that it was built from.
         description: The content of `tokenizer.json`.
-        config: The content of `tokenizer_config.json`, with what older files say; empty where there is none.
+        config: The content of `tokenizer_config.json`, completed from older files; empty where there is none.
         chat_templates: The Jinja sources by name; empty for a model that was never taught to chat.
         size: Number of token ids, the highest plus one.
         begins_with_bos: Whether the model was pretrained on texts that begin with bos, though tokenizer.json adds none.
@@ -56,10 +56,10 @@ class TokenizerFiles:
         return self.chat_templates.get("default")
 
     def load(self) -> Tokenizer:
-        """The tokenizer as the runtime has it.
+        """The runtime's tokenizer.
 
         Raises:
-            ArtifactError: It is no tokenizer.
+            ArtifactError: The description is not one of a tokenizer.
         """
         config = {**self.config, BEGINS_WITH_BOS: self.begins_with_bos}
         return Tokenizer.parse(self.description, str(self.path), JsonObject(config, TOKENIZER_CONFIG))
@@ -76,15 +76,15 @@ class TokenizerFiles:
             path.write_bytes(source.encode())
 
     def _common_config(self) -> dict[str, Any]:
-        """The `tokenizer_config.json` that says the same to transformers 4 and 5, optimum and transformers.js."""
+        """The `tokenizer_config.json` that transformers 4 and 5, optimum and transformers.js all read alike."""
         config = {"model_input_names": ["input_ids", "attention_mask"]} | self.config
-        # The class that takes tokenizer.json as it is; what transformers 5 calls it, transformers 4 does not know.
+        # This class uses tokenizer.json as it is; transformers 4 does not know the name that transformers 5 gives it.
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         if isinstance(config.get("extra_special_tokens"), list):  # transformers 4 wants a name for each of them
             config["additional_special_tokens"] = config.pop("extra_special_tokens")
         if self.begins_with_bos:
             config[BEGINS_WITH_BOS] = True
-        # transformers.js looks for templates nowhere else, and the runtime for named ones.
+        # transformers.js finds templates only here, and the runtime finds named ones only here.
         config.pop("chat_template", None)
         if list(self.chat_templates) == ["default"]:
             config["chat_template"] = self.chat_template
@@ -105,7 +105,7 @@ def find_tokenizer(checkpoint: Path, named: Path | None) -> TokenizerFiles | Non
 
     Raises:
         ArtifactError: The tokenizer is broken, or the named one is missing.
-        MissingError: A package that an older form takes is not installed.
+        MissingError: A package that an older form needs is not installed.
     """
     if named is not None:
         path = _tokenizer_in(named) if named.is_dir() else named
@@ -134,7 +134,7 @@ def _tokenizer_in(folder: Path) -> Path | None:
 
 
 def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
-    """Read a `tokenizer.json` or an older form with its neighbours, and see that it works.
+    """Read a `tokenizer.json` or an older form with the files next to it, and check that it loads.
 
     Args:
         path: The file.
@@ -142,7 +142,7 @@ def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
 
     Raises:
         ArtifactError: It is no tokenizer, or a file next to it is broken or a link that leads out of their folder.
-        MissingError: A package that an older form takes is not installed.
+        MissingError: A package that an older form needs is not installed.
     """
     config = _config(path.parent)
     if path.suffix == ".json" and path.name != "vocab.json":
@@ -157,7 +157,7 @@ def read_tokenizer(path: Path, home: Path | None = None) -> TokenizerFiles:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """What `tokenizer_config.json` and the older files say together."""
+    """The content of `tokenizer_config.json`, completed from the older files."""
     files = {name: member(folder, name) for name in (TOKENIZER_CONFIG, *OLDER_CONFIGS)}
     read = [JsonObject(read_json(file) if file else {}, str(folder / name)) for name, file in files.items()]
     return dict(complete_config(read[0], read[1], read[2]))
@@ -187,10 +187,10 @@ def is_pretrained_only(checkpoint: Path) -> bool:
 
 
 def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """The config's templates (a string, or a list of named ones), under those that have files of their own.
+    """The config's templates (a string, or a list of named ones); templates in files of their own replace these.
 
     Raises:
-        ArtifactError: A template is no text, or its name is none for a file.
+        ArtifactError: A template is not text, or its name cannot be a file name.
     """
     given = config.get("chat_template")
     listed = [{"name": "default", "template": given}] if given is not None and not isinstance(given, list) else given

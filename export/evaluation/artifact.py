@@ -116,7 +116,7 @@ class _TokenizerModel(msgspec.Struct):
 
 
 class _TokenizerFile(msgspec.Struct):
-    """What is read of `tokenizer.json` here."""
+    """The one part of `tokenizer.json` that is read here."""
 
     model: _TokenizerModel = msgspec.field(default_factory=_TokenizerModel)
 

@@ -51,7 +51,7 @@ def expert_load(
 
     Args:
         graph: The `.onnx` file of a mixture of experts; it is run on the CPU.
-        facts: What the graph says of itself.
+        facts: The graph's metadata and sizes.
         experts: The number of routed experts of a layer.
         examples: At least one.
         progress: Called with the share that is done.

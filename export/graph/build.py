@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 DIALECTS: dict[str, type[Dialect]] = {"portable": PortableDialect, "ort": OrtDialect, "tensorrt": TensorRTDialect}
 KV_CACHE_PROPERTY = f"{METADATA_PREFIX}kv_cache"
 IR_VERSIONS = {21: 10, 23: 11, 24: 12}
-"""The version of the file format that came with each opset, for runtimes as old as the opset."""
+"""The version of the ONNX file format that was released with each opset, so that a runtime as old as the opset can read
+the graph."""
 
 WRITTEN = 0.9
-"""The share of the time after which the nodes are written."""
+"""The share of this work's time that has passed when the nodes are written."""
 
 
 def build_graph(
@@ -54,7 +55,7 @@ def build_graph(
     """Write a model as an ONNX graph with a cache; its weights are read when the graph is saved.
 
     Args:
-        model: In eval mode; it must not change before the graph is saved.
+        model: The model, in eval mode; it must not change before the graph is saved.
         target: `portable`, `ort` or `tensorrt`.
         precision: See `precision.PRECISIONS`; logits are float32 always.
         max_length: The largest number of positions that the graph is to hold, in tokens.
@@ -104,10 +105,10 @@ def build_graph(
 
 
 def check_model(config: MiniMindConfig, target: str) -> None:
-    """See that a target can hold a model, before anything costly is done for it.
+    """Check that a target can hold a model, before anything costly is done for it.
 
     Raises:
-        ExportError: It cannot.
+        ExportError: The target cannot hold the model.
     """
     check_activation(config.hidden_act)
     if target == "ort" and not fits_ort(config):
@@ -123,7 +124,7 @@ def default_target(config: MiniMindConfig) -> str:
 
 
 def fits_ort(config: MiniMindConfig) -> bool:
-    """Whether ONNX Runtime's attention takes the model's heads."""
+    """Whether ONNX Runtime's fused attention supports the width of the model's heads."""
     return config.head_dim % HEAD_DIM_MULTIPLE == 0
 
 
@@ -139,7 +140,7 @@ def _writer(
 
 
 def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: int) -> dict[str, str]:
-    """What a runtime must know that has only the graph, without the artifact's folder."""
+    """The metadata that a runtime needs when it has only the graph, without the artifact's folder."""
     stops = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     properties = {
         "target": target,

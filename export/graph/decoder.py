@@ -36,7 +36,7 @@ class DecoderGraph:
         self.dialect = dialect
 
     def write(self, layer_done: Callable[[int], None]) -> list[ir.Value]:
-        """Write everything.
+        """Write all nodes of the graph.
 
         Args:
             layer_done: Called with the index of each block once it is written.

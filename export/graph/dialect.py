@@ -32,8 +32,8 @@ FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 INT32, INT64, BOOL = ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL
 
 HIDDEN = -1.0e30
-"""Added to the float32 score of a key that a query may not see, so that softmax makes it 0. It is finite, so that a row
-whose every key is hidden gives meaningless numbers instead of NaN."""
+"""The number that is added to the float32 score of a key that a query may not see, so that softmax makes it 0. It is
+finite, so that a row whose every key is hidden gives meaningless numbers instead of NaN."""
 
 KeyValue = tuple[ir.Value, ir.Value]
 

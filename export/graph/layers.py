@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind import Attention, FeedForward, MiniMindForCausalLM, MOEFeedForward, MoEGate, RMSNorm
 
 DIVISION_GUARD = 1e-20
-"""Keeps the experts' weights finite where all are 0, as the model does."""
+"""The number that is added to the sum of the experts' weights before they are divided by it, as in the model."""
 
 ACTIVATIONS: dict[str, Callable[[GraphWriter, ir.Value], ir.Value]] = {
     "silu": lambda writer, x: writer.op("Mul", x, writer.op("Sigmoid", x)),
@@ -27,14 +27,14 @@ ACTIVATIONS: dict[str, Callable[[GraphWriter, ir.Value], ir.Value]] = {
     "gelu_pytorch_tanh": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
     "gelu_new": lambda writer, x: writer.op("Gelu", x, approximate="tanh"),
 }
-"""The nodes of each `hidden_act`."""
+"""The functions that write the nodes of each `hidden_act`."""
 
 
 def check_activation(name: str) -> None:
-    """See that an activation can be written.
+    """Check that an activation can be written.
 
     Raises:
-        ExportError: It cannot.
+        ExportError: No graph can have this activation.
     """
     if name not in ACTIVATIONS:
         raise ExportError(f"hidden_act {name!r} cannot be exported; a graph can have {', '.join(ACTIVATIONS)}")
@@ -123,7 +123,7 @@ def static_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
 
 
 def experts_of(moe: MOEFeedForward) -> Sequence[FeedForward]:
-    """The routed experts, with their type."""
+    """The routed experts, typed as the feed-forward networks that they are."""
     return cast("Sequence[FeedForward]", moe.experts)
 
 

@@ -25,7 +25,7 @@ DATA_ALIGNMENT = 4096
 """The alignment of weights in a `.onnx_data` file, in bytes: a page, so that they can be mapped into memory."""
 
 WEIGHT = ".weight"
-"""Part of the name of every initializer that holds a parameter, or what a parameter was quantized to."""
+"""The part of an initializer's name which says that it holds a parameter, or the integers or scales of one."""
 
 LENGTH_DELIMITED = 2
 """Protobuf's wire type of bytes and messages."""
@@ -36,11 +36,11 @@ RAW_DATA_FIELD = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 
 
 def save_graph(model: ir.Model, path: Path, inline_limit: int = INLINE_LIMIT) -> tuple[Path, ...]:
-    """Write a graph whole, or not at all; what was there under its name is replaced.
+    """Write a graph whole, or not at all; an older file of its name is replaced.
 
     Args:
         model: The graph; its weights are made now, one after the other.
-        path: The `.onnx` file. Its folder is made if need be.
+        path: The `.onnx` file; its folder is created where it is missing.
         inline_limit: Bytes of weights past which they go into a `.onnx_data` file next to it.
 
     Returns:

@@ -27,7 +27,7 @@ ROTATED_MULTIPLE = 16
 """GroupQueryAttention rotates head widths that are multiples of this; others are rotated before it."""
 
 FLOAT16_HIDDEN = -3.0e4
-"""`HIDDEN` for float16 scores: half of float16's lowest number, so that no score takes the sum out of range."""
+"""`HIDDEN` for float16 scores: half of float16's lowest number, so that adding a score does not overflow."""
 
 
 TO_THE_END = torch.iinfo(torch.int64).max
@@ -142,7 +142,7 @@ class OrtDialect(Dialect):
         self.query_seqlens = writer.op("Expand", writer.cast(self.length, INT32), batch)
 
     def _attention_bias(self) -> ir.Value:
-        """What to add to scores, [B, 1, S, P+S]: 0 for real slots, else `HIDDEN`; causality is the operator's own."""
+        """The bias of the scores, [B, 1, S, P+S]: 0 for real slots, else `HIDDEN`; the operator itself is causal."""
         writer = self.writer
         hidden = HIDDEN if writer.dtype == FLOAT else FLOAT16_HIDDEN
         slots = writer.op("Where", writer.cast(self.step.attention_mask, BOOL), 0.0, hidden, dtype=writer.dtype)

@@ -1,4 +1,4 @@
-"""Experts by ONNX Runtime's `MoE` and `QMoE`, which read only those that a token has chosen."""
+"""Mixture of experts by ONNX Runtime's `MoE` and `QMoE`, which read only the experts that a token has chosen."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ BITS = 8
 class Int8CacheDialect(OrtDialect):
     """`OrtDialect`, with a scale for each channel of each layer's keys and values, [H_kv, D] float32.
 
-    GroupQueryAttention writes `clip(round_half_even(x / scale), -128, 127)` into the present, and computes with what
-    the integers stand for, those of the new tokens too; queries, scores and sums stay float32.
+    GroupQueryAttention writes `clip(round_half_even(x / scale), -128, 127)` into the present, and computes with the
+    dequantized integers, those of the new tokens too; queries, scores and sums stay float32.
 
     Args:
         writer: See `Dialect`.

@@ -1,4 +1,4 @@
-"""The `portable` dialect: standard operators only, in forms that every runtime has and the larger ones fuse."""
+"""The `portable` dialect: standard operators only, in forms that every runtime supports and ONNX Runtime fuses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 STACKED = "stacked_sequence_length"
-"""The axis of a group's queries: those of one head after those of the other."""
+"""The axis of the queries of one key head's group: those of the first query head, then those of the next."""
 
 
 class PortableDialect(Dialect):
-    """Opset 21, which runtimes have had since 2024; a cache that grows."""
+    """Opset 21, which runtimes have had since 2024; the past goes in by value and comes out longer."""
 
     opset = 21
     step: StepInputs
@@ -82,7 +82,7 @@ class PortableDialect(Dialect):
         return writer.op("Tile", bias, [1, 1, self.group, 1], shape=(BATCH, 1, STACKED, TOTAL))
 
     def _rotated(self, x: ir.Value) -> ir.Value:
-        """Heads [B, heads, S, D] turned by their positions' angles, element i with i + D/2; float32 inside."""
+        """Heads [B, heads, S, D] rotated by their positions' angles, element i with i + D/2; computed in float32."""
         writer = self.writer
         wide = writer.cast(x, FLOAT)
         first, second = writer.ops("Split", wide, results=[Result(), Result()], axis=-1, num_outputs=2)

@@ -25,7 +25,7 @@ def compute_dtype(target: str, precision: str) -> ir.DataType:
 
 
 def check_precision(target: str, precision: str) -> None:
-    """See that a target comes in a precision.
+    """Check that a target comes in a precision.
 
     Raises:
         ExportError: There is no such target or precision.
@@ -44,7 +44,7 @@ def check_precision(target: str, precision: str) -> None:
 
 
 def check_int8_cache(target: str) -> None:
-    """See that a target has an int8 KV cache.
+    """Check that a target has an int8 KV cache.
 
     Raises:
         UsageError: It has none.

@@ -14,22 +14,22 @@ from ..quantization import QuantizedMatrix
 from .writer import MICROSOFT, PLAIN, GraphWriter, Result
 
 EIGHT_BIT_ACTIVATIONS = 4
-"""The accuracy level at which activations become integers of eight bits too, with a scale for each block."""
+"""The accuracy level of `MatMulNBits` that rounds activations to eight bits too, with a scale for each block."""
 
 NIBBLES = 2
-"""Integers of four bits in a byte."""
+"""The number of four-bit integers in a byte."""
 
 SIGNED = {4: ir.DataType.INT4, 8: ir.DataType.INT8}
 """The types of weights without zero points, whose integers are stored with 0 for 0."""
 
 UNSIGNED = {4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
-"""The types of weights with zero points, and of these."""
+"""The types of weights with zero points, and of the zero points themselves."""
 
 BlockTensors = tuple[ir.Value, ir.Value, ir.Value | None]
 """Integers [..., blocks, bytes], scales [..., blocks], and zero points [..., bytes] where they are not the middle."""
 
 Layout = Callable[[QuantizedMatrix], npt.NDArray[Any]]
-"""An array of the file, with a matrix's rows first."""
+"""A function that gives an array of a matrix for the file, with the matrix's rows first."""
 
 
 class QuantizedWriter(GraphWriter):

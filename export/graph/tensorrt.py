@@ -104,14 +104,14 @@ class TensorRTDialect(Dialect):
         return BATCH, self.config.num_key_value_heads, CAPACITY, self.config.head_dim
 
     def _positions(self) -> ir.Value:
-        """Position, and slot, of each token, [B, S] int64."""
+        """The position of each token, which is its slot too, [B, S] int64."""
         writer = self.writer
         length = writer.op("Squeeze", writer.op("Shape", self.step.input_ids, dtype=INT64, start=1, end=2))
         offsets = writer.op("Range", 0, length, 1, dtype=INT64, shape=(SEQUENCE,))
         return writer.op("Add", writer.op("Unsqueeze", self.write_indices, [1]), offsets, shape=(BATCH, SEQUENCE))
 
     def _mask(self) -> ir.Value:
-        """The slots that each token sees, which are those up to its own, [B, 1, S, C] bool."""
+        """The mask of the slots that each token sees, those up to its own, [B, 1, S, C] bool."""
         writer = self.writer
         key, _ = self.step.past[0]
         capacity = writer.op("Squeeze", writer.op("Shape", key, dtype=INT64, start=2, end=3))
@@ -120,7 +120,7 @@ class TensorRTDialect(Dialect):
         return writer.op("LessOrEqual", slots, own, dtype=BOOL, shape=(BATCH, 1, SEQUENCE, CAPACITY))
 
     def _rotated(self, x: ir.Value) -> ir.Value:
-        """Heads [B, heads, S, D] turned by their positions' angles, in float32."""
+        """Heads [B, heads, S, D] rotated by their positions' angles, in float32."""
         writer = self.writer
         rotated = writer.op("RotaryEmbedding", writer.cast(x, FLOAT), self.cos, self.sin)
         return writer.cast(rotated, writer.dtype)

@@ -47,10 +47,10 @@ def _array(numbers: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def _check_range(name: str, wide: torch.Tensor, numbers: torch.Tensor) -> None:
-    """See that no number left its dtype's range.
+    """Check that no number left its dtype's range.
 
     Raises:
-        ExportError: One did.
+        ExportError: A number is out of range.
     """
     if numbers.isfinite().all():
         return

@@ -26,7 +26,7 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a node's output.
+    """The name, type and shape of a node's output, as far as they are known.
 
     Attributes:
         name: The value's name; None for the node's name.

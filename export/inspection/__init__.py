@@ -1,4 +1,4 @@
-"""Inspection: what a checkpoint, a graph, an artifact or a plan is."""
+"""Inspection: description of a checkpoint, a graph, an artifact or a plan."""
 
 from __future__ import annotations
 

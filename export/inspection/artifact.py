@@ -21,7 +21,7 @@ class InspectedGraph:
 
     Attributes:
         file: The graph's name, relative to the folder.
-        graph: What was found in the graph.
+        graph: The inspection of the graph.
         parity: The outcome of the parity report, None where there is none.
         report: The whole parity report as JSON, None where there is none.
     """

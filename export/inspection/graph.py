@@ -100,7 +100,7 @@ class GraphInspection(Inspection):
 
     @property
     def precision(self) -> str | None:
-        """The precision of the weights: what the metadata says, otherwise the dtype of most of them."""
+        """The precision of the weights: from the metadata, otherwise the dtype of most weights."""
         if (told := self.metadata.get(PRECISION)) is not None or not self.weights:
             return told
         return PRECISIONS.get(most := max(self.weights, key=self.weights.__getitem__), most)
@@ -181,7 +181,7 @@ def _weight_files(path: Path, initializers: Iterable[onnx.TensorProto]) -> tuple
     """The files next to a graph that hold its weights, and the names of those that are not there.
 
     Raises:
-        ArtifactError: A name leads out of the graph's folder, or is none of a file.
+        ArtifactError: A name leads out of the graph's folder, or cannot be a file's name.
     """
     locations = (entry.value for tensor in initializers for entry in tensor.external_data if entry.key == "location")
     found, missing = [], []

@@ -1,4 +1,4 @@
-"""`inspect`: find out what a path is, and read it as that."""
+"""`inspect`: find out whether a path is a checkpoint, a graph, an artifact or a plan, and read it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def inspect_path(path: str | PathLike[str]) -> Inspection:
 
     Raises:
         ArtifactError: A graph or folder is broken, missing or unsafe.
-        MiniMindError: The path is none of the others, and not a checkpoint either.
+        MiniMindError: The path is not a graph, an artifact or a plan, and not a checkpoint either.
     """
     path = Path(path)
     try:

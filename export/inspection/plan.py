@@ -1,4 +1,4 @@
-"""What a plan is, by the JSON file next to it: the plan itself cannot be read without a GPU."""
+"""Inspection of a plan by the JSON file next to it: the plan itself cannot be read without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every inspection offers: its findings as JSON, and as a table for people."""
+"""The form of every inspection: its findings as JSON, and as a table for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Section:
 
 
 class Inspection(ABC):
-    """What was found out about a checkpoint, a graph, an artifact folder or a plan."""
+    """The findings about a checkpoint, a graph, an artifact folder or a plan."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -27,7 +27,7 @@ class Inspection(ABC):
 
     @abstractmethod
     def sections(self) -> tuple[Section, ...]:
-        """The findings that matter to people."""
+        """The findings that the table for people shows."""
 
     def lines(self) -> Iterator[str]:
         """The sections as text: a title, then its rows in two columns."""
@@ -52,7 +52,7 @@ def architecture_section(architecture: Mapping[str, Any]) -> Section:
 
 
 def checkpoint_rows(checkpoint: CheckpointEntry | None) -> tuple[tuple[str, str], ...]:
-    """The rows that tell where weights came from; none where nobody knows."""
+    """The rows about the checkpoint that the weights came from; none where it is unknown."""
     if checkpoint is None:
         return ()
     rows = [("file", checkpoint.file), ("sha256", checkpoint.sha256), ("generation", checkpoint.generation)]

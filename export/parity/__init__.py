@@ -1,4 +1,4 @@
-"""Parity: proof that a graph computes what the eager model that it was made from computes."""
+"""Parity: comparison of a graph with the eager model that it was made from."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Integers: TypeAlias = NDArray[np.int64]
 
 PADDING = -1
-"""What a layout has for a slot that holds no token."""
+"""The entry of a layout for a slot that holds no token."""
 
 SEED = 20250426
 """Seed of the random token ids, so that two runs of a comparison compare the same."""
@@ -41,7 +41,7 @@ GREEDY_PROMPT = 16
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one call of a graph is given; every array is int64.
+    """The inputs of one call of a graph; every array is int64.
 
     Args:
         start: Cache slots that were filled before this chunk, P.
@@ -63,7 +63,7 @@ class Case:
     """Rows of tokens, placed in the cache slots of one batch.
 
     Args:
-        name: What people read, such as `padded left`.
+        name: The case's name in reports, such as `padded left`.
         rows: Each row's real tokens, [n_b] int64, n_b at least 1.
         layout: [B, T] int64: the index of the slot's token in its row, ascending, or `PADDING`.
         splits: The number of slots in each chunk; their sum is T.
@@ -94,7 +94,7 @@ class Case:
         return np.arange(len(self.rows[row])) if self.positions is None else self.positions[row]
 
     def chunks(self) -> Iterator[Chunk]:
-        """What each call of the graph is given, in order."""
+        """The inputs of each call of the graph, in order."""
         real = self.layout != PADDING
         ids, positions = self._filled()
         start = 0

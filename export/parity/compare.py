@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..artifact.staging import temporary_folder
 from ..errors import ExportError
 from ..progress import Progress, silent
 from .case import Case, Suite
@@ -45,19 +45,19 @@ def compare(
     release: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Compare a graph with eager PyTorch: by onnxruntime, for `ort` in one shared buffer too, and by the runtime.
+    """Compare a graph with eager PyTorch in each way that it can be run, see `runners_of`.
 
     A bfloat16 graph is compared by its copy in rounded float32, see `float32_copy`.
 
     Args:
-        reference: What the graph was made from, in float32 on the CPU: our own model, or any eager model.
+        reference: The model that the graph was made from, in float32 on the CPU: our own, or any eager model.
         graph: The `.onnx` file.
         target: `portable`, `ort` or `tensorrt`.
         precision: The graph's precision.
         tolerance: The bounds; None for those of the precision, see `tolerance_of`. An int8 KV cache widens them.
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: Whether to run more prompts, cut in more ways.
-        release: Whether to let go of the reference's weights once its results are there; it is of no use afterwards.
+        release: Whether to free the reference's weights once its results are there; it cannot be run afterwards.
         progress: Called with a runner's name and the share of the whole that is done.
 
     Returns:
@@ -108,7 +108,7 @@ def compare_plan(
     Args:
         reference: See `compare`.
         session: The plan's session.
-        plan: What is known of the plan.
+        plan: The description of the plan.
         progress: See `compare`.
 
     Raises:
@@ -148,17 +148,18 @@ def compare_runners(
     progress: Progress | None = None,
     shows_experts: bool = True,
 ) -> ParityReport:
-    """Compare whatever can run a chunk; see `compare`.
+    """Compare any candidates that can run a chunk; see `compare`.
 
     Args:
         reference: See `compare`.
-        runners: Each makes a candidate, one after the other, so that no two are in memory at once. The first one should
-            show its experts: the others are compared at the tokens that took eager's route there.
+        runners: Functions that make the candidates; they are called one after the other, so that no two candidates are
+            in memory at once. The first candidate should show its experts: the others are compared at the tokens that
+            took eager's route there.
         suite: The cases.
         tolerance: The bounds.
-        target: What the report says the graph was made for.
-        precision: What the report says of the graph's precision.
-        steps: Greedy tokens; with none the report fails.
+        target: The graph's target, for the report.
+        precision: The graph's precision, for the report.
+        steps: The number of greedy tokens; with none the report fails.
         release: See `compare`.
         progress: See `compare`.
         shows_experts: Whether a runner shows the experts that it chose, without which a report then fails.
@@ -212,8 +213,8 @@ def _runnable(graph: Path, precision: str) -> Iterator[Path]:
     if precision != "bf16":
         yield graph
         return
-    with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-        copy = Path(folder) / graph.name
+    with temporary_folder() as folder:
+        copy = folder / graph.name
         float32_copy(graph, copy)
         yield copy
 
@@ -222,7 +223,7 @@ def return_freed_memory() -> None:
     """Hand freed memory back to the system, where the C library can (glibc).
 
     It keeps freed blocks for later requests of similar sizes; ONNX Runtime's sizes differ from PyTorch's, so without
-    this an export's peak is the sum of what never existed together.
+    this the memory peak of an export is the sum of arrays that never existed at the same time.
     """
     gc.collect()
     if sys.platform == "linux":

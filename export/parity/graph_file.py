@@ -1,4 +1,4 @@
-"""A graph's file as a comparison opens it: its session, what it says of itself, and copies that show or round more."""
+"""A graph's file in a comparison: its session, its metadata, and copies with more outputs or in rounded float32."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
 
 
 def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target: str, precision: str) -> GraphFacts:
-    """Read what the graph says of itself, and check that it can be this model's.
+    """Read the graph's metadata and inputs, and check that it can be a graph of this model.
 
     Args:
         session: The graph's session.
@@ -63,8 +63,8 @@ def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target:
         precision: The precision that it must have, where it says which one it has.
 
     Raises:
-        ExportError: It is another model's graph, or another kind.
-        ArtifactError: It breaks the contract of every graph.
+        ExportError: The graph is of another model, target or precision.
+        ArtifactError: The graph's inputs or outputs are not those of any target.
     """
     metadata = session.get_modelmeta().custom_metadata_map
     facts = GraphFacts.read(session.get_inputs(), session.get_outputs(), metadata)

@@ -1,4 +1,4 @@
-"""What a comparison measures: one case run through one runner, token by token and layer by layer against eager."""
+"""The measurement of one case in one runner: its differences from eager, token by token and layer by layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class TensorError:
-    """How far one tensor is from eager's, token by token.
+    """The differences of one tensor from eager's, token by token.
 
     Args:
         absolute: The largest absolute difference of each comparable token, [N] float64.
@@ -49,7 +49,7 @@ class TensorError:
 
 @dataclass(frozen=True)
 class LayerErrors:
-    """How far the cached key and value of one layer are from eager's."""
+    """The differences of one layer's cached key and value from eager's."""
 
     key: TensorError
     value: TensorError
@@ -57,7 +57,7 @@ class LayerErrors:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one case gave through one runner, or why it gave nothing.
+    """The errors of one case in one runner, or the reason why there are none.
 
     Args:
         case: The case's name.
@@ -101,12 +101,12 @@ class Measurement:
 
     @property
     def logits(self) -> TensorError:
-        """How far the logits of the comparable tokens are from eager's."""
+        """The differences of the comparable tokens' logits from eager's."""
         return TensorError(self.comparable_errors.max_abs, float(self.errors.scale.max(initial=0.0)))
 
     @property
     def presents(self) -> list[TensorError]:
-        """How far the cached tensors are from eager's, key and value of layer 0 first."""
+        """The differences of the cached tensors from eager's, key and value of layer 0 first."""
         return [tensor for layer in self.layers for tensor in (layer.key, layer.value)]
 
 
@@ -117,15 +117,15 @@ def measure(
     comparable: Flags | None = None,
     routes_may_differ: bool = False,
 ) -> Measurement:
-    """Run `case` chunk by chunk and measure how far the answers are from eager's.
+    """Run `case` chunk by chunk and measure the differences of the results from eager's.
 
     Args:
-        case: What to run.
+        case: The case to run.
         reference: Eager's results, one for each row.
         runner: The candidate.
-        comparable: Which tokens have numbers that can be compared one by one, [case.tokens]; None to find out.
-        routes_may_differ: In finding out, whether to leave out the tokens that took another route through the experts
-            than in eager, or attended to one that did; otherwise all are compared.
+        comparable: Which tokens have numbers that can be compared one by one, [case.tokens]; None to determine it here.
+        routes_may_differ: Where that is determined here, whether to leave out the tokens that took another route
+            through the experts than in eager, or attended to one that did; otherwise all are compared.
 
     Returns:
         The measurement. It has a `defect` where the candidate fails, or answers in another shape or with a number that
@@ -174,7 +174,7 @@ def _run(
     numbers: list[Integers] = []
     errors: list[TokenErrors] = []
     same_experts = [np.zeros(case.tokens, dtype=np.bool_) for _ in reference[0].experts]
-    offsets, experts_seen = _offsets(case), bool(same_experts)  # a reference may keep its experts to itself
+    offsets, experts_seen = _offsets(case), bool(same_experts)  # a reference may not show its experts
     for chunk in case.chunks():
         output = runner.step(chunk)
         rows, columns = _compared_slots(chunk, runner.last_token_only)
@@ -251,7 +251,7 @@ def _tensor_error(
     found: NDArray[np.floating],
     kept: Sequence[Flags],
 ) -> TensorError:
-    """How far `found` [B, H_kv, T, D] is from each row's expected [H_kv, n, D], at the tokens kept."""
+    """The differences of `found` [B, H_kv, T, D] from each row's expected [H_kv, n, D], at the tokens kept."""
     heads, _, width = expected_of(0).shape
     _require_shape(name, found, (len(case.rows), heads, case.slots, width))
     _require_finite(name, [found])

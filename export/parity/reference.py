@@ -1,4 +1,4 @@
-"""The eager PyTorch model that a graph is compared with: what it is asked, and minimind-edge's own."""
+"""The eager PyTorch model that a graph is compared with: its protocol, and minimind-edge's own model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class EagerOutput:
-    """What an eager model answers to one chunk.
+    """The results of an eager model for one chunk.
 
     Args:
         logits: Next-token logits, [B, S, V] float32.
@@ -81,7 +81,7 @@ class EagerReference(Protocol):
 
     @property
     def name(self) -> str:
-        """Whose code the model is, for the report: `OWN_MODEL`, or such as `my_model.py:MyMiniMind`."""
+        """The name of the model's code for the report: `OWN_MODEL`, or one such as `my_model.py:MyMiniMind`."""
         ...
 
     @property
@@ -94,7 +94,7 @@ class EagerReference(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of the weights: nothing is run any more."""
+        """Free the weights: the model is not run any more."""
         ...
 
 
@@ -154,7 +154,7 @@ def eager_reference(model: MiniMindForCausalLM | EagerReference) -> EagerReferen
 
 @dataclass(frozen=True)
 class RowReference:
-    """What eager gives for one row of n tokens.
+    """The results of eager PyTorch for one row of n tokens.
 
     Args:
         logits: [n, V] float32.
@@ -168,7 +168,7 @@ class RowReference:
 
     @classmethod
     def of(cls, outputs: Sequence[EagerOutput]) -> RowReference:
-        """Join what was given for the chunks of one row."""
+        """Join the results for the chunks of one row."""
         return cls(
             np.concatenate([output.logits[0] for output in outputs]),
             tuple((key[0], value[0]) for key, value in outputs[-1].presents),
@@ -180,7 +180,7 @@ class RowReference:
 
 
 def row_references(reference: EagerReference, case: Case) -> list[RowReference]:
-    """Run each row of `case` by itself, unpadded and in one pass: what every padding and every chunking must give."""
+    """Run each row of `case` by itself, unpadded and in one pass: any padding and chunking must give the same."""
     rows = []
     for row, tokens in enumerate(case.rows):
         (chunk,) = unpadded(case.name, tokens, positions=case.row_positions(row)).chunks()

@@ -1,4 +1,4 @@
-"""The parity report: what was compared, how far apart it is, and whether that passes."""
+"""The parity report: the compared tokens, the differences, and whether they are within tolerance."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ReportRow:
     """One line of the table for people.
 
     Args:
-        quantity: What was measured.
-        measured: Its value.
-        bound: The least or most that it may be; empty where there is no bound.
+        quantity: The name of the measured quantity.
+        measured: The value of the quantity.
+        bound: The least or largest value that is allowed; empty where there is no bound.
     """
 
     quantity: str
@@ -43,11 +43,12 @@ class ParityReport:
         target: The graph's target.
         precision: The graph's precision.
         tolerance: The bounds.
-        measurements: What every case gave through every runner.
-        failures: What failed, one line each; empty where the graph passes.
-        first_divergence: Where the graph first diverges from eager, as far as that is shown.
+        measurements: The measurements of every case in every runner.
+        failures: The failures, one line each; empty where the graph passes.
+        first_divergence: The first part of the model that diverges from eager; None where none does, or where the graph
+            does not show it.
         seconds: The time that the comparison took.
-        reference: Whose code the eager model was: `OWN_MODEL`, or the owner's, such as `my_model.py:MyMiniMind`.
+        reference: The code of the eager model: `OWN_MODEL`, or the owner's, such as `my_model.py:MyMiniMind`.
     """
 
     target: str
@@ -154,7 +155,7 @@ class ParityReport:
         return tuple(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain JSON: numbers are finite, and what there is none of is None."""
+        """The report as plain JSON: all numbers are finite, and a value that does not exist is None."""
         presents, (equal, total), (agree, choices) = self.presents, self.greedy, self.experts
         return {
             "passed": bool(self),
@@ -211,7 +212,7 @@ def _distribution(errors: TokenErrors) -> dict[str, Any]:
 
 
 def _run_json(one: Measurement) -> dict[str, Any]:
-    """What one case gave through one runner."""
+    """The measurement of one case in one runner as JSON."""
     if one.defect is not None:
         return {"case": one.case, "runner": one.runner, "tokens": 0, "defect": one.defect}
     return {

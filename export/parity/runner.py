@@ -1,4 +1,4 @@
-"""How a candidate is asked: a session of the runtime, run chunk by chunk in one of the ways that users run it."""
+"""The runners of a comparison: sessions of the runtime, run chunk by chunk in each of the ways that users run them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from minimind_edge.runtime.session.graph_facts import GraphFacts
 
 SPARE_SLOTS = 8
-"""Slots that a shared buffer has more than a case fills: a graph that takes its length for the past's is found out."""
+"""The number of slots of a shared buffer beyond those that a case fills, which exposes a graph that takes the buffer's
+length for that of the past."""
 
 STALE = 8.0
-"""The value of every slot of a fresh static cache: what a roll-back leaves behind must count nothing."""
+"""The value of every slot of a fresh static cache: slots that a roll-back leaves in use by no token must not matter."""
 
 WHOLE = 1 << 20
-"""Tokens of a chunk that a graph runs at once."""
+"""The chunk size of a graph's session, in tokens: larger than any case, so that a chunk is never split."""
 
 Presents = Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]]
 """(key, value) of each layer, each [B, H_kv, T, D] in the graph's own dtype."""
@@ -40,11 +41,11 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a candidate answers to one chunk.
+    """The results of a candidate for one chunk.
 
     Args:
         logits: [B, S, V] float32; [B, V], each row's last real token, from a runner that gives only those.
-        experts: The experts chosen in each layer, each [B, S, k]; None where they are not to be seen.
+        experts: The experts chosen in each layer, each [B, S, k]; None where the graph does not show them.
     """
 
     logits: NDArray[Any]
@@ -52,16 +53,16 @@ class StepOutput:
 
 
 class SessionRunner:
-    """A session as a program drives it: prompts are prefilled, single tokens behind others are decoded.
+    """A session as a program drives it: prompts are prefilled, single tokens after others are decoded.
 
     Args:
-        session: Of the graph's file, or of a plan.
-        name: For people: the way the graph is run.
+        session: The session of the graph's file, or of a plan.
+        name: The way the graph is run, for reports.
 
     Attributes:
-        name: For people: the way the graph is run.
+        name: The way the graph is run, for reports.
         last_token_only: Whether `step` gives [B, V] instead of [B, S, V].
-        counts_positions: Whether it counts positions by itself, so that it cannot run a case that has its own.
+        counts_positions: Whether the session counts positions by itself, so that it cannot run a case that has its own.
     """
 
     last_token_only = True
@@ -92,7 +93,7 @@ class SessionRunner:
         return StepOutput(logits, self._session.experts() or None)
 
     def presents(self) -> Presents | None:
-        """The cache as it stands, the slots in use only; None where it is not looked at."""
+        """The current cache, only the slots in use; None where this runner does not compare the cache."""
         return None
 
 
@@ -103,7 +104,7 @@ class RolledBackRunner(SessionRunner):
         super().__init__(session, "session, rolled back")
 
     def step(self, chunk: Chunk) -> StepOutput:
-        """Run tokens that are not wanted, forget them, then run the chunk."""
+        """Run a chunk of other tokens, roll back, then run the chunk."""
         length = self._session.length
         others = (chunk.input_ids + 1) % self._session.vocab_size
         try:
@@ -115,14 +116,14 @@ class RolledBackRunner(SessionRunner):
 
 
 class GraphRunner(SessionRunner):
-    """A graph or a plan with everything to be seen: all logits that it gives, its cache, its experts.
+    """A graph or a plan with all of its results: all logits that it gives, its cache, its experts.
 
     Args:
-        open_session: Makes a session with so many cache slots, each with a cache that nothing was written into.
-        name: For people: the way the graph is run.
-        spare: Slots to add to those that a case fills.
-        scales: What a step of each cached integer stands for, [H_kv, 1, D] a tensor, key before value; None where the
-            cache is float.
+        open_session: A function that makes a session with the given number of cache slots and a fresh cache.
+        name: The way the graph is run, for reports.
+        spare: The number of slots beyond those that a case fills.
+        scales: The scale of each cached tensor's integers, [H_kv, 1, D], key before value; None where the cache is
+            float.
     """
 
     def __init__(
@@ -169,8 +170,8 @@ def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Call
 
     Args:
         path: The `.onnx` file.
-        facts: What the graph says of itself.
-        has_experts: Whether it is a mixture of experts.
+        facts: The graph's metadata and sizes.
+        has_experts: Whether the graph is a mixture of experts.
     """
     from minimind_edge.runtime.load import load_session
 
@@ -193,12 +194,12 @@ def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Call
 def graph_runner(
     path: Path, facts: GraphFacts, *, shows_experts: bool = False, shares_buffer: bool = False
 ) -> GraphRunner:
-    """A graph with everything to be seen.
+    """The runner that shows all results of a graph.
 
     Args:
         path: The `.onnx` file.
-        facts: What the graph says of itself.
-        shows_experts: Whether to show the experts that it chooses.
+        facts: The graph's metadata and sizes.
+        shows_experts: Whether to show the experts that the graph chooses.
         shares_buffer: Whether past and present are one buffer, where the target leaves that open; else the past goes in
             by value and comes out longer.
 

@@ -1,4 +1,4 @@
-"""How far a graph of each precision may be from eager float32, and why."""
+"""The tolerances of each precision: how far a graph may be from eager float32, and why."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ FP32 = Tolerance(
 
 @dataclass(frozen=True)
 class Rounding:
-    """What one kind of rounding does to a model, from which its bounds follow.
+    """The errors of one kind of rounding in a model, from which its bounds follow.
 
     Args:
         error: The relative error of one rounded result.
@@ -234,10 +234,10 @@ def tolerance_of(precision: str, num_hidden_layers: int) -> Tolerance:
 
 
 def rounded_weights_tolerance(num_hidden_layers: int) -> Tolerance:
-    """The bounds for a graph of integers against the model of the very weights that they stand for.
+    """The bounds for an int8 or int4 graph against the model with the same dequantized weights.
 
-    What is left is the rounding of activations, which ONNX Runtime does for products by integers (accuracy level 4). A
-    zero point, a scale or half a byte in another's place moves logits by more than their size.
+    The error that remains is the rounding of activations, which ONNX Runtime does for products by integers (accuracy
+    level 4). A zero point, a scale or half a byte in another's place moves logits by more than their size.
     """
     return INT8_ACTIVATIONS.tolerance(num_hidden_layers)
 

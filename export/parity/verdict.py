@@ -1,4 +1,4 @@
-"""Which measurements are out of tolerance, one line each, and where the graph first diverges from eager."""
+"""The verdict of a comparison: the measurements out of tolerance, and the first divergence from eager."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FirstDivergence:
 
     @property
     def hint(self) -> str:
-        """What to look at, in a few words."""
+        """A few words about the parts of the model to look at."""
         layer = self.layer or 0
         before = f"layer {layer - 1}'s q_proj, o_proj, mask and mlp, then" if layer else "embed_tokens,"
         return {
@@ -54,9 +54,10 @@ class Verdict:
     """The outcome of all measurements.
 
     Args:
-        failures: What failed, one line each: the quantity, its value, its bound and what to look at; empty where the
-            graph passes.
-        first_divergence: Where the graph first diverges from eager; None where it doesn't, or where that is not shown.
+        failures: The failures, one line each: the quantity, its value, its bound and the parts to look at; empty where
+            the graph passes.
+        first_divergence: The first part of the model that diverges from eager; None where none does, or where the graph
+            does not show it.
     """
 
     failures: tuple[str, ...]
@@ -101,7 +102,7 @@ def mean_kl(measurements: Sequence[Measurement]) -> float:
 
 
 def _defects(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """What could not be measured: the first case of each runner, and how many there are."""
+    """The cases that could not be measured: the first one of each runner, and how many there are."""
     for runner, group in by_runner(measurements).items():
         broken = [one for one in group if one.defect is not None]
         if broken:
@@ -110,7 +111,7 @@ def _defects(measurements: Sequence[Measurement]) -> Iterator[str]:
 
 
 def _gaps(measured: Sequence[Measurement], has_experts: bool) -> Iterator[str]:
-    """What should have been compared and was not."""
+    """The quantities that should have been compared and were not."""
     if not any(one.tokens for one in measured):
         yield "nothing was compared: no token of any case, expected at least 1"
         return
@@ -199,7 +200,7 @@ def first_divergence(measurements: Sequence[Measurement], tolerance: Tolerance) 
 
 
 def earliest(divergences: Iterable[FirstDivergence | None]) -> FirstDivergence | None:
-    """The one that comes first in the model; None where there is none."""
+    """The divergence that comes first in the model; None where there is none."""
     found = [one for one in divergences if one is not None]
     return min(found, key=lambda one: math.inf if one.layer is None else one.layer, default=None)
 

@@ -1,4 +1,4 @@
-"""Which TensorRT builds a plan, and for which GPUs."""
+"""The choice of the TensorRT that builds a plan, and of the GPUs that it builds for."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NEEDS: dict[int, tuple[str, ComputeCapability]] = {
     onnx.TensorProto.FLOAT8E4M3FN: ("fp8", ComputeCapability(8, 9)),
     onnx.TensorProto.FLOAT4E2M1: ("fp4", ComputeCapability(10, 0)),
 }
-"""The name of a type, and the first compute capability whose GPUs calculate with it."""
+"""The name of each element type, and the first compute capability whose GPUs calculate with it."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, and the GPU at hand, None where there is none."""
+    """A backend, and the GPU of this machine; None where there is none."""
 
     backend: Backend
     device: CudaDevice | None
@@ -37,8 +37,8 @@ def choose_backend(request: PlanRequest) -> Choice:
     """Load the backend that was named, or the one that fits this machine.
 
     Raises:
-        MissingError: It is not installed, or it needs a GPU and there is none.
-        UsageError: An option has no place with it.
+        MissingError: The backend is not installed, or it needs a GPU and there is none.
+        UsageError: An option does not apply to the backend.
     """
     device = _device_at_hand()
     name = request.backend if request.backend != AUTO else _fitting(device)
@@ -54,7 +54,7 @@ def choose_backend(request: PlanRequest) -> Choice:
 
 
 def require_tensor_scatter(backend: Backend) -> None:
-    """See that this TensorRT has the operator that writes a key-value cache in place.
+    """Check that this TensorRT has the operator that writes a key-value cache in place.
 
     Raises:
         MissingError: Its parser is too old.

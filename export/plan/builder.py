@@ -1,4 +1,4 @@
-"""TensorRT's builder, driven: from a serialized graph to a serialized plan, with progress and readable errors."""
+"""Running TensorRT's builder: from a serialized graph to a serialized plan, with progress and readable errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from minimind_edge.runtime.tensorrt.backend import Backend, error_text
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 
+from ..artifact.staging import staged_files
 from ..errors import ExportError
 from ..progress import Progress
 from .profiles import Profile
@@ -24,7 +25,7 @@ MOST_ERRORS = 3
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build, apart from the network.
+    """The options of a build, except for the network.
 
     Attributes:
         profiles: The profiles, in the plan's order.
@@ -129,7 +130,8 @@ def _keep_timings(config: Any, options: BuildOptions) -> None:
         return
     cache = config.get_timing_cache()
     if cache is not None:
-        options.timing_cache.write_bytes(bytes(cache.serialize()))
+        with staged_files(options.timing_cache) as stage:
+            (stage / options.timing_cache.name).write_bytes(bytes(cache.serialize()))
 
 
 def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:

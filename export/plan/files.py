@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from minimind_edge.runtime.tensorrt.plan import sidecar_path
 from minimind_edge.runtime.tensorrt.plan_description import FORMAT
 
 from ..artifact.json_file import write_json
-from ..artifact.manifest import file_sha256
+from ..artifact.manifest import file_sha256, is_artifact, locked_artifact
+from ..artifact.staging import staged_files
 from .builder import TensorInfo
 from .graph import PlanGraph
 from .profiles import Limits, Profile
@@ -45,22 +44,19 @@ def write_plan(path: Path, data: bytes, description: Mapping[str, Any], artifact
 
     Raises:
         ArtifactError: A file to copy is a link that leads out of the artifact.
+        BusyError: Another process writes the plan, or the artifact that it goes into.
         OSError: The disk is full or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     sidecar = sidecar_path(path)
-    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        _write_synced(stage / path.name, data)
+    with ExitStack() as stack:
+        if is_artifact(path.parent):
+            stack.enter_context(locked_artifact(path.parent))
+        stage = stack.enter_context(staged_files(path))
+        (stage / path.name).write_bytes(data)
         write_json(stage / sidecar.name, description)
-        names = [] if artifact is None else _missing(artifact, path.parent)
-        for name in names:
-            assert artifact is not None  # or there were no names
-            copy_member(artifact, name, stage / name)
-        for name in (*names, path.name, sidecar.name):
-            (stage / name).replace(path.parent / name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        if artifact is not None:
+            for name in _missing(artifact, path.parent):
+                copy_member(artifact, name, stage / name)
     return sidecar
 
 
@@ -134,11 +130,3 @@ def _missing(artifact: Path, folder: Path) -> list[str]:
     if (folder / TOKENIZER).exists():
         names = [name for name in names if name not in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)]
     return [name for name in names if member(artifact, name) is not None and not (folder / name).exists()]
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    """Write to the disk itself, so that a full one shows before anything is replaced."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -47,7 +47,7 @@ class PlanGraph:
         """Read a graph and check that the builder can take it.
 
         Raises:
-            ExportError: It is not an ONNX graph, or a graph of another target.
+            ExportError: The file is not an ONNX graph, or is a graph of another target.
         """
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 

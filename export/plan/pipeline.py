@@ -9,6 +9,7 @@ from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
 
 from ..artifact.manifest import is_artifact
+from ..artifact.staging import locked
 from ..artifact.tokenizer_files import TOKENIZER
 from ..progress import Progress, silent
 from .backend import Choice, choose_backend, choose_capabilities, require_tensor_scatter
@@ -24,15 +25,16 @@ BACKENDS = ("auto", *BACKEND_NAMES)
 
 
 def build_plan(request: PlanRequest, progress: Progress | None = None) -> PlanResult:
-    """Build a plan and write it with what belongs to it; where a step fails, nothing is written.
+    """Build a plan and write it with its description and tokenizer; where a step fails, nothing is written.
 
     Args:
         request: What to build.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
 
     Raises:
-        EdgeError: Bad input or options, no TensorRT, or a graph that it does not take.
+        EdgeError: Bad input or options, no TensorRT, or a graph that TensorRT does not support.
         MiniMindError: A checkpoint is not MiniMind's.
+        BusyError: Another process writes to the plan.
         OSError: The disk is full or cannot be written.
     """
     tell = progress or silent
@@ -40,12 +42,14 @@ def build_plan(request: PlanRequest, progress: Progress | None = None) -> PlanRe
     choice = choose_backend(request)
     require_tensor_scatter(choice.backend)
     _capabilities(request, choice, set())  # errors that no graph can change come before the export
-    with open_source(request, tell) as source:
+    plan = request.output or _default_output(request)
+    with locked(plan), open_source(request, tell) as source:
         graph = PlanGraph.read(source.graph)
         if request.precision not in (None, graph.precision):
             raise UsageError(f"{source.graph} is {graph.precision}, not {request.precision}: leave --precision out")
         start = EXPORTED if source.notes else 0.0
-        result = _build(request, choice, source, graph, lambda stage, done: tell(stage, start + done * (1 - start)))
+        onward: Progress = lambda stage, done: tell(stage, start + done * (1 - start))  # noqa: E731
+        result = _build(request, choice, source, graph, onward)
     tell("done", 1.0)
     return result
 

@@ -1,4 +1,4 @@
-"""What the build of a plan is asked for, and its result."""
+"""The request for a plan, and its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_CHUNK = 512
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Which plan to build, and how.
+    """The options of a plan's build.
 
     Attributes:
         source: A checkpoint, an artifact folder or a graph of target `tensorrt`; None for the bundled demo.
@@ -53,7 +53,7 @@ class PlanResult:
         content: The content of that file.
         build_s: Seconds that TensorRT took.
         has_tokenizer: Whether the plan's folder takes text; without a tokenizer it takes token ids alone.
-        notes: Lines for people.
+        notes: Lines for the user.
     """
 
     plan: Path

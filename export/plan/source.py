@@ -1,8 +1,7 @@
-"""Where a plan's graph comes from: an artifact, a graph by itself, or a checkpoint that is exported on the way."""
+"""The source of a plan's graph: an artifact, a graph by itself, or a checkpoint that is exported on the way."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from minimind_edge.runtime.errors import UsageError
 
 from ..artifact.json_file import read_json
 from ..artifact.manifest import graph_path, is_artifact, read_manifest
+from ..artifact.staging import temporary_folder
 from ..errors import ExportError
 from ..progress import Progress
 from .request import PlanRequest
@@ -22,12 +22,12 @@ DEFAULT_PRECISION = "fp16"
 """Precision of a plan from a checkpoint: GPUs are fast in it, and both backends have fused attention for it."""
 
 EXPORTED = 0.6
-"""Share of the time after which a checkpoint has become a graph."""
+"""The share of the whole time that has passed when the checkpoint is exported."""
 
 
 @dataclass(frozen=True)
 class GraphSource:
-    """A graph and what is known of it.
+    """A graph, with the checkpoint, configuration and parity that its manifest has.
 
     Attributes:
         graph: The graph's file.
@@ -35,7 +35,7 @@ class GraphSource:
         checkpoint: The manifest's entry about the checkpoint, None without a manifest.
         config: The model's fields as the manifest has them, None without a manifest.
         parity: The graph's parity report in the manifest, None without one.
-        notes: Lines for people.
+        notes: Lines for the user.
     """
 
     graph: Path
@@ -51,7 +51,7 @@ def open_source(request: PlanRequest, progress: Progress) -> Iterator[GraphSourc
     """Yield the graph to build from; a graph that was exported for this is deleted afterwards.
 
     Args:
-        request: Names the source.
+        request: The request, which names the source.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
@@ -67,8 +67,8 @@ def open_source(request: PlanRequest, progress: Progress) -> Iterator[GraphSourc
         _refuse_checkpoint_options(request, "a graph")
         yield _from_graph(source, request.precision)
     else:
-        with tempfile.TemporaryDirectory(prefix="minimind-edge-") as folder:
-            yield _from_checkpoint(request, Path(folder) / "artifact", progress)
+        with temporary_folder() as folder:
+            yield _from_checkpoint(request, folder / "artifact", progress)
 
 
 def _refuse_checkpoint_options(request: PlanRequest, kind: str) -> None:
@@ -103,7 +103,7 @@ def _from_graph(graph: Path, precision: str | None) -> GraphSource:
 
 
 def _of_manifest(graph: Path, folder: Path, file: str) -> GraphSource:
-    """A graph with what the manifest of its folder says of it, in full: that goes into the plan's description.
+    """A graph with its folder's manifest entries about it, which go into the plan's description.
 
     Raises:
         ArtifactError: The manifest is broken.

@@ -1,4 +1,4 @@
-"""Calibration text, which the model writes itself: no download, and the kind of text that it is going to see."""
+"""Calibration text, which the model writes itself: it needs no download, and it resembles the text of later use."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def written_text(
     length: int,
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """Let a model write text, sampled after each of the prompts in turn.
+    """Let a model write text, sampled after the prompts, one prompt after the other.
 
     Sampling goes on after the end of an answer: a chat model opens the next turn itself.
 
     Args:
-        model: In eval mode, with finite logits.
+        model: The model, in eval mode, with finite logits.
         prompts: Token ids, at least one prompt of at least one token.
         rows: Number of texts.
         length: Tokens of each text, its prompt included.

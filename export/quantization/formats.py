@@ -1,4 +1,4 @@
-"""Numeric formats: how a target stores weights as integers, and what a quantization may be told."""
+"""Numeric formats of integer weights for each target, and the settings of a quantization."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 BITS = (4, 8)
 
 BLOCKS = (128, 64, 32, 16)
-"""Block sizes, in inputs that share a scale, the fastest first."""
+"""Block sizes (the number of inputs that share a scale), the fastest first."""
 
 PADDED_BLOCK = 32
 """The block size of a width that no block divides, whose last block is only partly filled. Of a width of 200, blocks of
@@ -108,14 +108,14 @@ TENSORRT = TargetFormats(
     int8_tables=False,
     int8_blocks=(),
 )
-"""TensorRT takes no zero points and no padded blocks, and multiplies with float16 inputs."""
+"""The formats of target `tensorrt`: TensorRT takes no zero points and no padded blocks, and multiplies in float16."""
 
 TARGET_FORMATS = {"ort": BLOCKWISE, "portable": BLOCKWISE, "tensorrt": TENSORRT}
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedMatrix:
-    """What a graph stores of a weight [out, in]: value = (integer - zero point) * scale.
+    """A quantized weight [out, in] as a graph stores it: value = (integer - zero point) * scale.
 
     Attributes:
         bits: 4 or 8.

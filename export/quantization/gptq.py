@@ -1,4 +1,4 @@
-"""GPTQ: rounding in which the weights that are left make up for the errors of those that are rounded."""
+"""GPTQ: rounding weights one input at a time, where the weights not rounded yet compensate for the errors so far."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from .layer_groups import Group, block_groups
 from .rounding import Grid, block_of, fit_grid
 
 OnInputs = Callable[[Group, torch.Tensor, "torch.Tensor | None"], None]
-"""Called with a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]."""
+"""A callable that takes a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]
+(None for layers that every token goes through)."""
 
 COLUMNS_AT_ONCE = 128
-"""Inputs whose errors are passed on one by one; to all inputs after them they are passed on as one product."""
+"""The number of inputs in a batch of GPTQ's algorithm: within it errors are passed on one by one, after it as one
+product."""
 
 DAMPING = 0.01
-"""Added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare directions."""
+"""The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
+directions."""
 
 ALL_TOKENS = 0.05
 """The weight of all tokens in an expert's Hessian, chosen or not: few tokens may reach an expert, or none."""
@@ -40,12 +43,12 @@ def gptq_quantize(
     embedded: torch.Tensor,
     progress: Progress,
 ) -> dict[str, QuantizedMatrix]:
-    """Round the linear layers of all blocks; the model's weights become what the integers stand for.
+    """Round the linear layers of all blocks; the model's weights become the dequantized integers.
 
     Two streams of hidden states run through the blocks, the float model's and the rounded model's.
 
     Args:
-        model: In float32; its embedding may have been rounded.
+        model: The model, in float32; its embedding may have been rounded.
         formats: The format of each group of layers; a group that is missing stays float.
         tokens: [N, S] int64, the calibration text.
         embedded: [N, S, H], the text's embedding before that was rounded.
@@ -73,9 +76,9 @@ class BlockRounding:
     """The rounding of one block, while calibration text runs through it.
 
     Args:
-        block: The block, whose weights become what the integers stand for.
+        block: The block, whose weights become the dequantized integers.
         formats: The format of each group to round.
-        matrices: Where the integers are added.
+        matrices: The dictionary that the integers are added to.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class BlockRounding:
         self._exact[group] = inputs
 
     def round(self, group: Group, inputs: torch.Tensor, shares: torch.Tensor | None) -> None:
-        """Round a group for the rounded model's inputs [tokens, in], so that they give what the float ones gave."""
+        """Round a group so that its outputs for the rounded model's inputs [tokens, in] are near the float model's."""
         hessian = hessian_of(inputs, shares)
         correlation = correlation_of(self._exact.pop(group), inputs, shares)
         for name, layer in zip(group.parameters(), group.layers(self._block), strict=True):
@@ -111,7 +114,7 @@ def gptq_matrix(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> 
 def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     """Integers that bring `weight @ inputs` nearer to its float value than the nearest integers do.
 
-    Inputs are taken in the order of their size, the largest first: those have all others to make up for them.
+    Inputs are rounded in the order of their size, the largest first: then all other weights can compensate for them.
 
     Args:
         weight: [out, in].
@@ -130,7 +133,7 @@ def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, dampi
     factor = _inverse_factor(hessian[order][:, order], damping)
     scales = grid.scales.repeat_interleave(grid.block, dim=1)[:, order]
     zeros = grid.zeros.repeat_interleave(grid.block, dim=1)[:, order]
-    left = weight[:, order].clone()  # holds the errors that the inputs not rounded yet are to make up for
+    left = weight[:, order].clone()  # the weights not rounded yet, with the errors that they compensate for
     integers = torch.empty_like(left)
     for start in range(0, left.shape[1], COLUMNS_AT_ONCE):
         stop = min(start + COLUMNS_AT_ONCE, left.shape[1])
@@ -183,7 +186,7 @@ def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, shares: torch.Tens
 
 
 def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:
-    """The weight that best gives, for the rounded model's inputs, what `weight` gives for the float model's.
+    """The weight whose outputs for the rounded model's inputs are nearest to those of `weight` for the float model's.
 
     Args:
         weight: [out, in].
@@ -219,7 +222,7 @@ def inputs_watched(block: MiniMindBlock, groups: Sequence[Group], on_inputs: OnI
 
 
 def _routing_hook(shares: dict[str, torch.Tensor], experts: int) -> Callable[..., None]:
-    """A hook that notes each token's routing weight for each expert, [tokens, E]."""
+    """A forward hook that records each token's routing weight for each expert, [tokens, E]."""
 
     def hook(gate: nn.Module, inputs: Any, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
         chosen, weights, _ = outputs

@@ -22,7 +22,7 @@ LARGEST = 127
 """The integer that the largest value becomes; the operator clips to -128 and 127."""
 
 MARGIN = 1.25
-"""Factor on the largest number that was seen: a number out of range is clipped, which costs more than larger steps."""
+"""The factor on the largest number that was seen: clipping a number out of range costs more than larger steps do."""
 
 Float32 = NDArray[np.float32]
 

@@ -43,10 +43,10 @@ def measure_quality(model: MiniMindForCausalLM, graph: Path, held_out: torch.Ten
 
 
 def require_quality(quality: dict[str, Any], precision: str) -> None:
-    """See that a graph is near enough to the float32 model.
+    """Check that a graph is near enough to the float32 model.
 
     Raises:
-        ParityError: It is too far from it.
+        ParityError: The graph diverges from the float32 model by more than its bound.
     """
     bound = KL_BOUNDS[precision]
     if not quality["mean_kl"] <= bound:

@@ -23,7 +23,8 @@ from .rounding import nearest
 from .smoothquant import smooth
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-"""The tables, which keep at least eight bits: every token reads them, and the head's errors are the logits' own."""
+"""The embedding and the head, which keep at least eight bits: every token reads them, and the head's errors go straight
+into the logits."""
 
 # Shares of the time that the stages of int4 take.
 WRITTEN, ESTIMATED = 0.4, 0.5
@@ -34,11 +35,11 @@ class QuantizedModel:
     """A model whose weights are integers.
 
     Attributes:
-        model: In float32, its weights what the integers stand for: what a graph of them has to compute.
+        model: The model in float32 with the dequantized weights, which is what the graph has to compute.
         matrices: The integers, by the names of the parameters; a parameter that is missing stays float.
         held_out: Text that the float model wrote and the rounding did not see, [N, S] int64.
         calibration: The calibration text and settings, as JSON.
-        notes: Lines for people: weights that did not get the precision that was asked for.
+        notes: Lines for the user about weights that could not be stored in the requested precision.
     """
 
     model: MiniMindForCausalLM
@@ -113,10 +114,10 @@ def calibration_text(
 
 
 def check_weights(model: MiniMindForCausalLM) -> None:
-    """See that every weight can be rounded.
+    """Check that every weight can be rounded.
 
     Raises:
-        ExportError: One cannot; the message names its parameter.
+        ExportError: A weight cannot be rounded; the message names its parameter.
     """
     largest_scale = torch.finfo(torch.float16).max
     for name, weight in model.named_parameters():
@@ -147,7 +148,7 @@ def _round_int4(
     formats: TargetFormats,
     progress: Progress,
 ) -> dict[str, QuantizedMatrix]:
-    """Round the tables to nearest and the blocks by GPTQ; the model's weights become what the integers stand for."""
+    """Round the tables to nearest and the blocks by GPTQ; the model's weights become the dequantized integers."""
     with torch.no_grad():
         embedded = model.model.embed_tokens(tokens)
     matrices = _round_tables(model, formats.int8) if formats.int8_tables else {}
@@ -170,7 +171,7 @@ def _int8_notes(model: MiniMindForCausalLM, units: Iterable[Unit], formats: Targ
 
 
 def _round_groups(model: MiniMindForCausalLM, formats: Mapping[Group, Format]) -> dict[str, QuantizedMatrix]:
-    """Round to nearest; the model's weights become what the integers stand for."""
+    """Round to nearest; the model's weights become the dequantized integers."""
     return {
         name: _round_nearest(model, name, wanted) for group, wanted in formats.items() for name in group.parameters()
     }

@@ -9,19 +9,20 @@ import torch
 from .formats import Format, QuantizedMatrix
 
 LEAST_SCALE = 2.0**-24
-"""The least float16 above 0."""
+"""The smallest positive float16."""
 
 LARGEST_INPUT = 127
-"""Inputs become integers from -127 to 127."""
+"""The largest integer that a layer's input is rounded to; the smallest is its negative."""
 
 INT8_SHARES = (1.0,)
-"""With eight bits, clipping a block's largest weight costs more than the finer steps gain."""
+"""The share of a block's range that int8 scales cover, all of it: clipping the largest weight costs more than the finer
+steps gain."""
 
 INT4_SHARES = tuple(1.0 - 0.025 * step for step in range(17))
-"""Shares of a block's range that scales are tried for: clipping the largest weight can serve all others."""
+"""The shares of a block's range that int4 scales are tried for: clipping the largest weight can serve all others."""
 
 ROWS_AT_ONCE = 4096
-"""Rows that are searched together: all 49,152 rows of an embedding at once would take gigabytes."""
+"""The number of rows that are searched together: all 49,152 rows of an embedding at once would take gigabytes."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .formats import Format
 from .rounding import nearest, rounded_inputs
 
 SEED = 20250426
-"""Seed of the tokens that are drawn from the model's own distribution."""
+"""The seed of the tokens that are drawn from the model's own distribution."""
 
 ROWS_AT_ONCE = 4
 
@@ -76,7 +76,7 @@ def estimated_losses(
 
 
 class _Rounded:
-    """A weight rounded as a candidate says."""
+    """A weight that is rounded in a candidate's format."""
 
     def __init__(self, weight: torch.Tensor, candidate: Candidate) -> None:
         self._scales = candidate.scales

@@ -92,7 +92,7 @@ def traced_manifest(
 
 
 def write_files(
-    stage: Path, name: str, own: OwnersModel, code: OwnCode, *, beside: Path | None, content: dict[str, Any]
+    stage: Path, name: str, own: OwnersModel, code: OwnCode, *, checkpoint: Path | None, content: dict[str, Any]
 ) -> None:
     """Write every JSON file of the folder, and its card.
 
@@ -101,11 +101,11 @@ def write_files(
         name: The folder's name in the end.
         own: The model.
         code: Its code.
-        beside: The checkpoint's folder, which may hold a generation config.
+        checkpoint: The checkpoint's folder, which may hold a generation config; None where there is no file.
         content: Of the manifest.
     """
     facts, default = cast("Any", own.facts), content["graphs"][0]
-    generation = generation_config(facts, beside, default["max_length"])
+    generation = generation_config(facts, checkpoint, default["max_length"])
     sizes = {name: value for name, value in content["config"].items() if name not in ("model", "code_sha256")}
     ids = {key: generation[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     # A model type of its own: no tool shall take the model for one that it knows.

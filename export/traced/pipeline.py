@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from minimind_edge.runtime.errors import ArtifactError, UsageError
+from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
 from ..artifact.destination import choose_folder, plan_destination
 from ..artifact.graph_file import GRAPH_FILE, graph_file
@@ -56,14 +57,14 @@ class TracedSource:
         code: Its code.
         name: Of the checkpoint, or of the class where there is no file.
         sha256: Of the checkpoint, or of the tensors.
-        beside: Where a tokenizer and a generation config may lie; None where there is no file.
+        folder: The checkpoint's folder, where a tokenizer and a generation config may lie; None without a file.
     """
 
     own: OwnersModel
     code: OwnCode
     name: str
     sha256: str
-    beside: Path | None
+    folder: Path | None
 
 
 def export_traced(request: ExportRequest, code: str, progress: Progress | None = None) -> ExportResult:
@@ -146,7 +147,7 @@ def _export(source: TracedSource, request: ExportRequest, tell: Progress) -> Exp
         entry, parity = _write_graph(source, request, tokenizer, stage, max_length=max_length, tell=tell)
         graphs = sorted((entry, *destination.kept), key=lambda graph: list(GRAPH_FILE).index(graph["precision"]))
         content = traced_manifest(source.own, source.code, source.name, source.sha256, graphs)
-        write_files(stage, folder.resolve().name, source.own, source.code, beside=source.beside, content=content)
+        write_files(stage, folder.resolve().name, source.own, source.code, checkpoint=source.folder, content=content)
         if tokenizer is not None:
             tokenizer.copy_to(stage)
     tell("done", 1.0)
@@ -170,10 +171,10 @@ def _max_length(asked: int | None, own: OwnersModel) -> int:
 
 def _tokenizer(source: TracedSource, request: ExportRequest) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
     """The tokenizer to ship, and what to tell about it."""
-    if source.beside is None and request.tokenizer is None:
+    if source.folder is None and request.tokenizer is None:
         found = None
     else:
-        found = find_tokenizer(source.beside or Path(), request.tokenizer)
+        found = find_tokenizer(source.folder or Path(), request.tokenizer)
     if found is None:
         return None, ("warning: no tokenizer; the artifact runs by --ids alone (name one by --tokenizer)",)
     rows = source.own.facts.vocab_size
@@ -288,8 +289,7 @@ def _metadata(own: OwnersModel, target: str, precision: str, max_length: int) ->
         "generation": "traced",
         "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
     }
-    cache = {"minimind_edge.cache": "static"} if target == "tensorrt" else {}
-    return {f"minimind_edge.{key}": value for key, value in properties.items()} | cache
+    return {f"{METADATA_PREFIX}{key}": value for key, value in properties.items()}
 
 
 def _digest(model: nn.Module) -> str:

@@ -8,14 +8,13 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from minimind_edge.runtime.errors import ArtifactError, MissingError
 
 from ..artifact.json_file import read_json
-from ..artifact.staging import staged_folder
+from ..artifact.staging import staged_folder, temporary_folder
 from .libraries import LIBRARIES, Library
 
 NODE_MODULES = "node_modules"
@@ -92,8 +91,8 @@ def _fetched(library: Library, tell: Callable[[str], None]) -> Path:
             f"{_install_command()} on any machine and name the folder with --node-modules"
         )
     tell(f"fetching {library.spec} by npm")
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = _pack(npm, library, Path(scratch))
+    with temporary_folder() as scratch:
+        archive = _pack(npm, library, scratch)
         check_integrity(archive, library)
         with staged_folder(_cached(library)) as stage:
             unpack(archive, library, stage)

@@ -33,7 +33,7 @@ class SiteResult:
         folder: The site's folder.
         size: Size of all its files in bytes.
         download: Bytes that a visitor's browser loads to run the model by WebAssembly.
-        notes: Lines for people.
+        notes: Lines for the user.
         manifest: The manifest of the model on the site.
     """
 

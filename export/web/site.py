@@ -13,9 +13,10 @@ from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.artifact.paths import copy_member, require_member
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 
+from ..artifact.folder_copy import copy_folder
 from ..artifact.json_file import read_json, write_json
 from ..artifact.manifest import is_artifact, read_manifest
-from ..artifact.staging import staged_folder
+from ..artifact.staging import locked, staged_folder
 from ..checkpoint_options import CheckpointOptions
 from ..pipeline import export_onnx
 from ..progress import Progress, silent
@@ -47,35 +48,36 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
     Raises:
         EdgeError: Bad input or options, a library that cannot be had, or parity that failed.
         MiniMindError: A checkpoint or config is not MiniMind's.
+        BusyError: Another process writes to the folder.
         OSError: The disk is full or cannot be written.
     """
     tell = progress or silent
-    folder = _destination(request.export)
-    libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
-    with staged_folder(folder) as stage:
-        notes = _put_model(request, stage / MODEL, tell)
-        manifest = read_json(stage / MODEL / MANIFEST)
-        shutil.copytree(PAGE, stage, dirs_exist_ok=True)
-        _put_libraries(libraries, stage / VENDOR)
-        size, download = _sizes(stage, manifest)
+    folder = request.export.output or DEFAULT_FOLDER
+    with locked(folder):
+        _check_destination(folder, request.export)
+        libraries = find_libraries(request.node_modules, lambda stage: tell(stage, 0.0))
+        with staged_folder(folder) as stage:
+            notes = _put_model(request, stage / MODEL, tell)
+            manifest = read_json(stage / MODEL / MANIFEST)
+            copy_folder(PAGE, stage)
+            _put_libraries(libraries, stage / VENDOR)
+            size, download = _sizes(stage, manifest)
     tell("done", 1.0)
     return SiteResult(folder=folder, size=size, download=download, notes=notes, manifest=manifest)
 
 
-def _destination(export: ExportRequest) -> Path:
-    """The site's folder.
+def _check_destination(folder: Path, export: ExportRequest) -> None:
+    """See that the site may be written to a folder.
 
     Raises:
         UsageError: Something else is there, or a site and no `--force`.
     """
-    folder = export.output or DEFAULT_FOLDER
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return folder
+        return
     if not (is_artifact(folder / MODEL) and (folder / "index.html").is_file()):
         raise UsageError(f"{folder} exists and is no site of this tool; name another folder with -o")
     if not export.force:
         raise UsageError(f"{folder} exists already; replace it with --force or name another folder with -o")
-    return folder
 
 
 def _put_model(request: SiteRequest, folder: Path, tell: Progress) -> tuple[str, ...]:

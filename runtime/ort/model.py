@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
+from ..interruption import register
 from ..session.contract import LOGITS_START
 from ..session.graph_facts import GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
@@ -93,6 +94,7 @@ class OrtModel:
         # ONNX Runtime lists an input with a default as an overridable initializer, not as an input.
         self._takes_start = any(node.name == LOGITS_START for node in session.get_overridable_initializers())
         self._reserved = (0, 0)
+        register(self)
 
     @property
     def chunk(self) -> int:
@@ -152,6 +154,10 @@ class OrtModel:
             ) from error
         if isinstance(cache, GrowingCache):
             cache.commit(arrays.total)
+
+    def interrupt(self, *, ends: bool) -> None:
+        """See `Interruptible.interrupt`: ONNX Runtime looks at this between two operators, those of a loop included."""
+        self._run_options.terminate = ends
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
         """A copy of the first `slots` of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`."""

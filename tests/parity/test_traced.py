@@ -20,7 +20,7 @@ from minimind_edge.export.parity.tolerance import rounded_weights_tolerance
 from minimind_edge.export.quantization import QuantizationSettings
 from minimind_edge.export.traced.code import load_code
 from minimind_edge.export.traced.owner import understand
-from minimind_edge.export.traced.reference import EagerReference
+from minimind_edge.export.traced.reference import OwnersReference
 from minimind_edge.export.traced.rounding import round_model
 from minimind_edge.export.traced.storage import WeightStorage
 from minimind_edge.export.traced.trace import trace
@@ -130,7 +130,7 @@ def test_the_graph_of_a_changed_model_is_not_that_of_the_stock_one(tmp_path):
     stock = MiniMindForCausalLM(MiniMindConfig(**SMALL)).eval()
     stock.load_state_dict(model.state_dict())
     save_graph(build_graph(stock, "portable", "fp32", MAX_LENGTH), tmp_path / "model.onnx")
-    report = compare(EagerReference(understand(model)), tmp_path / "model.onnx", target="portable", precision="fp32")
+    report = compare(OwnersReference(understand(model)), tmp_path / "model.onnx", target="portable", precision="fp32")
     assert not report
 
 
@@ -202,7 +202,7 @@ def stored(traced, precision: str, folder: Path, store) -> Path:
 
 def test_half_floats_stay_within_the_bounds_of_fp16(traced_experts, tmp_path):
     file = stored(traced_experts, "fp16", tmp_path, lambda storage: storage.halve())
-    report = compare(EagerReference(traced_experts[0]), file, target="portable", precision="fp16")
+    report = compare(OwnersReference(traced_experts[0]), file, target="portable", precision="fp16")
     assert report, report.failures
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load(file).graph.initializer}
     assert kinds["model.lm_head.weight.fp16"] == onnx.TensorProto.FLOAT16
@@ -219,7 +219,7 @@ def test_integers_compute_what_they_stand_for(precision, traced_experts, tmp_pat
     assert {matrix.bits for matrix in matrices.values()} == ({8} if precision == "int8" else {4, 8})
     file = stored(traced_experts, precision, tmp_path, lambda storage: storage.as_integers(matrices))
     report = compare(
-        EagerReference(rounded),
+        OwnersReference(rounded),
         file,
         target="portable",
         precision=precision,
@@ -389,7 +389,7 @@ def test_parity_failure_is_an_error(checkpoint, tmp_path, monkeypatch):
     """A trace that lost something must not become an artifact: here the reference is another model's code."""
     other = understand(changed_model("Halved"))
     monkeypatch.setattr(
-        "minimind_edge.export.traced.pipeline.EagerReference", lambda own, name=None: EagerReference(other)
+        "minimind_edge.export.traced.pipeline.OwnersReference", lambda own, name=None: OwnersReference(other)
     )
     request = ExportRequest(
         checkpoint=checkpoint("Gelu"), output=tmp_path / "none", target="portable", model=f"{CODE}:Gelu"

@@ -126,7 +126,7 @@ def test_a_plans_folder_gets_no_others_file(tmp_path: Path, artifact: Path, secr
     (artifact / "generation_config.json").symlink_to(secret)
     with pytest.raises(ArtifactError, match="leads out of its folder"):
         write_plan(tmp_path / "plan" / "model.plan", b"ftrt", {}, artifact)
-    assert [path.name for path in (tmp_path / "plan").iterdir()] == []
+    assert not (tmp_path / "plan").exists()
 
 
 @pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
