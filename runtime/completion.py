@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
 from time import perf_counter
 from typing import Any, Literal
 
@@ -135,7 +136,7 @@ class Completion(Iterator[str]):
             EngineBusyError: Another thread waits for a piece of it.
         """
         with self._own_turn():
-            if self._pieces.gi_frame is not None:  # or it has ended by itself
+            if getgeneratorstate(self._pieces) != GEN_CLOSED:
                 self._ended_by = threading.get_ident()
             self._pieces.close()
 
