@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from ..interruption import register
-from ..session.contract import LOGITS_START
-from ..session.graph_facts import GraphFacts
+from ..session.contract import LOGITS_START, GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA
