@@ -156,7 +156,7 @@ class OrtModel:
             cache.commit(arrays.total)
 
     def interrupt(self, *, ends: bool) -> None:
-        """See `Interruptible.interrupt`: ONNX Runtime looks at this between two operators, those of a loop included."""
+        """Stop the current run; ONNX Runtime checks for it between two operators, also inside a loop."""
         self._run_options.terminate = ends
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
