@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from .interruption import watch_signals
+from .interruption import EXIT_CODES as SIGNAL_CODES
+from .interruption import Ended, watch_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,13 +56,13 @@ def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
         app: The program's commands.
         name: The program's name in the help.
         at_once: End the process without shutting the interpreter down, which takes as long as a few tokens; for
-            programs without work at their exit.
+            programs without work at their exit. A signal ends every program like this.
     """
     prepare_streams()
     watch_signals()
     command = typer.main.get_command(app)
     code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
-    if at_once:
+    if at_once or code in SIGNAL_CODES:
         end_at_once(code)
     abandon(sys.stdout)
     abandon(sys.stderr)
@@ -97,6 +98,8 @@ def guarded(call: Callable[[], object]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Ended as end:
+        return end.code
     except BrokenPipeError:
         abandon(sys.stdout)
         return BROKEN_PIPE

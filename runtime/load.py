@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .artifact.folder import PLAN_SUFFIX
 from .errors import UsageError
-from .session.session import Session
+from .session.session import Session, check_positive
 
 
 def load_session(
@@ -43,5 +43,13 @@ def load_session(
     from .ort.loading import open_graph
     from .ort.model import OrtModel
 
-    onnxruntime, session = open_graph(path, device, threads)
+    if device in ("tensorrt", "rtx"):
+        from .ort.environment import import_onnxruntime
+        from .ort.tensorrt_provider import open_by_tensorrt
+
+        check_positive("threads", threads)
+        onnxruntime = import_onnxruntime()
+        session = open_by_tensorrt(onnxruntime, path, device, threads)
+    else:
+        onnxruntime, session = open_graph(path, device, threads)
     return Session(OrtModel(onnxruntime, session, prefill_chunk=prefill_chunk), max_length=max_length)

@@ -46,6 +46,9 @@ class CheckpointReport:
             shown = [f"{name} {_shown(fields[name])}" for name in sorted(fields) if self._matters(name)]
             if shown:
                 lines.append(f"{label:<10} {', '.join(shown)}")
+        lines.append(
+            f"code       stock {self.generation}; of a model that you changed, give the code: --model FILE.py:CLASS"
+        )
         for adapter in self.lora:
             lines.append(f"merged     {adapter.file}: LoRA of rank {adapter.rank} in {len(adapter.modules)} modules")
         lines.append(f"tokenizer  {self.tokenizer or 'none next to the checkpoint'}")

@@ -69,7 +69,7 @@ def open_graph(
 
     Args:
         path: The `.onnx` file.
-        device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; `auto` takes CUDA where ONNX Runtime has it.
+        device: `auto`, `cpu` or `cuda`; `auto` takes CUDA where ONNX Runtime has it.
         threads: Threads for one operator; None for the physical cores that this process may run on.
 
     Returns:
@@ -82,10 +82,6 @@ def open_graph(
     """
     check_positive("threads", threads)
     onnxruntime = import_onnxruntime()
-    if device in ("tensorrt", "rtx"):
-        from .tensorrt_provider import open_by_tensorrt
-
-        return onnxruntime, open_by_tensorrt(onnxruntime, path, device, threads)
     providers = execution_providers(onnxruntime, device)
     options = session_options(onnxruntime, threads)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -376,13 +377,27 @@ def test_what_does_not_go_together_is_said(options, error, message, checkpoint, 
         export_onnx(request)
 
 
-@pytest.mark.parametrize("name", ["LearnedPositions", "SharedGate"])
-def test_a_changed_model_with_tensors_of_its_own_is_no_stock_one(name, checkpoint, tmp_path):
-    """Those whose tensors are all stock cannot be told apart by their file."""
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_model_given_as_stock_is_refused_or_spoken_of(name, checkpoint, tmp_path):
+    """In memory it is refused; a file is refused by its tensors, or taken with a word on whose code is assumed."""
+    from minimind_edge.export.graph import build_graph
+    from minimind_edge.minimind.checkpoint import read_checkpoint
     from minimind_edge.minimind.errors import MiniMindError
 
-    with pytest.raises(MiniMindError):
-        export_onnx(ExportRequest(checkpoint=checkpoint(name), output=tmp_path / "none"))
+    with pytest.raises(MiniMindError, match=r"--model FILE\.py:CLASS"):
+        build_graph(changed_model(name), "portable", "fp32", MAX_LENGTH)
+    file = checkpoint(name)
+    if name in ("LearnedPositions", "SharedGate"):
+        with pytest.raises(MiniMindError):
+            read_checkpoint(file)
+        return
+    assert any(
+        line.startswith("code       stock minimind2;") and "--model FILE.py:CLASS" in line
+        for line in read_checkpoint(file).report.lines()
+    )
+    shutil.copy(CODE, file.with_name("modeling_mine.py"))
+    (note,) = read_checkpoint(file).report.notes
+    assert "has code of its own (modeling_mine.py), which was not read" in note
 
 
 def test_parity_failure_is_an_error(checkpoint, tmp_path, monkeypatch):
