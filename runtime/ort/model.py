@@ -156,7 +156,7 @@ class OrtModel:
             cache.commit(arrays.total)
 
     def interrupt(self, *, ends: bool) -> None:
-        """Stop the current run; ONNX Runtime checks for it between two operators, also inside a loop."""
+        """Stop the current run after its current operator and refuse later runs, or allow runs again."""
         self._run_options.terminate = ends
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
