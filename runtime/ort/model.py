@@ -155,7 +155,7 @@ class OrtModel:
             cache.commit(arrays.total)
 
     def interrupt(self, *, ends: bool) -> None:
-        """See `Interruptible.interrupt`: ONNX Runtime looks at this between two operators, those of a loop included."""
+        """Stop the current run after its current operator and refuse later runs, or allow runs again."""
         self._run_options.terminate = ends
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
