@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+TORTURE ?= --seed 1
 BENCH ?= --plot docs/images/speed-kl.png
+FUZZ_EXAMPLES ?= 100000
+FUZZ_SEED ?= 0
 # The folder of the transformers 4 packages; first on the path, it hides the venv's own packages.
 TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
@@ -89,6 +92,10 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 pytest: $(VENV)/.installed ## the tests, against the built wheel
 	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest --durations=10
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
+
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
 	PYTHONPATH=$(CURDIR)/$(TF4)/site $(BIN)/pytest $(TF4_TESTS)
@@ -101,6 +108,10 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
+
+.PHONY: torture
+torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
+	$(BIN)/python scripts/torture.py $(TORTURE)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less

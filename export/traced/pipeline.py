@@ -15,10 +15,9 @@ from torch import nn
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
-from ..artifact.destination import choose_folder, plan_destination
+from ..artifact.destination import choose_folder, open_destination
 from ..artifact.graph_file import GRAPH_FILE, graph_file
 from ..artifact.manifest import graph_entry
-from ..artifact.staging import staged_folder
 from ..artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from ..errors import ParityError
 from ..graph.onnx_file import save_graph, weight_bytes
@@ -142,8 +141,7 @@ def _export(source: TracedSource, request: ExportRequest, tell: Progress) -> Exp
     max_length = _max_length(request.max_length, source.own)
     tokenizer, notes = _tokenizer(source, request)
     config = describe(source.own, source.code)
-    destination = plan_destination(folder, request, source.sha256, config)
-    with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+    with open_destination(folder, request, source.sha256, config) as (destination, stage):
         entry, parity = _write_graph(source, request, tokenizer, stage, max_length=max_length, tell=tell)
         graphs = sorted((entry, *destination.kept), key=lambda graph: list(GRAPH_FILE).index(graph["precision"]))
         content = traced_manifest(source.own, source.code, source.name, source.sha256, graphs)
