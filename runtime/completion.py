@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
 from time import perf_counter
 from typing import Any, Literal
 
@@ -108,7 +109,6 @@ class Completion(Iterator[str]):
         self._finish_reason: FinishReason | None = None
         self._has_begun = False
         self._turn = threading.RLock()  # Ctrl-C may leave it taken, and must not keep this thread from closing
-        self._has_ended = False
         self._ended_by: int | None = None
         self._pieces = self._run()
 
@@ -136,7 +136,7 @@ class Completion(Iterator[str]):
             EngineBusyError: Another thread waits for a piece of it.
         """
         with self._own_turn():
-            if not self._has_ended:
+            if getgeneratorstate(self._pieces) != GEN_CLOSED:
                 self._ended_by = threading.get_ident()
             self._pieces.close()
 
@@ -208,7 +208,6 @@ class Completion(Iterator[str]):
                     return
             yield from self._rest(stream)
         finally:
-            self._has_ended = True
             self._generation.close()
             if self._on_end is not None:
                 self._on_end(self.result)

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
+
+from minimind_edge.runtime.artifact.json_file import read_json
 from minimind_edge.runtime.errors import ArtifactError
 
-from ..artifact.json_file import read_json
 from ..bundled import DEMO_FOLDER
 from .examples import Document
 from .questions import KINDS, Question
@@ -34,17 +36,12 @@ class HeldOut:
         Raises:
             ArtifactError: The file is missing, or it is of another kind or format.
         """
-        content = read_json(path)
-        if content.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{path} has format {content.get('format')}, expected {FORMAT}; reinstall minimind-edge"
-            )
         try:
-            questions = (*_facts(content["facts"]), *_sums(content["sums"]), *_stories(content["stories"]))
-            documents = tuple(Document(entry["prompt"], entry["answer"]) for entry in content["documents"])
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} lacks {error}; reinstall minimind-edge") from error
-        return cls(questions, documents)
+            content = read_json(path, _Content)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; reinstall minimind-edge") from error
+        questions = (*_facts(content.facts), *_sums(content.sums), *_stories(content.stories))
+        return cls(questions, tuple(Document(entry.prompt, entry.answer) for entry in content.documents))
 
     def text(self) -> str:
         """The content of the split's file: JSON with one entry per line, so that a change can be read in a diff."""
@@ -87,20 +84,54 @@ def _spread(entries: list[Any], limit: int) -> list[Any]:
     return [entries[index * len(entries) // count] for index in range(count)]
 
 
-def _facts(entries: Iterable[dict[str, Any]]) -> Iterator[Question]:
+class _Fact(msgspec.Struct, frozen=True):
+    language: str
+    answer: str
+    questions: tuple[str, ...]
+
+
+class _Sum(msgspec.Struct, frozen=True):
+    language: str
+    question: str
+    answer: str
+
+
+class _Story(msgspec.Struct, frozen=True):
+    language: str
+    request: str
+    names: tuple[str, ...]
+    lookalikes: tuple[str, ...] = ()
+
+
+class _Document(msgspec.Struct, frozen=True):
+    prompt: str
+    answer: str
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """What the split's file holds."""
+
+    format: Literal[1]
+    facts: tuple[_Fact, ...]
+    sums: tuple[_Sum, ...]
+    stories: tuple[_Story, ...]
+    documents: tuple[_Document, ...]
+
+
+def _facts(entries: Iterable[_Fact]) -> Iterator[Question]:
     for entry in entries:
-        for prompt in entry["questions"]:
-            yield Question("facts", entry["language"], prompt, entry["answer"])
+        for prompt in entry.questions:
+            yield Question("facts", entry.language, prompt, entry.answer)
 
 
-def _sums(entries: Iterable[dict[str, Any]]) -> Iterator[Question]:
-    return (Question("sums", entry["language"], entry["question"], entry["answer"]) for entry in entries)
+def _sums(entries: Iterable[_Sum]) -> Iterator[Question]:
+    return (Question("sums", entry.language, entry.question, entry.answer) for entry in entries)
 
 
-def _stories(entries: Iterable[dict[str, Any]]) -> Iterator[Question]:
+def _stories(entries: Iterable[_Story]) -> Iterator[Question]:
     for entry in entries:
-        names, lookalikes = tuple(entry["names"]), tuple(entry.get("lookalikes", ()))
-        yield Question("topic_copy", entry["language"], entry["request"], names=names, lookalikes=lookalikes)
+        names, lookalikes = entry.names, entry.lookalikes
+        yield Question("topic_copy", entry.language, entry.request, names=names, lookalikes=lookalikes)
 
 
 def _fact_entries(questions: Iterable[Question]) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.artifact.paths import external_data
-from minimind_edge.runtime.errors import ArtifactError
 
+from ..artifact.onnx_graph import read_graph
 from .table import Inspection, Section, byte_count
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class GraphInspection(Inspection):
         Raises:
             ArtifactError: There is no such file, or it is not an ONNX graph.
         """
-        model = _load(path)
+        model = read_graph(path)
         initializers = list(model.graph.initializer)
         names = {tensor.name for tensor in initializers}
         found, missing = _weight_files(path, initializers)
@@ -160,21 +160,6 @@ class GraphInspection(Inspection):
             Section("outputs", tuple((tensor.name, str(tensor)) for tensor in self.outputs)),
             *(_operator_section(domain, counts) for domain, counts in self.operators.items()),
         )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
-        raise ArtifactError(f"{path} is not an ONNX graph: {error}; export the checkpoint again") from error
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
-    if not model.opset_import or not model.graph.output:
-        raise ArtifactError(f"{path} is not an ONNX graph: it has no outputs; export the checkpoint again")
-    return model
 
 
 def _weight_files(path: Path, initializers: Iterable[onnx.TensorProto]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import onnx
 
+from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, cache_names
+from minimind_edge.runtime.session.graph_facts import MOST, metadata_integers
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
 
+from ..artifact.onnx_graph import read_graph
 from ..errors import ExportError
 
 KV_CAPACITY = "kv_capacity"
@@ -17,7 +20,7 @@ KV_CAPACITY = "kv_capacity"
 
 DECOMPOSABLE = "TRT_decomposable"
 """TensorRT's own attribute of `Attention` that allows it to be computed by simple operators where there is no fused
-kernel, as in float32 or for heads as narrow as 4; where there is one, it is used all the same."""
+kernel, as in float32 or for heads as narrow as 4; where there is one, it is used nevertheless."""
 
 CACHE_TYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -47,14 +50,13 @@ class PlanGraph:
         """Read a graph and check that the builder can take it.
 
         Raises:
-            ExportError: The file is not an ONNX graph, or is a graph of another target.
+            ArtifactError: Its metadata has something else where numbers belong.
+            ExportError: It is not an ONNX graph, a graph of another target, or one without the sizes of its cache.
         """
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
         try:
-            model = onnx.load(str(path), load_external_data=False)
-        except DecodeError as error:
-            raise ExportError(f"{path} is no ONNX graph: {error}") from error
+            model = read_graph(path)
+        except ArtifactError as error:
+            raise ExportError(f"the source is no ONNX graph: {error}") from error
         properties = {each.key: each.value for each in model.metadata_props}
         inputs = {each.name: each for each in model.graph.input}
         _check_target(path, properties, inputs)
@@ -62,17 +64,16 @@ class PlanGraph:
         if not layers or not set(cache_names("past_key_values", layers)) <= inputs.keys():
             raise ExportError(f"{path} has no past_key_values; export the checkpoint again")
         tensor = inputs["past_key_values.0.key"].type.tensor_type
-        dims = tensor.shape.dim
-        cache = CacheLayout(
-            num_layers=layers,
-            num_key_value_heads=dims[1].dim_value,
-            head_dim=dims[3].dim_value,
-            capacity=int(properties.get(f"{METADATA_PREFIX}max_length", 0)),
-            dtype=CACHE_TYPES.get(tensor.elem_type, "unknown"),
-        )
-        if cache.dtype == "unknown" or min(cache.num_key_value_heads, cache.head_dim, cache.capacity) < 1:
+        sizes = [dim.dim_value for dim in tensor.shape.dim]
+        heads, head_dim = (sizes[1], sizes[3]) if len(sizes) == 4 else (0, 0)
+        capacity = _capacity(path, properties)
+        cache = CacheLayout(layers, heads, head_dim, capacity, CACHE_TYPES.get(tensor.elem_type, "unknown"))
+        if cache.dtype == "unknown" or not all(0 < size <= MOST for size in (heads, head_dim, capacity)):
             raise ExportError(f"{path} lacks the sizes of its cache; export the checkpoint again")
-        return cls(path, model, cache, model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
+        logits = [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim]
+        if not logits or not 0 < logits[-1] <= MOST:
+            raise ExportError(f"{path} lacks the size of its vocabulary; export the checkpoint again")
+        return cls(path, model, cache, logits[-1])
 
     @property
     def precision(self) -> str:
@@ -87,7 +88,7 @@ class PlanGraph:
     @property
     def eos_token_ids(self) -> list[int]:
         """Ids of the tokens that end a text."""
-        return [int(part) for part in (self.property("eos_token_id") or "").split(",") if part]
+        return list(metadata_integers({each.key: each.value for each in self.model.metadata_props}, "eos_token_id"))
 
     def property(self, key: str) -> str | None:
         """A metadata property that the export wrote into the graph, None where there is none."""
@@ -128,6 +129,12 @@ class PlanGraph:
             onnx.helper.make_tensor_value_info(each, onnx.TensorProto.INT64, None) for each in experts
         )
         return bytes(ready.SerializeToString())
+
+
+def _capacity(path: Path, properties: dict[str, str]) -> int:
+    """The most slots that the graph can hold, 0 where it does not tell."""
+    found = metadata_integers(properties, "max_length")
+    return found[0] if len(found) == 1 else 0
 
 
 def _check_target(path: Path, properties: dict[str, str], inputs: dict[str, onnx.ValueInfoProto]) -> None:

@@ -121,7 +121,15 @@ def check_json(values: Mapping[str, Any], schema: type[T], where: str) -> T:
 
 def as_json(value: msgspec.Struct) -> dict[str, Any]:
     """The fields of a schema's object in JSON's own types, without those that are None."""
-    return {name: item for name, item in msgspec.to_builtins(value).items() if item is not None}
+    told: dict[str, Any] = _told(msgspec.to_builtins(value))
+    return told
+
+
+def _told(value: Any) -> Any:
+    """A value of JSON whose objects are without nulls."""
+    if isinstance(value, dict):
+        return {name: _told(item) for name, item in value.items() if item is not None}
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def kind(value: object) -> str:

@@ -123,7 +123,7 @@ class GraphFacts:
             max_length=_max_length(metadata),
             precision=metadata.get(f"{METADATA_PREFIX}precision"),
             generation=metadata.get(f"{METADATA_PREFIX}generation"),
-            eos_token_ids=_integers(metadata, "eos_token_id"),
+            eos_token_ids=metadata_integers(metadata, "eos_token_id"),
             cache=cache,
         )
 
@@ -174,13 +174,22 @@ def _cache_of(metadata: Mapping[str, str], target: str) -> str:
 
 
 def _max_length(metadata: Mapping[str, str]) -> int | None:
-    found = _integers(metadata, "max_length")
+    found = metadata_integers(metadata, "max_length")
     if found and (len(found) > 1 or not 1 <= found[0] <= MOST):
         raise ArtifactError(f"the graph's {METADATA_PREFIX}max_length must be one number, at least 1, found {found}")
     return found[0] if found else None
 
 
-def _integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
+def metadata_integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
+    """The integers of one property of a graph, none where it does not tell.
+
+    Args:
+        metadata: The graph's properties.
+        key: The property's name without its prefix.
+
+    Raises:
+        ArtifactError: It holds something else, or a number that cannot be meant.
+    """
     text = metadata.get(METADATA_PREFIX + key, "")
     try:
         found = tuple(int(part) for part in text.strip("[] ").split(",") if part)

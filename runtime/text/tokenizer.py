@@ -341,7 +341,7 @@ def _is_usual_part(part: Any) -> bool:
         return pattern == {"String": " "} or (
             isinstance(pattern, dict) and isinstance(regex := pattern.get("Regex"), str) and regex in _USUAL_PATTERNS
         )
-    return part.get("type") in _USUAL_TYPES
+    return isinstance(kind := part.get("type"), str) and kind in _USUAL_TYPES
 
 
 def _is_usual_frame(processor: Any) -> bool:

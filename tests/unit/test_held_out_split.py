@@ -108,6 +108,21 @@ def test_reading_gives_what_was_written(tmp_path):
     assert len(json.loads(split.text())["facts"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"language": [], "request": "Tell", "names": ["fox"]}, r"stories\[0\]\.language is a list: expected a string"),
+        ({"language": "en", "request": "Tell", "names": [["fox"]]}, r"stories\[0\]\.names\[0\] is a list"),
+        ({"language": "en", "request": "Tell"}, r"stories\[0\]\.names is missing"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_their_path(tmp_path, entry, message):
+    path = tmp_path / "held_out.json"
+    path.write_text(json.dumps({"format": 1, "facts": [], "sums": [], "stories": [entry], "documents": []}))
+    with pytest.raises(ArtifactError, match=message):
+        HeldOut.read(path)
+
+
 @pytest.mark.parametrize("content", ['{"format": 2}', '{"format": 1, "facts": []}', "[]", ""])
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "held_out.json"

@@ -247,6 +247,24 @@ def test_artifact_that_was_not_verified(tmp_path):
     assert "not verified" in text_of(inspect_path(tmp_path))
 
 
+def test_an_architecture_that_tells_only_some_sizes(tmp_path):
+    parts = {"parameters": {"total": None, "active": 5}, "moe": {"n_routed_experts": None}, "rope": {"theta": None}}
+    write_manifest(tmp_path, graphs=[ENTRY], architecture={"hidden_size": 64, **parts})
+    make_graph(tmp_path / "onnx" / "model.onnx")
+    text = text_of(inspect_path(tmp_path))
+    assert "parameters active  5" in text
+    assert "parameters total" not in text
+    assert "None" not in text.partition("onnx/model.onnx")[0].partition("architecture")[2]
+
+
+def test_a_graph_with_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / "model.onnx"
+    make_graph(path)
+    path.write_bytes(path.read_bytes().replace(b"minimind_edge.target", b"minimind_edge\xfftarget", 1))
+    with pytest.raises(ArtifactError, match=r"model\.onnx has a key that is not UTF-8"):
+        inspect_path(path)
+
+
 def test_folder_of_graphs_without_a_manifest(tmp_path):
     make_graph(tmp_path / "onnx/model.onnx")
     (tmp_path / "config.json").write_text("{}")

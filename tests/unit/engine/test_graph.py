@@ -12,7 +12,7 @@ from minimind_edge.export.plan.graph import PlanGraph
 from minimind_edge.export.plan.pipeline import choose_limits
 from minimind_edge.export.plan.profiles import Limits, profiles_of
 from minimind_edge.export.plan.request import PlanRequest
-from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.errors import ArtifactError, UsageError
 from minimind_edge.runtime.session.contract import cache_names
 from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.plan import CacheLayout
@@ -73,6 +73,34 @@ def test_graphs_that_are_none_of_this_target(graph, tmp_path):
         PlanGraph.read(tmp_path / "bad.onnx")
 
 
+@pytest.mark.parametrize("sizes", [[], [1, 2, 3], [1, -1, 3, 16], [1, 2**62, 3, 16]])
+def test_a_cache_of_another_form_is_refused(graph, tmp_path, sizes):
+    model = graph().model
+    tensor = next(each for each in model.graph.input if each.name == "past_key_values.0.key").type.tensor_type
+    tensor.ClearField("shape")
+    for size in sizes:
+        tensor.shape.dim.add().dim_value = size
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match="lacks the sizes of its cache"):
+        PlanGraph.read(tmp_path / "odd.onnx")
+
+
+def test_logits_without_a_shape_are_refused(graph, tmp_path):
+    model = graph().model
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    (tmp_path / "odd.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match="lacks the size of its vocabulary"):
+        PlanGraph.read(tmp_path / "odd.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_length", "many"), ("max_length", "9" * 5000), ("eos_token_id", "1;2")]
+)
+def test_metadata_that_is_no_number_is_refused(graph, key, value):
+    with pytest.raises(ArtifactError, match=f"minimind_edge.{key} is .*expected (integers|at most)"):
+        graph(**{key: value}).eos_token_ids  # noqa: B018
+
+
 def test_limits(graph):
     found = graph(max_length="100")
     assert choose_limits(PlanRequest(), found) == Limits(1, 100, 100)
@@ -129,7 +157,7 @@ def test_gpus_that_rtx_has_no_plan_for(capability, gpu):
 
 
 def test_full_tensorrt_builds_for_the_gpu_at_hand_alone():
-    with pytest.raises(UsageError, match=r"the GPU at hand alone \(8\.7\), not for 8\.6"):
+    with pytest.raises(UsageError, match=r"only for this machine's GPU \(8\.7\), not for 8\.6"):
         chosen("8.6", backend="tensorrt", device="8.7")
 
 

@@ -126,6 +126,15 @@ def test_hostile_files(tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("kind", [["ByteLevel"], {}, 5, None])
+def test_a_part_whose_type_is_no_name(tokenizer_folder, tmp_path, kind):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    description["decoder"] = {"type": kind}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json is not a tokenizer that can be read"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
 def test_truncated_and_changed_files(tokenizer_folder, tmp_path):
     content = (tokenizer_folder / "tokenizer.json").read_bytes()
     generator = random.Random(0)
