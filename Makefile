@@ -4,19 +4,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+TORTURE ?= --seed 1
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
-# Where the transformers 4 packages lie; put first on the path they stand before the venv's own.
+# The folder of the transformers 4 packages; first on the path, it hides the venv's own packages.
 TF4 := .venv-tf4
 TF4_PACKAGES := transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 requests urllib3 charset_normalizer certifi
 TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tests/parity/test_checkpoint_*.py tests/parity/test_stock_*.py)
 
-# What the page is tested with, beside the JavaScript libraries of tests/web/package.json.
+# The tools that test the page, in addition to the JavaScript libraries of tests/web/package.json.
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
-# TensorRT-RTX builds plans without a GPU; the bindings of full TensorRT are looked at only, its libraries left out.
+# TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
@@ -33,7 +34,7 @@ help: ## list the targets
 .PHONY: setup
 setup: $(VENV)/.installed ## make .venv with the wheel, its extras and every console script
 
-# Dependencies only: what the wheel asks for, at the versions of constraints.txt.
+# Only the wheel's dependencies, at the versions of constraints.txt.
 $(VENV)/.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt setuptools
@@ -75,7 +76,7 @@ lint: $(VENV)/.dependencies ## ruff check, ruff format --check, and the lists in
 	$(BIN)/python scripts/module_lists.py --check
 
 .PHONY: format
-format: $(VENV)/.dependencies ## let ruff format and mend what it can
+format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -108,8 +109,12 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
+.PHONY: torture
+torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
+	$(BIN)/python scripts/torture.py $(TORTURE)
+
 .PHONY: bench
-bench: $(VENV)/.installed ## this project against its peers, in turns; BENCH="--quick --models A" for less
+bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 include interop/interop.mk
@@ -119,7 +124,7 @@ web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
 	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
 
-# Chromium itself is the system's; .ci/run installs it. npm writes no lock: the versions are exact.
+# Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.
 $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 	rm -rf $(WEB)
 	mkdir $(WEB)
@@ -129,5 +134,5 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 	touch $@
 
 .PHONY: clean
-clean: ## remove what the other targets made
+clean: ## remove everything that the other targets made
 	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB)

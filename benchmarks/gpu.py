@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How fast a checkpoint runs on this machine's GPU: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
+"""Speed of a checkpoint on this machine's GPU: eager, torch.compile, ONNX Runtime's CUDA provider, and TensorRT.
 
     python benchmarks/gpu.py [CHECKPOINT] [-o results.json]
 
-Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. What
-is not installed or not possible on this GPU is listed with its reason. Two more comparisons: attention by
+Everything is measured by the runtime's own loop (`minimind_edge.runtime.bench`): random prompts, greedy, batch 1. A
+backend that is not installed or cannot run on this GPU is listed with its reason. Two more comparisons: attention by
 `scaled_dot_product_attention` against attention written out, in prefill of 512, 1024 and 2048 tokens; and a greedy
 token chosen on the host, which takes a copy of the logits, against one chosen on the device.
 """
@@ -30,14 +30,15 @@ from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime.bench import BenchPlan, describe_machine, measure
-from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError, UsageError
+from minimind_edge.runtime.errors import ContextLengthError, EdgeError, MissingError
 from minimind_edge.runtime.tensorrt.cuda import CudaLibrary, find_device
 
 if TYPE_CHECKING:
     import torch
 
     from minimind_edge.minimind import MiniMindForCausalLM
-    from minimind_edge.runtime.session.model import Logits, Session, TokenIds
+    from minimind_edge.runtime.session.model import Logits, TokenIds
+    from minimind_edge.runtime.session.session import Session
 
 ATTENTION_LENGTHS = (512, 1024, 2048)
 MAX_LENGTH = 2560
@@ -45,7 +46,7 @@ PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx
 
 
 class TorchSession:
-    """A `Session` over the PyTorch model, without padding; the baseline has no overhead of its own."""
+    """The methods of a `Session` over the PyTorch model, without padding; it reports no time inside the model."""
 
     def __init__(self, model: MiniMindForCausalLM, forward: Callable[..., Any], device: str) -> None:
         self._forward = forward
@@ -54,11 +55,8 @@ class TorchSession:
         self.max_length = MAX_LENGTH
         self.reset()
 
-    can_verify = False
-
-    def verify(self, tokens: TokenIds) -> Logits:
-        """See `Session.verify`; nothing here speculates."""
-        raise UsageError("this session does not verify")
+    run_s = 0.0
+    gives_all_logits = False
 
     def reset(self, batch_size: int = 1) -> None:
         """See `Session.reset`."""
@@ -95,7 +93,7 @@ class TorchSession:
 
 
 def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """Eager and compiled, float32 and float16."""
+    """Sessions of the eager and the compiled model, in float32 and float16."""
     import torch
 
     for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
@@ -106,7 +104,7 @@ def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callabl
 
 
 def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """The CUDA provider and TensorRT, float32 and float16; a backend that is not installed fails when it is loaded."""
+    """Sessions of the CUDA provider and TensorRT, in float32 and float16; one that is not installed fails to load."""
     for precision in ("fp32", "fp16"):
         yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
         for backend in ("rtx", "tensorrt"):
@@ -114,7 +112,7 @@ def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Cal
 
 
 def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
-    """The `ort` graph, on the CUDA provider."""
+    """A session of the `ort` graph on the CUDA provider."""
     from minimind_edge.runtime.load import load_session
 
     request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
@@ -122,7 +120,7 @@ def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
 
 
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:
-    """A plan that is built on this machine."""
+    """A session of a plan that is built on this machine."""
     from minimind_edge.export.plan import PlanRequest, build_plan
     from minimind_edge.runtime.load import load_session
 
@@ -140,24 +138,23 @@ def load(checkpoint: Path, dtype: torch.dtype, device: str, *, flash: bool = Tru
 
 
 def measured(name: str, make: Callable[[], Session], plan: BenchPlan) -> dict[str, Any]:
-    """One row of results for each length of prompt, or the reason why there is none."""
+    """A row of results for each prompt length, or the reason why there is none."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     try:
         started = perf_counter()
         session = make()
         load_s = perf_counter() - started
-        # Sessions do not report how long the model's own run takes on the device, so no overhead is reported either.
-        rows = [row.to_json() for row in measure(session, plan, lambda: 0.0)]
+        rows = [row.to_json() for row in measure(session, plan)]
     except (EdgeError, RuntimeError) as error:  # torch.compile raises RuntimeError where there is no compiler
         return {"name": name, "skipped": " ".join(str(error).split())[:300]}
-    for row in rows:
+    for row in rows:  # the PyTorch sessions do not report the time inside the model, so no overhead is compared
         for key in [key for key in row if key.startswith("step_overhead")]:
             del row[key]
     return {"name": name, "load_s": load_s, "rows": rows}
 
 
 def attention_times(checkpoint: Path, device: str, runs: int) -> list[dict[str, Any]]:
-    """Prefill by both forms of attention, milliseconds, float16."""
+    """The milliseconds of prefill in float16 with each form of attention."""
     import torch
 
     results = []

@@ -1,4 +1,4 @@
-"""What making a graph costs, ours against PyTorch's exporter: seconds, and memory over what the model takes.
+"""The cost of making a graph, ours against PyTorch's exporter: seconds, and memory in addition to the model's.
 
     python benchmarks/graph_build.py [--models dense,moe] [--ways ort,portable,torch] [--keep FOLDER]
 
@@ -82,14 +82,14 @@ def make_model(kind: str):
 
 
 def by_us(model, target: str):
-    """This project's graph."""
+    """The graph that this project writes."""
     from minimind_edge.export.graph import build_graph
 
     return build_graph(model, target, "fp32", 8192)
 
 
 def by_torch(model):
-    """PyTorch's graph of the same interface."""
+    """The graph of the same interface that PyTorch's exporter traces."""
     import torch
 
     class Flat(torch.nn.Module):
@@ -123,7 +123,7 @@ def cache_names(prefix: str, config) -> list[str]:
 
 
 def peak_mib() -> float:
-    """Most memory that this process has had, MiB."""
+    """The peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""What rounding costs a model, and what it saves: size, KL, top-1 agreement and perplexity of each precision.
+"""Cost and gain of quantization: size, KL, top-1 agreement and perplexity of each precision.
 
     python benchmarks/quantization.py                                        # the bundled demo, on text that it writes
     python benchmarks/quantization.py CHECKPOINT --text FILE --text FILE     # on the first 1,024 tokens of each file
@@ -33,13 +33,13 @@ COLUMNS = ("variant", "text", "bytes", "bits_per_weight", "mean_kl", "top1_agree
 
 
 def main() -> None:
-    """Round, measure, and print one line a variant and text."""
+    """Round, measure, and print one line for each variant and text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path, default=bundled_checkpoint(moe=False))
     parser.add_argument("--text", type=Path, action="append", default=[], help="a text file; repeatable")
-    parser.add_argument("--tokens", type=int, default=1024, help="of each text")
+    parser.add_argument("--tokens", type=int, default=1024, help="the number of tokens of each text")
     parser.add_argument(
-        "--int8-share", type=float, nargs="*", default=[0.0, 0.05, 0.28, 0.5], help="of int4's variants"
+        "--int8-share", type=float, nargs="*", default=[0.0, 0.05, 0.28, 0.5], help="int4's shares of eight bits"
     )
     parser.add_argument("--json", type=Path, help="write the results there")
     arguments = parser.parse_args()
@@ -67,7 +67,7 @@ def tokens_of(path: Path, tokenizer: TokenizerFiles | None, count: int) -> torch
 def variants(
     model: MiniMindForCausalLM, tokenizer: TokenizerFiles | None, shares: list[float]
 ) -> Iterator[tuple[str, QuantizedModel, float]]:
-    """Each precision and share of eight bits: its name, the model, and how long the rounding took."""
+    """Each precision and share of eight bits: its name, the rounded model, and the seconds of the rounding."""
     prompts = calibration_prompts(tokenizer, model.config.bos_token_id)
     text = calibration_text(model, "int4", prompts, QuantizationSettings(), lambda stage, done: None)
     wanted = [("int8", "int8", 0.0), *((f"int4, int8 share {share:g}", "int4", share) for share in shares)]
@@ -80,7 +80,7 @@ def variants(
 def measured(
     model: MiniMindForCausalLM, quantized: QuantizedModel, texts: dict[str, torch.Tensor]
 ) -> Iterator[dict[str, Any]]:
-    """The quality on each text; without one, on what the model wrote and the rounding did not see."""
+    """The quality on each text; without one, on text that the model wrote and the rounding did not see."""
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         precision = "int4" if "int8_share" in quantized.calibration else "int8"
@@ -93,7 +93,7 @@ def measured(
 
 
 def shortened(value: object) -> object:
-    """A number as a table shows it."""
+    """A number in the form of the table."""
     return f"{value:.4g}" if isinstance(value, float) else value
 
 

@@ -1,10 +1,10 @@
-"""This checkout's runtime against another revision's: prefill, decode and the loop's own cost, interleaved.
+"""Benchmark of this checkout's runtime against another revision's: prefill and decode, interleaved.
 
     python benchmarks/revisions.py REVISION ARTIFACT[:PRECISION] ... [--prompt-tokens 128,512] [--new-tokens 128]
                                    [--rounds 9] [--threads 2] [-o FILE]
 
 Both revisions run in processes of their own that hold their models and wait: in each round one runs, then the other,
-the order turned around in every other round. Ratios are this checkout's speed by the other's in the same round.
+with the order reversed in every other round. Ratios are this checkout's speed over the other's in the same round.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ for line in sys.stdin:
 
 @contextlib.contextmanager
 def checkout(revision: str, folder: Path) -> Iterator[Path]:
-    """The tree of a revision, for as long as it is needed."""
+    """A worktree of a revision, which is removed at the end of the `with` block."""
     tree = folder / "tree"
     subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(tree), revision], cwd=ROOT, check=True)
     try:
@@ -59,7 +59,7 @@ def checkout(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def importable(tree: Path, folder: Path) -> Path:
-    """A folder for PYTHONPATH from which `minimind_edge` is imported as the tree has it."""
+    """A folder for PYTHONPATH from which the tree's `minimind_edge` is imported."""
     namespace = folder / "minimind_edge"
     namespace.mkdir(parents=True)
     for package in PACKAGES:
@@ -83,7 +83,7 @@ class Worker:
         self._answer()
 
     def run(self) -> dict[str, float]:
-        """One round: tokens a second by the name of what was run."""
+        """Run one round; return the tokens per second by the name of the measurement."""
         assert self._process.stdin is not None
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
@@ -105,7 +105,7 @@ class Worker:
 
 
 def compare(artifact: str, trees: dict[str, Path], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rounds of both revisions on one artifact; the first one warms up and does not count."""
+    """Run rounds of both revisions on one artifact; the first round warms up and does not count."""
     workers = {name: Worker(path, artifact, arguments) for name, path in trees.items()}
     rounds: list[dict[str, dict[str, float]]] = []
     for number in range(arguments.rounds + 1):
@@ -133,7 +133,7 @@ def compare(artifact: str, trees: dict[str, Path], arguments: argparse.Namespace
 
 
 def main() -> None:
-    """Measure, print a line a row, and write JSON."""
+    """Measure, print a line for each row, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
     parser.add_argument("artifacts", nargs="+")

@@ -1,10 +1,10 @@
-"""Speculation against plain decoding: how much faster, how much slower, and whether the tokens are the same.
+"""Speculative against plain decoding: the speed-up of each prompt, and whether the tokens are the same.
 
     python benchmarks/speculation.py ARTIFACT[:PRECISION] ... [--new-tokens 128] [--rounds 5] [--threads 2] [-o FILE]
 
-For each artifact and each prompt, greedy and sampled, rounds of plain and speculating runs by turns; medians of the
-time per token after the first. "copy" prompts repeat a text and have it begun again: what follows repeats the prompt.
-"random" prompts are random tokens, sampled at a temperature where nothing repeats. Writes JSON.
+For each artifact and each prompt, greedy and sampled, plain and speculative runs are interleaved; results are medians
+of the time per token after the first. "copy" prompts repeat a text and begin it again, so that the continuation repeats
+the prompt. "random" prompts are random tokens, sampled at a temperature where nothing repeats. Writes JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CODE = 'def read(path):\n    with open(path) as file:\n        return [line.spli
 
 
 def cases(engine: Engine) -> dict[str, tuple[list[int], SamplingParams]]:
-    """Prompts by name, and how to sample after them."""
+    """The prompts by name, each with its sampling parameters."""
     noise = np.random.default_rng(0).integers(10, engine.session.vocab_size, 96).tolist()
     found = {"random tokens, temperature 5": (noise, HOT)}
     if engine.tokenizer is not None:
@@ -46,14 +46,14 @@ def cases(engine: Engine) -> dict[str, tuple[list[int], SamplingParams]]:
 
 
 def run(engine: Engine, prompt: list[int], params: SamplingParams, count: int, *, speculate: bool):
-    """One generation: tokens, seconds per token after the first, and timings."""
+    """Run one generation; return its tokens, seconds per token after the first, and timings."""
     generation = generate(engine.session, [prompt], params, count, speculate=speculate)
     tokens = [step.token_ids[0] for step in generation]
     return tokens, generation.timings.decode_s / generation.timings.decode_steps, generation.timings
 
 
 def measure(engine: Engine, prompt: list[int], params: SamplingParams, arguments: argparse.Namespace) -> dict:
-    """Both ways by turns, the order turned around in every other round."""
+    """Measure both ways, interleaved, with the order reversed in every other round."""
     seconds: dict[bool, list[float]] = {False: [], True: []}
     same, drafted, accepted = [], 0, 0
     for number in range(arguments.rounds + 1):
@@ -77,7 +77,7 @@ def measure(engine: Engine, prompt: list[int], params: SamplingParams, arguments
 
 
 def main() -> None:
-    """Measure, print a line a case, and write JSON."""
+    """Measure, print a line for each case, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifacts", nargs="+")
     parser.add_argument("--new-tokens", type=int, default=128)

@@ -1,4 +1,4 @@
-"""Decode in headless Chromium: the page's engine against transformers.js, on the same graph, in turns in one browser.
+"""Decode in headless Chromium: the page's engine against transformers.js, on one graph, interleaved in one browser.
 
 Usage: web.py --node-modules NODE_MODULES [--threads 2] [--rounds 5] [--tokens 64] [--json FILE] SITE...
 
@@ -101,13 +101,13 @@ async ({ tokens, threads, dtype }) => {
 """
 
 PAUSE_MS = 300
-"""Before each turn: the idle threads of the other side spin for a while, and take cores from the one that computes."""
+"""The milliseconds of rest before each run, as the other side's idle threads keep cores busy for a while."""
 
 DTYPE = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int4": "q4"}
 
 
 class IsolatedHandler(http.server.SimpleHTTPRequestHandler):
-    """Sends the headers that threads need."""
+    """A file server that sends the headers that threads need."""
 
     def end_headers(self) -> None:
         """See the base class."""
@@ -116,11 +116,11 @@ class IsolatedHandler(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def lay_out(folder: Path, site: Path, node_modules: Path) -> None:
-    """Put what both sides load below one folder; bare imports become paths, as a worker knows no import maps."""
+    """Put the files of both sides below one folder; bare imports become paths, as a worker has no import maps."""
     (folder / "index.html").write_text("<!doctype html><title>benchmark</title>")
     (folder / "site").symlink_to(site.resolve())
     (folder / "ort").symlink_to((node_modules / "onnxruntime-web" / "dist").resolve())
@@ -134,7 +134,7 @@ def lay_out(folder: Path, site: Path, node_modules: Path) -> None:
 
 
 def measure(browser, site: Path, node_modules: Path, *, threads: int, rounds: int, tokens: int) -> dict:
-    """Both sides on one site, in turns."""
+    """Measure both sides on one site, interleaved."""
     manifest = json.loads((site / "model" / "manifest.json").read_text())
     graph = next(entry for entry in manifest["graphs"] if entry["file"] == manifest["default_graph"])
     with tempfile.TemporaryDirectory() as name:

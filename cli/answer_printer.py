@@ -1,4 +1,4 @@
-"""Prints an answer on stdout, streamed or at once, with its thinking dimmed, shown or hidden."""
+"""Printing an answer on stdout, streamed or at once, with its thinking dimmed, shown or hidden."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIM, UNDIM = "\x1b[2m", "\x1b[22m"
 
 
 def default_think_display() -> ThinkDisplay:
-    """Dimmed thinking for a person at a terminal; otherwise the text as the model wrote it, with its tags."""
+    """The default display of thinking: dimmed at a terminal, otherwise shown with its tags."""
     return ThinkDisplay.DIM if sys.stdout.isatty() else ThinkDisplay.SHOW
 
 
@@ -20,8 +20,8 @@ class AnswerPrinter:
     """Prints one answer piece by piece.
 
     Args:
-        think: What happens to the text between think tags; `show` prints the text as it comes, with its tags.
-        stream: Whether to print each piece at once, or all of them at the end.
+        think: Display of the text between think tags; `show` prints it with its tags.
+        stream: Whether to print each piece as it comes, or all of them at the end.
         thinking: Whether the answer begins inside a think block.
     """
 
@@ -33,7 +33,7 @@ class AnswerPrinter:
         self._held: list[str] = []
 
     def push(self, text: str) -> None:
-        """Take the next piece of the answer."""
+        """Print the next piece of the answer."""
         if self._splitter is None:
             self._write(text)
         else:
@@ -41,7 +41,7 @@ class AnswerPrinter:
                 self._write_segment(segment.kind, segment.text)
 
     def finish(self) -> None:
-        """Print what was held back and end the line, also when the answer was interrupted."""
+        """Print the text that was held back and end the line, also after an interrupted answer."""
         for segment in self._splitter.finish() if self._splitter else ():
             self._write_segment(segment.kind, segment.text)
         if self._kind == "think":
@@ -56,7 +56,7 @@ class AnswerPrinter:
         self._write(text)
 
     def _switch_to(self, kind: str) -> None:
-        """Turn dimming on or off where thinking begins or ends; an answer starts on a line of its own."""
+        """Turn dimming on or off where thinking begins or ends, and begin the answer on a new line."""
         if kind != self._kind:
             self._kind = kind
             self._write(DIM if kind == "think" else f"{UNDIM}\n\n")

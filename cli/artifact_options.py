@@ -1,4 +1,4 @@
-"""The options by which an artifact is opened and run, the same for every command that takes one."""
+"""The options for opening and running an artifact, shared by all commands that take one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MACHINE = "Machine"
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(
-        help="Which of the artifact's graphs.  (default: its first)", show_default=False, rich_help_panel=MACHINE
+        help="Precision of the graph to use.  (default: the first graph)", show_default=False, rich_help_panel=MACHINE
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where the graph runs.", rich_help_panel=MACHINE)]
+DeviceOption = Annotated[Device, typer.Option(help="Device that runs the graph.", rich_help_panel=MACHINE)]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
@@ -44,7 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def chosen_graph(artifact: Path, precision: Precision | None) -> Path:
-    """The path to open: the artifact, or its graph of the precision that was asked for.
+    """The path to open: the artifact, or its graph of the given precision.
 
     Raises:
         ArtifactError: The artifact has no graph of this precision, or is a single graph or plan.

@@ -1,4 +1,4 @@
-"""`minimind-bench`: how fast an artifact runs on this machine."""
+"""`minimind-bench`: measures how fast an artifact runs on this machine."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def bench(
     artifact: ArtifactArgument,
     *,
     prompt_tokens: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Lengths of the prompts; a row of results each.")
+        str, typer.Option(metavar="N,N,...", help="Prompt lengths in tokens, each a row of results.")
     ] = "128,512",
     new_tokens: Annotated[int, typer.Option(metavar="N", help="Tokens generated after each prompt.")] = 128,
-    batch: Annotated[int, typer.Option(metavar="N", help="Prompts at once.")] = 1,
+    batch: Annotated[int, typer.Option(metavar="N", help="Number of prompts at once.")] = 1,
     precision: PrecisionOption = None,
     threads: ThreadsOption = None,
     device: DeviceOption = Device.AUTO,
-    runs: Annotated[int, typer.Option(metavar="N", help="Measured runs of each row.")] = 5,
+    runs: Annotated[int, typer.Option(metavar="N", help="Measured runs for each row.")] = 5,
     as_json: JsonOption = False,
     version: VersionOption = False,
 ) -> None:
-    """Measure prefill, decode, the time to the first token, and what the Python loop adds to a step.
+    """Measure prefill and decode speed, time to first token, and the Python loop's overhead of a decode step.
 
-    Medians of several runs on random tokens, greedy, each with its range.
+    The results are medians, with ranges, of several greedy runs on random tokens.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def bench(
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
-    """Read `128,512`.
+    """Parse whole numbers with commas between them, such as `128,512`.
 
     Raises:
         typer.BadParameter: Something between the commas is not a whole number.
@@ -85,7 +85,7 @@ COLUMNS = ("prompt", "prefill tok/s", "decode tok/s", "first token", "step", "of
 
 
 def print_report(report: BenchReport) -> None:
-    """Print the measurement as a table for a person."""
+    """Print the measurement as a table."""
     machine, row = report.machine, report.rows[0]
     print(f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})")
     threads = f", {report.threads} threads" if report.threads else ""
@@ -101,7 +101,7 @@ def print_report(report: BenchReport) -> None:
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """One row of the table: medians, and for speeds the range too."""
+    """The cells of one row of the table: medians, and for speeds the range too."""
     speeds = (
         f"{row[name]:.0f} ({row[f'{name}_range'][0]:.0f}-{row[f'{name}_range'][1]:.0f})"
         for name in ("prefill_tokens_per_s", "decode_tokens_per_s")

@@ -1,4 +1,4 @@
-"""The options by which a checkpoint is read, the same for every command that takes one."""
+"""The options for reading a checkpoint, shared by all commands that take one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MoeOption = Annotated[
     bool,
     typer.Option(
         "--moe",
-        help="Require a mixture of experts; among the bundled demos, take that one.",
+        help="Require a mixture of experts; of the bundled demos, take that one.",
         rich_help_panel=CHECKPOINT,
     ),
 ]
@@ -24,7 +24,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="JSON that overrides what the checkpoint's tensors say.",
+        help="JSON file whose fields override the checkpoint's configuration.",
         show_default=False,
         rich_help_panel=CHECKPOINT,
     ),
@@ -60,7 +60,7 @@ YarnOption = Annotated[
 def checkpoint_options(
     *, moe: bool, config: Path | None, lora: list[Path] | None, tokenizer: Path | None, yarn: bool | None
 ) -> CheckpointOptions:
-    """The options as the export takes them."""
+    """The options in the form that the export takes."""
     from minimind_edge.export.checkpoint_options import CheckpointOptions
 
     return CheckpointOptions(moe=moe, config=config, lora=tuple(lora or ()), tokenizer=tokenizer, yarn=yarn)

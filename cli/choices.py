@@ -1,4 +1,4 @@
-"""The values that options choose from."""
+"""The values of options that choose from a list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Target(str, Enum):
-    """What a graph is made for."""
+    """The target that a graph is made for."""
 
     PORTABLE = "portable"
     ORT = "ort"
@@ -14,7 +14,7 @@ class Target(str, Enum):
 
 
 class Precision(str, Enum):
-    """How a graph's weights are stored."""
+    """The precision in which a graph's weights are stored."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -24,7 +24,7 @@ class Precision(str, Enum):
 
 
 class Backend(str, Enum):
-    """What builds a plan."""
+    """The backend that builds a plan."""
 
     AUTO = "auto"
     TENSORRT = "tensorrt"
@@ -32,14 +32,14 @@ class Backend(str, Enum):
 
 
 class KVCacheType(str, Enum):
-    """The type of the keys and values that a graph of target ort caches."""
+    """The type of the numbers in the KV cache of a graph of target ort."""
 
     FLOAT = "float"
     INT8 = "int8"
 
 
 class Device(str, Enum):
-    """Where a graph runs."""
+    """The device that runs a graph."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -49,7 +49,7 @@ class Device(str, Enum):
 
 
 class ThinkDisplay(str, Enum):
-    """What happens to the part of an answer between think tags."""
+    """The display of the part of an answer between think tags."""
 
     DIM = "dim"
     SHOW = "show"

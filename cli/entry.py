@@ -1,4 +1,4 @@
-"""How every command starts and ends: the one place that turns an error into a line on stderr and an exit code.
+"""The start and end of every command: the one place that turns an error into a line on stderr and an exit code.
 
     0    done
     1    a bug in this program
@@ -8,7 +8,7 @@
     5    parity failed
     129  ended by SIGHUP: the terminal was closed
     130  stopped by Ctrl-C; the text printed so far stays
-    141  whoever read stdout went away
+    141  the reader of stdout closed the pipe
     143  ended by SIGTERM
 
 With `MINIMIND_EDGE_DEBUG=1` the traceback is printed too.
@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from .interruption import watch_signals
+from .interruption import EXIT_CODES as SIGNAL_CODES
+from .interruption import Ended, watch_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,26 +43,26 @@ ADVICE = {
     errno.ENOSPC: " (free some, or write elsewhere)",
     errno.EROFS: " (write elsewhere)",
 }
-"""Advice for some errors of the operating system, by errno."""
+"""The advice for some errors of the operating system, by errno."""
 
 EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "rich"})
-"""Top-level modules that the extra `export` brings; an error names the extra where one is missing."""
+"""The top-level modules that the extra `export` installs; the error for a missing one names the extra."""
 
 
 def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
-    """Run a typer app on the process's arguments and exit with the contract's code.
+    """Run a typer app on the process's arguments, and exit with its exit code.
 
     Args:
-        app: The commands.
+        app: The program's commands.
         name: The program's name in the help.
-        at_once: End the process without taking the interpreter down, which takes as long as a few tokens; for programs
-            that leave nothing to be removed at their end.
+        at_once: End the process without shutting the interpreter down, which takes as long as a few tokens; for
+            programs without work at their exit. A signal ends every program like this.
     """
     prepare_streams()
     watch_signals()
     command = typer.main.get_command(app)
     code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
-    if at_once:
+    if at_once or code in SIGNAL_CODES:
         end_at_once(code)
     abandon(sys.stdout)
     abandon(sys.stderr)
@@ -69,15 +70,15 @@ def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Write out what the streams still hold, and end the process without running what waits for its end."""
+    """Flush stdout and stderr, and end the process without running exit handlers."""
     abandon(sys.stdout)
     abandon(sys.stderr)
     os._exit(code)
 
 
 def prepare_streams() -> None:
-    """Set both streams to UTF-8, whatever the locale is; a closed stream becomes one that drops the text."""
-    if sys.stdin is None:  # or the first file that is opened takes its number
+    """Set stdout and stderr to UTF-8 in any locale; a closed stream is replaced by one that drops the text."""
+    if sys.stdin is None:  # otherwise the first file that is opened takes its number
         os.open(os.devnull, os.O_RDONLY)
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
@@ -87,25 +88,27 @@ def prepare_streams() -> None:
 
 
 def guarded(call: Callable[[], object]) -> int:
-    """Call, flush stdout, and return the exit code; an error is reported on stderr.
+    """Call a program, flush stdout, and return the exit code; an error is reported on stderr.
 
     Args:
-        call: The program; returns its exit code, or anything else for 0.
+        call: The program, which returns its exit code, or anything else for 0.
     """
     try:
         result = call()
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Ended as end:
+        return end.code
     except BrokenPipeError:
         abandon(sys.stdout)
         return BROKEN_PIPE
     except SystemExit as end:
-        # typer ends the program by itself, with a code of its own, when stdout's reader goes away.
+        # typer itself ends the program, with another exit code, when the reader of stdout closes the pipe.
         if isinstance(end.__context__, BrokenPipeError):
             return BROKEN_PIPE
         raise
-    # The outermost handler: an error that nobody has handled so far is a bug, and is reported as one.
+    # The outermost handler: an error that was not handled so far is a bug, and is reported as one.
     except Exception as error:
         return report(error)
     return result if isinstance(result, int) else 0
@@ -123,7 +126,7 @@ def report(error: Exception) -> int:
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """Return the message for people and the exit code of an error.
+    """Return the message and the exit code of an error.
 
     The packages' own errors carry an int `exit_code`, and so do typer's usage errors, which also word themselves.
     """
@@ -140,14 +143,14 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def explain_usage(error: Any) -> str:
-    """The message of one of typer's usage errors, with the help to read."""
+    """The message of a usage error of typer, with a hint at the command's help."""
     context = getattr(error, "ctx", None)
     advice = f" (see {context.command_path} --help)" if context is not None else ""
     return f"{error.format_message()}{advice}"
 
 
 def explain_import_error(error: ImportError) -> str:
-    """Name the command that installs a missing module, or say that the installed packages do not fit together."""
+    """The message for a failed import: the command that installs a missing module, or a conflict between packages."""
     if not isinstance(error, ModuleNotFoundError):
         return f"the installed Python packages do not fit together: {error}"
     module = (error.name or "").partition(".")[0]
@@ -164,7 +167,7 @@ def explain_os_error(error: OSError) -> tuple[str, int]:
 
 
 def abandon(stream: TextIO) -> None:
-    """Write out what a stream still holds; where that fails, keep the interpreter from trying again at its end."""
+    """Flush a stream; where that fails, keep the interpreter from trying again at its exit."""
     try:
         stream.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""An evaluation as a table for people."""
+"""An evaluation as a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_evaluation(report: EvaluationReport) -> None:
 
 
 def rows(report: EvaluationReport) -> Iterator[tuple[str, str]]:
-    """The measurements, one quantity in each row."""
+    """The rows of the table: the name and value of each quantity."""
     for kind, languages in report.scores.items():
         for language, score in languages.items():
             title = f"{KINDS[kind]}, {LANGUAGES.get(language, language)}"

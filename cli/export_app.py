@@ -26,7 +26,7 @@ app.command()(web)
 
 @app.callback(epilog=EXIT_CODES)
 def options(version: VersionOption = False) -> None:
-    """Export a MiniMind checkpoint to ONNX, and prove that it is still the same model."""
+    """Export a MiniMind checkpoint to ONNX, and verify that it is still the same model."""
 
 
 def main() -> NoReturn:

@@ -1,4 +1,4 @@
-"""`minimind-export engine`: from a checkpoint or an artifact to a TensorRT plan."""
+"""`minimind-export engine`: builds a TensorRT plan from a checkpoint or an artifact."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def engine(
         typer.Option(
             "--output",
             "-o",
-            help="The plan.  (default: model.plan in the artifact folder, else in the current one)",
+            help="The plan to write.  (default: model.plan in the artifact folder, else in the current one)",
             show_default=False,
         ),
     ] = None,
     backend: Annotated[
-        Backend, typer.Option(help="TensorRT, or TensorRT-RTX, which builds without a GPU.")
+        Backend, typer.Option(help="TensorRT, or TensorRT-RTX (rtx), which builds without a GPU.")
     ] = Backend.AUTO,
     precision: Annotated[
         Precision | None,
-        typer.Option(help="How the weights are stored.  (default: fp16, or the artifact's)", show_default=False),
+        typer.Option(help="Precision of the weights.  (default: fp16, or the artifact's)", show_default=False),
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Most rows.")] = 1,
     max_length: Annotated[
@@ -57,15 +57,17 @@ def engine(
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="A GPU to build for, such as 8.6; repeatable; RTX only.", show_default=False),
+        typer.Option(
+            help="Compute capability of a GPU to build for, such as 8.6; repeatable; RTX only.", show_default=False
+        ),
     ] = None,
     workspace: Annotated[
         int | None,
-        typer.Option(min=1, help="Most MiB of working memory for one layer; full TensorRT.", show_default=False),
+        typer.Option(min=1, help="Most MiB of working memory for one layer; full TensorRT only.", show_default=False),
     ] = None,
     timing_cache: Annotated[
         Path | None,
-        typer.Option(help="A file that makes the next build faster; full TensorRT.", show_default=False),
+        typer.Option(help="File of timings that makes the next build faster; full TensorRT only.", show_default=False),
     ] = None,
     moe: MoeOption = False,
     config: ConfigOption = None,
@@ -74,7 +76,7 @@ def engine(
     yarn: YarnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a TensorRT plan, with a JSON file next to it that says what the plan is and needs.
+    """Build a TensorRT plan, with a JSON file next to it that describes the plan and its requirements.
 
     \b
     Examples:
@@ -108,7 +110,7 @@ def engine(
 
 
 def show_result(result: PlanResult) -> None:
-    """Tell a person what was built, where it runs, and what to type there."""
+    """Print what was built, the GPUs that it runs on, and the command to try next."""
     for note in result.notes:
         print(note, file=sys.stderr)
     content = result.content

@@ -1,4 +1,4 @@
-"""`minimind-export eval`: the quality of an artifact."""
+"""`minimind-export eval`: measures the quality of an artifact."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def evaluate(
     save: Annotated[bool, typer.Option("--save", help="Save the figures in the artifact's manifest.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the quality of an artifact: what it knows, how well it predicts text, how far it is from float32.
+    """Measure the quality of an artifact: its answers, its perplexity, and its divergence from float32.
 
-    Questions and documents are the demo's held-out ones, which its training never saw. Measure a model of your own with
-    --text: nobody taught it the demo's facts.
+    Questions and documents are the demo's held-out ones, which its training never saw. For a model of your own use
+    --text, because it has not learned the demo's facts.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`minimind-export inspect`: what a checkpoint, a graph or an artifact folder is."""
+"""`minimind-export inspect`: describes a checkpoint, a graph or an artifact folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inspect(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a checkpoint, a graph or an artifact folder is.
+    """Describe a checkpoint, a graph or an artifact folder.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`minimind-export onnx`: from a checkpoint to a verified artifact folder."""
+"""`minimind-export onnx`: exports a checkpoint to a verified artifact folder."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ def onnx(
     moe: MoeOption = False,
     target: Annotated[
         Target | None,
-        typer.Option(help="What the graph is made for.  (default: ort; portable with --model)", show_default=False),
+        typer.Option(help="Target of the graph.  (default: ort; portable with --model)", show_default=False),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="How the weights are stored.")] = Precision.FP32,
+    precision: Annotated[Precision, typer.Option(help="Precision of the weights.")] = Precision.FP32,
     kv_cache: Annotated[
-        KVCacheType, typer.Option(help="Target ort: int8 takes a quarter of the memory, and more time for prompts.")
+        KVCacheType,
+        typer.Option(
+            help="Type of the KV cache; int8 (target ort) takes a quarter of the memory, but more time for prompts."
+        ),
     ] = KVCacheType.FLOAT,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: TokenizerOption = None,
@@ -56,7 +59,7 @@ def onnx(
         str | None,
         typer.Option(
             metavar="FILE.py:CLASS",
-            help="The code of a model that you changed: it is run, traced, and compared with.",
+            help="Code of a model that you changed: it is run, traced, and compared with.",
             show_default=False,
             rich_help_panel=CHECKPOINT,
         ),
@@ -69,7 +72,7 @@ def onnx(
             min=0.0,
             max=1.0,
             metavar="SHARE",
-            help="For int4: share of the weights that keep 8 bits, where that helps most.  (default: 0.05)",
+            help="Share of the weights that keep 8 bits in int4, where that helps most.  (default: 0.05)",
         ),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
@@ -117,7 +120,7 @@ def onnx(
 
 
 def show_result(result: ExportResult) -> None:
-    """Tell a person what was written, how far it is from eager PyTorch, and what to type next."""
+    """Print what was written, its difference from eager PyTorch, and the command to try next."""
     for note in result.notes:
         print(note, file=sys.stderr)
     if result.parity is not None:

@@ -1,4 +1,4 @@
-"""`minimind-export verify`: the parity report of an artifact."""
+"""`minimind-export verify`: measures the parity of an artifact with its checkpoint."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def verify(
     *,
     against: Annotated[
         Path | None,
-        typer.Option(help="The checkpoint.  (default: the one the manifest names, or the bundled demo)"),
+        typer.Option(
+            help="The checkpoint to compare with.  (default: the one that the manifest names, or the bundled demo)"
+        ),
     ] = None,
     against_code: Annotated[
         str | None,
         typer.Option(
             metavar="FILE.py:CLASS",
-            help="A changed model's own code, which is run: compare with that.",
+            help="Code of a changed model to compare with: it is run.",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +66,7 @@ def verify(
 
 
 def show_verification(verification: Verification) -> None:
-    """Print the parity report of each graph for a person."""
+    """Print the parity report of each graph."""
     from .parity_table import print_parity
 
     for note in verification.notes:

@@ -1,4 +1,4 @@
-"""`minimind-export web`: from a checkpoint to a static site that chats in the browser."""
+"""`minimind-export web`: exports a checkpoint to a static site that chats in the browser."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def web(
     moe: MoeOption = False,
     precision: Annotated[
         Precision | None,
-        typer.Option(help="How the weights are stored.  (default: fp32, or the artifact's)", show_default=False),
+        typer.Option(help="Precision of the weights.  (default: fp32, or the artifact's)", show_default=False),
     ] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.", show_default=False)] = None,
     tokenizer: TokenizerOption = None,
@@ -51,7 +51,7 @@ def web(
     lora: LoraOption = None,
     node_modules: Annotated[
         Path | None,
-        typer.Option(help="Folder with the JavaScript libraries.  (default: npm is asked, once)", show_default=False),
+        typer.Option(help="Folder with the JavaScript libraries.  (default: fetched once by npm)", show_default=False),
     ] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a site that exists already.")] = False,
@@ -89,7 +89,7 @@ def web(
 
 
 def show_site(result: SiteResult) -> None:
-    """Tell a person what was written, how large it is, and how to look at it."""
+    """Print what was written, its size, and the command to try next."""
     for note in result.notes:
         print(note, file=sys.stderr)
     whole, download = result.size / MEGABYTE, result.download / MEGABYTE

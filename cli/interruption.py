@@ -28,6 +28,15 @@ SIGNAL_BASE = 128
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+EXIT_CODES = frozenset(SIGNAL_BASE + number for number in SIGNALS)
+"""The exit codes of a command that a signal has ended."""
+
+
+class Ended(SystemExit):
+    """The end of the process by a signal; `code` is its exit code."""
+
+    code: int
+
 
 class SignalWatch:
     """The handlers of a command, and the thread that watches whether they get to run.
@@ -61,7 +70,7 @@ class SignalWatch:
                 runtime.allow_runs()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(SIGNAL_BASE + number)
+        raise Ended(SIGNAL_BASE + number)
 
     def _watch(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""What `--json` prints: one object on stdout."""
+"""The output of `--json`: one object on stdout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print an object as JSON that any parser takes: readable text as it is, and no NaN or infinity.
+    """Print an object as standard JSON, without escapes of readable text, NaN or infinity.
 
     Raises:
         ValueError: A number is not finite.

@@ -15,9 +15,9 @@ def run_command(artifact: Path, *, takes_text: bool, is_chat: bool, raw: bool = 
 
     Args:
         artifact: A folder, a graph or a plan.
-        takes_text: Whether it has a tokenizer.
-        is_chat: Whether it has a chat template, so that it answers a question.
-        raw: Whether it is pretrained only, so that it continues a text although it has a chat template.
+        takes_text: Whether the artifact has a tokenizer.
+        is_chat: Whether the artifact has a chat template, so that it answers a question.
+        raw: Whether the model is only pretrained, so that it continues a text although it has a chat template.
     """
     prompt = [QUESTION if is_chat else OPENING] if takes_text else ["--ids", IDS]
     if takes_text and is_chat and raw:
@@ -26,9 +26,9 @@ def run_command(artifact: Path, *, takes_text: bool, is_chat: bool, raw: bool = 
 
 
 def engine_command(artifact: Path) -> str:
-    """The command that builds the plan of an artifact which ONNX Runtime cannot run.
+    """The command that builds a plan from an artifact of target tensorrt.
 
     Args:
-        artifact: The folder.
+        artifact: The artifact folder.
     """
     return shlex.join(["minimind-export", "engine", str(artifact), "-o", str(artifact / "model.plan")])

@@ -1,4 +1,4 @@
-"""A parity report as a table for people."""
+"""A parity report as a table."""
 
 from __future__ import annotations
 

@@ -12,18 +12,18 @@ from minimind_edge.export.progress import Progress
 from minimind_edge.export.progress import silent as no_progress
 
 BAR_WIDTH = 30
-"""Characters of the bar."""
+"""The width of the bar in characters."""
 
 CLEAR_TO_END = "\x1b[K"
-"""What makes a terminal forget the rest of the line."""
+"""The escape sequence that clears the rest of a terminal's line."""
 
 
 @contextmanager
 def progress_display(*, silent: bool) -> Iterator[Progress]:
-    """Yield the callable that a long job reports its progress to; the bar is removed at the end.
+    """Yield the callback for the progress of a long job; the bar is removed at the end.
 
     Args:
-        silent: Whether to show nothing, for commands whose output a program reads.
+        silent: Whether to show nothing, for commands whose output is for programs.
     """
     if silent:
         yield no_progress
@@ -50,7 +50,7 @@ def _bar() -> Iterator[Progress]:
 
 
 def _rewrite(line: str) -> None:
-    """Put a line in place of the terminal's current one."""
+    """Replace the current line of the terminal."""
     line = line[: shutil.get_terminal_size().columns - 1]
     print(f"\r{line}{CLEAR_TO_END}", end="", file=sys.stderr, flush=True)
 

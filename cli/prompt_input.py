@@ -1,4 +1,4 @@
-"""Where the prompt comes from: the command line, or stdin."""
+"""Reading the prompt from the command line or from stdin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minimind_edge.runtime.errors import PromptError, UsageError
 
 
 def read_prompt(argument: str | None) -> str:
-    """Return the prompt that was given as an argument or is piped in.
+    """Return the prompt from the argument or from stdin.
 
     Args:
         argument: The command's PROMPT; None or `-` reads stdin, without its last line break.
@@ -30,8 +30,8 @@ def read_stdin() -> str:
     """Return all of stdin as text, without its byte order mark and its last line break.
 
     Raises:
-        PromptError: It is not UTF-8.
-        UsageError: It is closed.
+        PromptError: Stdin is not UTF-8.
+        UsageError: Stdin is closed.
     """
     if sys.stdin is None:
         raise UsageError("no prompt: stdin is closed; give the prompt as an argument")
@@ -39,7 +39,7 @@ def read_stdin() -> str:
 
 
 def parse_token_ids(text: str) -> list[int]:
-    """Read `1,2,3`, spaces allowed.
+    """Parse token ids with commas between them, such as `1,2,3`; spaces are allowed.
 
     Raises:
         UsageError: Something between the commas is not a whole number.

@@ -1,4 +1,4 @@
-"""`minimind-run`: text from an artifact."""
+"""`minimind-run`: generates text from an artifact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMPT, SAMPLING, OUTPUT = "Prompt", "Sampling (defaults: the model's own)", "Ou
 def generate(
     prompt: Annotated[
         str | None,
-        typer.Argument(help="What to say; left out, or -, it is read from stdin.", show_default=False),
+        typer.Argument(help="The prompt; left out, or -, it is read from stdin.", show_default=False),
     ] = None,
     *,
     engine: Annotated[
@@ -32,23 +32,26 @@ def generate(
             "--engine", "-e", metavar="PATH", help="An artifact folder, an .onnx graph or a .plan.", show_default=False
         ),
     ],
-    chat: Annotated[bool, typer.Option("--chat", help="Talk, turn by turn.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Hold a conversation, turn by turn.")] = False,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", "-n", metavar="N", help="Most tokens of an answer.")
     ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text; repeatable.")
+        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this string; repeatable.")
     ] = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Continue after the end of a text.")] = False,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Continue after the tokens that end a text.")
+    ] = False,
     version: VersionOption = False,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A system message before all others.", rich_help_panel=PROMPT)
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Continue the text as it is: no chat template.", rich_help_panel=PROMPT)
+        bool,
+        typer.Option("--raw", help="Continue the text as it is, without the chat template.", rich_help_panel=PROMPT),
     ] = False,
     ids: Annotated[
-        bool, typer.Option("--ids", help="PROMPT is token ids, such as 1,2,3.", rich_help_panel=PROMPT)
+        bool, typer.Option("--ids", help="Take PROMPT as token ids, such as 1,2,3.", rich_help_panel=PROMPT)
     ] = False,
     thinking: Annotated[
         bool | None,
@@ -58,7 +61,7 @@ def generate(
         bool, typer.Option("--greedy", help="Always take the likeliest token.", rich_help_panel=SAMPLING)
     ] = False,
     temperature: Annotated[
-        float | None, typer.Option(metavar="X", help="Divides the logits; 0 is greedy.", rich_help_panel=SAMPLING)
+        float | None, typer.Option(metavar="X", help="Divisor of the logits; 0 is greedy.", rich_help_panel=SAMPLING)
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(metavar="N", help="Keep the N likeliest tokens.", rich_help_panel=SAMPLING)
@@ -72,17 +75,19 @@ def generate(
         typer.Option(metavar="X", help="Keep tokens with X times the best probability.", rich_help_panel=SAMPLING),
     ] = None,
     repetition_penalty: Annotated[
-        float | None, typer.Option(metavar="X", help="Above 1: repeat less.", rich_help_panel=SAMPLING)
+        float | None,
+        typer.Option(metavar="X", help="Above 1: make seen tokens less likely.", rich_help_panel=SAMPLING),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="The same seed gives the same text.", rich_help_panel=SAMPLING)
+        int | None,
+        typer.Option(metavar="N", help="Random seed; the same one gives the same text.", rich_help_panel=SAMPLING),
     ] = None,
     think: Annotated[
         ThinkDisplay | None,
         typer.Option(help="How to print the thinking.  (default: dim; in a pipe show)", rich_help_panel=OUTPUT),
     ] = None,
     no_stream: Annotated[
-        bool, typer.Option("--no-stream", help="Print the answer when it is complete.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--no-stream", help="Print the answer only when it is complete.", rich_help_panel=OUTPUT)
     ] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print speeds on stderr.", rich_help_panel=OUTPUT)] = False,
     as_json: Annotated[
@@ -96,14 +101,14 @@ def generate(
         bool | None,
         typer.Option(
             "--speculate/--no-speculate",
-            help="Draft tokens where the text repeats itself.  (default: where that changes no token)",
+            help="Prompt-lookup speculative decoding.  (default: where it changes no token)",
             rich_help_panel=MACHINE,
         ),
     ] = None,
 ) -> int:
     """Generate text from an artifact, with numpy, onnxruntime and tokenizers alone.
 
-    Ctrl-C ends an answer; what was said so far stays.
+    Ctrl-C ends an answer; the text printed so far stays.
 
     \b
     Examples:
@@ -111,7 +116,7 @@ def generate(
       minimind-run --engine minimind-demo --chat
       echo "Why is the sky blue?" | minimind-run --engine minimind-demo --json
     """
-    gc.disable()  # imports make what stays: looking through it for garbage takes a twentieth of the start
+    gc.disable()  # imported objects stay: collecting garbage among them takes a twentieth of the start
     from minimind_edge.runtime import Engine
     from minimind_edge.runtime.options import GenerationOptions
 
@@ -166,14 +171,14 @@ def generate(
 
 
 def refuse_sampling_without_effect(greedy: bool, given: dict[str, float | None]) -> None:
-    """See that no option is given that `--greedy` would leave without effect; temperature 0 is greedy itself.
+    """Refuse options that have no effect with `--greedy`, except temperature 0, which is greedy itself.
 
     Args:
         greedy: Whether `--greedy` was given.
-        given: The options that only sampling uses, by name, None where they were not given.
+        given: The values by name of options that only sampling uses, None for those not given.
 
     Raises:
-        typer.BadParameter: There is one.
+        typer.BadParameter: Such an option was given.
     """
     for name, value in given.items():
         if greedy and value is not None and (name, value) != ("temperature", 0):
@@ -184,7 +189,7 @@ def refuse_sampling_without_effect(greedy: bool, given: dict[str, float | None])
 
 
 def warn_of_limit(asked: int | None, limit: int) -> None:
-    """Tell on stderr that the artifact holds fewer tokens than `--max-length` asked for.
+    """Warn on stderr if the artifact's context is shorter than `--max-length`.
 
     Args:
         asked: The value of `--max-length`, None where it was not given.

@@ -27,11 +27,11 @@ Ctrl-C ends an answer; at the prompt it leaves."""
 
 
 class Conversation:
-    """One person talking with one model.
+    """A conversation of a user with a model.
 
     Args:
-        engine: The model.
-        request: How to generate, and how to print the answers.
+        engine: The engine that answers.
+        request: The options of the command.
     """
 
     def __init__(self, engine: Engine, request: RunRequest) -> None:
@@ -44,10 +44,10 @@ class Conversation:
         """Answer lines until there are no more, or the user leaves.
 
         Args:
-            opening: The first message; None waits for a line.
+            opening: The first message; None reads it from stdin.
 
         Returns:
-            The exit code: 0, or that of an interrupt between the lines of a pipe.
+            The exit code: 0, or that of Ctrl-C between the lines of a pipe.
         """
         if self._is_interactive:
             tell("/help lists the commands, Ctrl-D leaves")
@@ -72,7 +72,7 @@ class Conversation:
         yield from (line for line in lines if line and not line.isspace())
 
     def _answer(self, line: str) -> None:
-        """Carry out a command, or send the line to the model and print its answer."""
+        """Run a command, or send the line to the model and print its answer."""
         command, _, rest = line.partition(" ")
         if command == "/help":
             tell(HELP)
@@ -102,7 +102,7 @@ class Conversation:
 
 
 def typed_lines() -> Iterator[str]:
-    """Lines from a person, with history and editing where the system has them."""
+    """The lines that a user types, with history and editing where the system supports them."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - importing it gives input() its editing
     while True:
@@ -114,7 +114,7 @@ def typed_lines() -> Iterator[str]:
 
 
 def piped_lines() -> Iterator[str]:
-    """Lines from a pipe or a file, whose first bytes may be a byte order mark.
+    """The lines of a pipe or a file, whose first bytes may be a byte order mark.
 
     Raises:
         PromptError: A line is not UTF-8.
@@ -122,7 +122,7 @@ def piped_lines() -> Iterator[str]:
     if sys.stdin is None:
         return
     first = sys.stdin.buffer.readline()
-    if has_wide_characters(first):  # its line breaks are not single bytes: there are no lines before all is read
+    if has_wide_characters(first):  # line breaks of several bytes: lines can be split only after reading everything
         yield from decode_text(first + sys.stdin.buffer.read(), "stdin", PromptError).splitlines()
         return
     raw = first
@@ -132,7 +132,7 @@ def piped_lines() -> Iterator[str]:
 
 
 def tell(text: str) -> None:
-    """Print something that is not the model's, on stderr."""
+    """Print a message of the program, not of the model, on stderr."""
     print(text, file=sys.stderr)
 
 

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
-    """Complete a prompt and print the answer; Ctrl-C ends the text where it is.
+    """Complete a prompt and print the answer; Ctrl-C ends the text.
 
     Args:
-        engine: The model.
+        engine: The engine that answers.
         prompt: Text or token ids.
-        request: How to generate, and how to print it.
+        request: The options of the command.
 
     Returns:
-        The exit code: 0, or that of an interrupt.
+        The exit code: 0, or that of Ctrl-C.
 
     Raises:
         EdgeError: The prompt or an option does not suit the model.
@@ -44,11 +44,11 @@ def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
 
 
 def show(pieces: Completion, printer: AnswerPrinter | None) -> bool:
-    """Print the pieces as they come; return whether they came to their end before Ctrl-C.
+    """Print the pieces as they come, and return whether the answer ended before Ctrl-C.
 
     Args:
-        pieces: The answer's text.
-        printer: Prints the pieces; None prints nothing.
+        pieces: The pieces of the answer's text.
+        printer: The printer of the pieces; None prints nothing.
     """
     finished = True
     try:

@@ -1,4 +1,4 @@
-"""What `minimind-run` was asked for: how to generate, and how to show the answer."""
+"""The options of `minimind-run` for generating and for printing the answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class RunRequest:
     """The options of `minimind-run`, except those that choose and load the model.
 
     Attributes:
-        options: How to generate.
+        options: Options of the generation.
         chat: Hold a conversation, turn by turn.
-        ids: The prompt is token ids.
-        think: What happens to the part of an answer between think tags.
+        ids: Take the prompt as token ids.
+        think: Display of the part of an answer between think tags.
         stream: Print each piece of the answer as it comes.
         stats: Print speeds on stderr.
         as_json: Print one JSON object instead of text.
@@ -51,17 +51,17 @@ class RunRequest:
             raise UsageError("--ids and --system exclude each other: a system message is text")
 
     def printer(self, *, thinking: bool) -> AnswerPrinter:
-        """What an answer is printed by; `thinking` means that the answer begins inside a think block."""
+        """The printer of an answer, which begins inside a think block if `thinking` is true."""
         return AnswerPrinter(self.think, stream=self.stream, thinking=thinking)
 
     def tell_stats(self, result: CompletionResult) -> None:
-        """Print on stderr how fast an answer came, if that was asked for."""
+        """Print the speed of an answer on stderr, if `--stats` was given."""
         if self.stats:
             print(stats_line(result), file=sys.stderr)
 
 
 def stats_line(result: CompletionResult) -> str:
-    """One line about a completion for people."""
+    """The counts and the speed of a completion, on one line."""
     timings = result.timings
     drafts = f"{result.accepted_tokens} of {result.drafted_tokens} drafted accepted; " if result.drafted_tokens else ""
     return (

@@ -1,4 +1,4 @@
-"""The option `--version`, the same for every command."""
+"""The option `--version`, shared by all programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One graph of an artifact: its weights rounded where that is asked for, then built, written, measured and verified."""
+"""Export of one graph: rounding its weights where requested, then building, writing, measuring and verifying it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class GraphExport:
 
     Args:
         request: What to export; its target is decided.
-        model: The checkpoint's model in float32. Verification lets go of its weights.
+        model: The checkpoint's model in float32. Verification frees its weights.
         tokenizer: The tokenizer that calibration texts are encoded with; None where the model has none that fits.
         max_length: The context length in tokens.
         unread_code: What says that the checkpoint has code of its own, for the parity report.
@@ -187,7 +187,7 @@ class GraphExport:
             progress=part(self._progress, WRITTEN, 1.0, "verifying: "),
         )
         if not report:
-            raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+            raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it anyway)")
         return report
 
 

@@ -29,7 +29,7 @@ class ExportRequest:
         max_length: The context length in tokens; None for the checkpoint's own, at most `pipeline.DEFAULT_MAX_LENGTH`.
         yarn: Whether YaRN is on; None leaves it as the checkpoint's config has it.
         lora: The adapter files to merge, in order.
-        quantization: How weights are rounded, for precisions of integers.
+        quantization: The settings of the rounding, for the precisions int8 and int4.
         verify: Whether to compare the graph with eager PyTorch before the artifact is put in place.
         force: Whether to replace an artifact that is there.
     """

@@ -147,12 +147,12 @@ def _verify_plan(path: Path, against: Path | None, progress: Progress) -> Verifi
 def _source_notes(source: Path, loaded: LoadedCheckpoint, checkpoint: CheckpointEntry) -> list[str]:
     notes = list(loaded.report.notes)
     if loaded.report.sha256 != checkpoint.sha256:
-        notes.append(f"{source} is not the file that was exported; its weights are compared all the same")
+        notes.append(f"{source} is not the file that was exported; its weights are compared anyway")
     return notes
 
 
 def _plan_notes(plan: Plan, *, use_moe: bool) -> list[str]:
     notes = ["batches of three rows are left out: the plan holds fewer"] if plan.max_batch < 3 else []
     if use_moe and not plan.experts:
-        notes.append("the experts chosen are not compared: the plan does not tell them; build it again")
+        notes.append("the experts chosen are not compared: the plan has no outputs for them; build it again")
     return notes

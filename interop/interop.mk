@@ -22,7 +22,7 @@ has-node:
 	@node --eval 'process.exit(Number(process.versions.node.split(".")[0] < 18))' || { echo "Node.js 18 or newer is needed, with npm" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "npm is needed: it comes with Node.js" >&2; exit 1; }
 
-# requirements.txt is complete and exact. torch is the CPU's where pip is set up to find that one.
+# requirements.txt is complete and exact. torch is the CPU build where pip is set up to find that.
 .interop/%/.installed: interop/%/requirements.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)

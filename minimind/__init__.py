@@ -1,4 +1,4 @@
-"""The PyTorch MiniMind and the way to it from every checkpoint there is.
+"""The PyTorch MiniMind, and loading it from checkpoints of every generation.
 
 Names are imported when they are first used, so that importing the package costs nothing.
 """

@@ -27,7 +27,7 @@ def repeat_kv(x: torch.Tensor, n_rep: int) -> torch.Tensor:
 def rows_of_tokens(
     position_embeddings: tuple[torch.Tensor, torch.Tensor], length: int, past_key_value: KeyValue | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of the `length` tokens after the past: the tables themselves, or their rows P to P+S-1.
+    """The cosine and sine of the `length` tokens after the past: the tables themselves, or their rows P to P+S-1.
 
     Raises:
         ValueError: The tables have more rows than tokens and end before the last token's position.
@@ -75,7 +75,7 @@ class Attention(nn.Module):
         use_cache: bool = False,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, KeyValue | None]:
-        """Attend from every token of `x` to the past and to itself.
+        """Attend from every token of `x` to the past, to the tokens before it and to itself.
 
         Args:
             x: Normalised hidden states, [B, S, H].
@@ -104,7 +104,7 @@ class Attention(nn.Module):
         return self.resid_dropout(output), (k, v) if use_cache else None
 
     def _project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries [B, S, H_q, D], keys and values [B, S, H_kv, D]."""
+        """The queries [B, S, H_q, D], keys and values [B, S, H_kv, D] of `x`."""
         heads = (-1, self.head_dim)
         q = self.q_norm(self.q_proj(x).unflatten(-1, heads))
         k = self.k_norm(self.k_proj(x).unflatten(-1, heads))
@@ -113,7 +113,7 @@ class Attention(nn.Module):
     def _bias(
         self, q: torch.Tensor, past_key_value: KeyValue | None, attention_mask: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """The additive bias [B or 1, 1, S, P+S], or None where plain causality from an empty past says it all."""
+        """The additive bias [B or 1, 1, S, P+S]; None for a causal mask without past and padding."""
         if attention_mask is None and past_key_value is None:
             return None
         if attention_mask is not None and attention_mask.dim() == 4:
@@ -123,7 +123,7 @@ class Attention(nn.Module):
         return causal_bias(attention_mask, length, past + length, q.dtype, q.device)
 
     def _fused(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """By PyTorch's kernel, [B, H_q, S, D]; heads are repeated because its fast kernels want them so."""
+        """Attention by PyTorch's kernel, [B, H_q, S, D]; heads are repeated because its fast kernels need that."""
         k, v = (repeat_kv(x.transpose(1, 2), self.n_rep).transpose(1, 2) for x in (k, v))
         dropout = self.attn_dropout.p if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, is_causal=bias is None)
@@ -131,7 +131,7 @@ class Attention(nn.Module):
     def _written_out(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """By plain operators, [B, H_q, S, D]; the query heads of a group are stacked, so keys are never repeated."""
+        """Attention by plain operators, [B, H_q, S, D]; a group's query heads are stacked, so keys are not repeated."""
         length, keys = q.shape[2], k.shape[2]
         if bias is None:
             bias = causal_bias(None, length, keys, q.dtype, q.device)

@@ -24,11 +24,11 @@ INITIALIZER_RANGE = 0.02
 
 
 BUFFERS = (".freqs_cos", ".freqs_sin")
-"""Endings of upstream's tables of angles, which a folder may hold and the model computes."""
+"""The name endings of upstream's tables of angles, which a checkpoint may hold and the model computes."""
 
 
 class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
-    """Next-token logits, training loss, and `generate` by way of `transformers`."""
+    """A MiniMind with its language-model head: next-token logits, training loss, and transformers' `generate`."""
 
     config_class = MiniMindConfig
     base_model_prefix = "model"
@@ -45,10 +45,10 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Load a folder as `transformers` does; a tensor that is missing or too many is an error, not a warning.
+        """Load a folder as `transformers` does, except that a missing or surplus tensor is an error.
 
         Raises:
-            CheckpointError: The folder's tensors are not the model that its config.json describes.
+            CheckpointError: The folder's tensors do not match its config.json.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         for kind, names in (("missing", info["missing_keys"]), ("unexpected", info["unexpected_keys"])):
@@ -61,17 +61,17 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         return (model, info) if output_loading_info else model
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw fresh weights: normal for matrices, as `nn.Linear` does for the router."""
+        """Draw initial weights: normal for matrices, and as `nn.Linear` does for the router."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=INITIALIZER_RANGE)
         elif isinstance(module, MoEGate):
             module.reset_parameters()
 
     def set_rope_scaling(self, enabled: bool) -> None:
-        """Turn YaRN on or off; its parameters are the config's.
+        """Turn YaRN on or off, with the parameters of the config.
 
         Raises:
-            ConfigError: The config's scaling is another, which the model was trained with.
+            ConfigError: The config has another scaling, which the model was trained with.
         """
         kind = self.config.rope_scaling_parameters["type"]
         if kind not in YARN_TYPES and enabled != self.config.inference_rope_scaling:
@@ -93,21 +93,21 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
         """Compute logits, and the loss where `labels` are given.
 
         Args:
-            input_ids: [B, S] int64.
-            attention_mask: [B, P+S], 1 for real tokens and 0 for padding on either side; None for no padding.
-            position_ids: [B, S] int64; None counts each row's real tokens.
+            input_ids: Token ids, [B, S] int64.
+            attention_mask: Mask [B, P+S], 1 for real tokens and 0 for padding on either side; None for no padding.
+            position_ids: Positions, [B, S] int64; None counts each row's real tokens.
             past_key_values: A `DynamicCache`, which is extended, or a (key, value) per block, each [B, H_kv, P, D].
-            labels: [B, S] int64, -100 where no loss is due; they are shifted here.
-            use_cache: Return the extended cache, in the form that came in; None means not in training.
-            logits_to_keep: Only the last so many positions' logits (0: all), or these positions'.
-            kwargs: What `transformers` passes besides; ignored.
+            labels: Token ids that the loss is computed for, [B, S] int64, -100 to skip one; they are shifted here.
+            use_cache: Return the extended cache, in the form of the given one; None means unless training.
+            logits_to_keep: Number of last positions whose logits are computed, 0 for all; or the indices of positions.
+            kwargs: Further arguments of `transformers`, which are ignored.
 
         Returns:
-            `logits` [B, S, V] in the weights' dtype, `past_key_values`, `loss` without the balancing loss, which is
-            `aux_loss`: add the two in training.
+            `logits` [B, S, V] in the weights' dtype, `past_key_values`, the balancing loss `aux_loss`, and `loss`
+            without it: add the two in training.
 
         Raises:
-            TypeError: A cache of another kind.
+            TypeError: The cache is of another type.
         """
         use_cache = not self.training if use_cache is None else use_cache
         cache = past_key_values if isinstance(past_key_values, Cache) else None
@@ -126,7 +126,7 @@ class MiniMindForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[mis
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats of `logits` [B, S, V] against the next position's `labels` [B, S]; -100 is skipped."""
+    """The mean cross-entropy, in nats, of `logits` [B, S, V] and the next position's `labels` [B, S]; skips -100."""
     predictions = logits[:, :-1].float().flatten(0, 1)
     return cross_entropy(predictions, labels[:, 1:].flatten(), ignore_index=-100)
 

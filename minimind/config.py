@@ -25,43 +25,43 @@ MINIMIND3_DEFAULTS: dict[str, Any] = {
 
 
 MINIMIND3_NAMES = frozenset({"num_experts", "router_aux_loss_coef", "moe_intermediate_size"})
-"""Fields that upstream's MiniMind-3 has in its config.json, dense or not, and that its MiniMind2 doesn't know."""
+"""The fields that upstream's MiniMind-3 has in its config.json, dense or not, and that its MiniMind2 lacks."""
 
 
 class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
-    """Architecture of a MiniMind; the defaults are MiniMind2-small (26M), `minimind3` gives the next generation's.
+    """The architecture of a MiniMind, by default MiniMind2-small (26M); `minimind3` has the defaults of MiniMind-3.
 
     Args:
         hidden_size: Width H of the residual stream.
         num_hidden_layers: Number of blocks.
-        num_attention_heads: Query heads H_q.
-        num_key_value_heads: Key and value heads H_kv; None means as many as query heads.
+        num_attention_heads: Number of query heads H_q.
+        num_key_value_heads: Number of key and value heads H_kv; None means as many as query heads.
         head_dim: Width D of a head, even; None means `hidden_size // num_attention_heads`.
-        vocab_size: Entries V of the embedding and the head.
+        vocab_size: Number of entries V of the embedding and the head.
         intermediate_size: Inner width of the feed-forward network; None means `64 * ceil(int(8 H / 3) / 64)`.
         hidden_act: Name of the gate's activation in `transformers.activations.ACT2FN`.
-        max_position_embeddings: Longest context in tokens that the model claims.
+        max_position_embeddings: Nominal context length in tokens.
         rope_theta: Base of the rotary frequencies.
         inference_rope_scaling: Scale RoPE's frequencies; by MiniMind's YaRN, unless `rope_scaling` names another type.
         rope_scaling: A type of `rope_scaling.SCALINGS` and its parameters; giving them turns the scaling on.
-        dropout: Probability, in training only.
+        dropout: Dropout probability, in training only.
         rms_norm_eps: Epsilon of every RMSNorm.
-        flash_attn: Attention by `scaled_dot_product_attention`; False writes it out. Both give the same result.
-        qk_norm: RMSNorm over each query and key head before RoPE: what tells MiniMind-3 from MiniMind2.
+        flash_attn: Attention by `scaled_dot_product_attention`; False uses plain operators, with the same result.
+        qk_norm: RMSNorm over each query and key head before RoPE, which MiniMind-3 has and MiniMind2 lacks.
         tie_word_embeddings: The head shares the embedding's weight.
         use_moe: Mixture of experts in every block's feed-forward network.
-        n_routed_experts: Experts that the router chooses among.
-        n_shared_experts: Experts that every token passes through besides.
-        num_experts_per_tok: Routed experts per token.
+        n_routed_experts: Number of experts that the router chooses from.
+        n_shared_experts: Number of further experts that every token uses.
+        num_experts_per_tok: Number of routed experts per token.
         moe_intermediate_size: Inner width of an expert; None means `intermediate_size`.
-        scoring_func: The router's scores; `softmax` is the only one there is.
+        scoring_func: Function of the router's scores; only `softmax` is supported.
         aux_loss_alpha: Weight of the load-balancing loss in training.
         seq_aux: Balance each sequence by itself instead of the whole batch.
         norm_topk_prob: Rescale the chosen experts' weights to sum to 1.
-        rope_scaling_parameters: As `rope_scaling`, and the switch stays as it is.
+        rope_scaling_parameters: As `rope_scaling`, without turning the scaling on.
 
     Raises:
-        ConfigError: Values that contradict each other.
+        ConfigError: Values contradict each other or are out of range.
     """
 
     model_type = "minimind"
@@ -146,7 +146,7 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
     @classmethod
     def minimind3(cls, **overrides: Any) -> MiniMindConfig:
-        """MiniMind-3's defaults (64M; with `use_moe` 198M) under the given overrides."""
+        """A configuration with the defaults of MiniMind-3 (64M; with `use_moe` 198M) and the given overrides."""
         fields = MINIMIND3_DEFAULTS | overrides
         if fields.get("intermediate_size") is None:
             fields["intermediate_size"] = default_intermediate_size_minimind3(fields["hidden_size"])
@@ -156,10 +156,10 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Read a `config.json`, ours or upstream's of either generation, as `load_checkpoint` reads it.
 
-        Upstream's MiniMind-3 doesn't say that it normalises queries and keys: the names of its experts' fields do.
+        Upstream's MiniMind-3 has no field for `qk_norm`; it is recognized by the names of its experts' fields.
 
         Raises:
-            ConfigError: Another model's, an unknown key, or a value of the wrong type.
+            ConfigError: The config is of another model, has an unknown key, or a value of the wrong type.
         """
         from .checkpoint.config_fields import translate_config
         from .checkpoint.ignored_keys import IGNORED
@@ -177,27 +177,27 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
     @property
     def generation(self) -> str:
-        """`minimind3` where queries and keys are normalised, else `minimind2`."""
+        """The generation: `minimind3` with `qk_norm`, else `minimind2`."""
         return "minimind3" if self.qk_norm else "minimind2"
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments that make this config again, in values that JSON holds."""
+        """The arguments that recreate this config, as JSON values."""
         names = inspect.signature(type(self)).parameters.keys() - {"rope_scaling", "kwargs"}
         return {name: getattr(self, name) for name in sorted(names)}
 
     @property
     def rope_scaling(self) -> dict[str, Any] | None:
-        """The scaling in force, its type and parameters, or None for plain RoPE."""
+        """The type and parameters of the scaling that is on, or None for plain RoPE."""
         return dict(self.rope_scaling_parameters) if self.inference_rope_scaling else None
 
     @property
     def normalizes_expert_weights(self) -> bool:
-        """Whether chosen experts' weights are rescaled: MiniMind2 does so for two or more, MiniMind-3 for one too."""
+        """Whether the chosen experts' weights are rescaled: in MiniMind2 for two or more, in MiniMind-3 always."""
         return self.norm_topk_prob and (self.num_experts_per_tok > 1 or self.qk_norm)
 
     @property
     def counts_every_choice(self) -> bool:
-        """Whether the balancing loss sums the loads of a token's k choices, as MiniMind-3's does, or averages them."""
+        """Whether the balancing loss sums the loads of a token's k choices, as in MiniMind-3, or averages them."""
         return self.qk_norm
 
     def _check(self) -> None:
@@ -241,12 +241,12 @@ class MiniMindConfig(PretrainedConfig):  # type: ignore[misc]
 
 
 def default_intermediate_size(hidden_size: int) -> int:
-    """MiniMind2's feed-forward width: 8/3 of the hidden size, rounded up to a multiple of 64."""
+    """The feed-forward width of MiniMind2: 8/3 of the hidden size, rounded up to a multiple of 64."""
     return 64 * -(-int(hidden_size * 8 / 3) // 64)
 
 
 def default_intermediate_size_minimind3(hidden_size: int) -> int:
-    """MiniMind-3's feed-forward width: pi times the hidden size, rounded up to a multiple of 64."""
+    """The feed-forward width of MiniMind-3: pi times the hidden size, rounded up to a multiple of 64."""
     return 64 * math.ceil(hidden_size * math.pi / 64)
 
 

@@ -1,22 +1,22 @@
-"""Errors of the model package.
+"""The errors of the model package.
 
     MiniMindError
     ├── ConfigError        a config that is unknown, contradictory or out of range
     └── CheckpointError    a weight file that cannot become a model
         └── AdapterError   a LoRA file that does not fit its base checkpoint
 
-Every class carries the process exit code that a command ends with; the message is one line that
-says what is wrong, what was expected and found, and what to do.
+Every class carries the exit code that a command ends with; the message is one line: the problem, expected and found,
+the remedy.
 """
 
 from __future__ import annotations
 
 MESSAGE_LENGTH = 600
-"""The longest message in characters: two paths and a sentence fit, a name of thousands of letters does not."""
+"""The length limit of a message in characters, enough for two paths and a sentence."""
 
 
 class MiniMindError(Exception):
-    """Root of the tree; raise one of its children."""
+    """Root of the tree, of which only subclasses are raised."""
 
     exit_code: int = 3
 
@@ -37,11 +37,11 @@ class AdapterError(CheckpointError):
 
 
 def printable(text: str, length: int = MESSAGE_LENGTH) -> str:
-    """Text that may quote a file, for a terminal: control characters and lone surrogates escaped, the middle cut out.
+    """Text made safe for a terminal: control characters and lone surrogates are escaped, a long middle is cut out.
 
     Args:
-        text: What to print.
-        length: The most characters to keep.
+        text: Text that may quote a file.
+        length: Most characters to keep.
     """
     if len(text) > length:
         text = f"{text[: length * 2 // 3]} ... {text[-length // 4 :]}"

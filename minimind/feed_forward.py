@@ -10,10 +10,10 @@ from .config import MiniMindConfig
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: `down(act(gate(x)) * up(x))`.
+    """The SwiGLU network `down(act(gate(x)) * up(x))`.
 
     Args:
-        config: Gives the width, the activation and the dropout.
+        config: Configuration with the width, the activation and the dropout.
         intermediate_size: Inner width; None means `config.intermediate_size`.
 
     Source:
@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [..., H] to [..., H]."""
+        """Map hidden states [..., H] to [..., H]."""
         hidden: torch.Tensor = self.act_fn(self.gate_proj(x)) * self.up_proj(x)
         output: torch.Tensor = self.dropout(self.down_proj(hidden))
         return output

@@ -1,4 +1,4 @@
-"""The stack of blocks between token ids and the final hidden states."""
+"""The transformer without its head: from token ids to the final hidden states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .rope import RotaryEmbedding
 
 
 class MiniMindBlock(nn.Module):
-    """One pre-norm transformer block: attention, then a feed-forward network or a mixture of them.
+    """One pre-norm transformer block: attention, then a feed-forward network or a mixture of experts.
 
     Args:
         layer_id: Index of the block, from 0.
@@ -40,7 +40,7 @@ class MiniMindBlock(nn.Module):
         use_cache: bool = False,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, KeyValue | None]:
-        """Map hidden states [B, S, H] to (hidden states [B, S, H], present key and value); see `Attention.forward`."""
+        """Map hidden states [B, S, H] to [B, S, H], with the present key and value; arguments as in `Attention`."""
         attended, present_key_value = self.self_attn(
             self.input_layernorm(hidden_states), position_embeddings, past_key_value, use_cache, attention_mask
         )
@@ -50,7 +50,7 @@ class MiniMindBlock(nn.Module):
 
 
 class MiniMindModel(nn.Module):
-    """Embedding, blocks and final norm."""
+    """The embedding, the blocks and the final norm."""
 
     def __init__(self, config: MiniMindConfig) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class MiniMindModel(nn.Module):
         """Run all blocks over `input_ids`.
 
         Args:
-            input_ids: [B, S] int64.
-            attention_mask: [B, P+S], 1 for real tokens and 0 for padding on either side; None for no padding.
+            input_ids: Token ids, [B, S] int64.
+            attention_mask: Mask [B, P+S], 1 for real tokens and 0 for padding on either side; None for no padding.
             past_key_values: A (key, value) per block, each [B, H_kv, P, D]; None for P = 0.
             use_cache: Return the keys and values.
-            position_ids: [B, S] int64; None counts each row's real tokens.
+            position_ids: Positions, [B, S] int64; None counts each row's real tokens.
 
         Returns:
             Hidden states [B, S, H], a (key, value) per block (None each without `use_cache`), the balancing loss.
@@ -97,7 +97,7 @@ class MiniMindModel(nn.Module):
     def _bias(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, past_length: int
     ) -> torch.Tensor | None:
-        """The additive mask that all blocks share; None leaves causality to the attention itself."""
+        """The additive mask for all blocks; None where the attention makes a causal mask itself."""
         if attention_mask is None and past_length == 0:
             return None
         length = hidden_states.shape[1]
@@ -111,9 +111,9 @@ class MiniMindModel(nn.Module):
         return torch.arange(past_length, past_length + length, device=input_ids.device)[None]
 
     def _aux_loss(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Sum of the blocks' balancing losses of this pass; 0 outside training and for dense models.
+        """The sum of the blocks' balancing losses in this pass; 0 outside of training and for dense models.
 
-        The blocks give theirs up: a loss that stayed would keep its graph alive and the model from being copied.
+        It removes the losses from the blocks, where they would keep their graph alive and prevent copies of the model.
         """
         total = hidden_states.new_zeros((), dtype=torch.float32)
         if self.training:

@@ -1,4 +1,4 @@
-"""Mixture of experts in static operators: every expert stays in the graph, the router's weights select."""
+"""Mixture of experts in static operators: every expert computes every token, and the router's weights select."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIVISION_GUARD = 1e-20
 
 
 class MoEGate(nn.Module):
-    """The router: scores each expert for each token and keeps the best few.
+    """The router, which scores each expert for each token and keeps the best k.
 
     Source:
         Shazeer et al. 2017, "Outrageously Large Neural Networks", section 2.1; balancing loss: Fedus et al. 2021,
@@ -36,11 +36,11 @@ class MoEGate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weight as `nn.Linear` draws its own."""
+        """Initialize the weight as `nn.Linear` does."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Route `hidden_states` [B, S, H].
+        """Choose experts for each token of `hidden_states` [B, S, H].
 
         Returns:
             Chosen experts [B*S, k] int64, their weights [B*S, k] float32, and the balancing loss (a scalar; 0 outside
@@ -56,14 +56,14 @@ class MoEGate(nn.Module):
         return topk_idx, topk_weight, aux_loss
 
     def _balancing_loss(self, scores: torch.Tensor, topk_idx: torch.Tensor) -> torch.Tensor:
-        """Each expert's load times its mean score, summed and scaled by alpha.
+        """The balancing loss: each expert's load times its mean score, summed and scaled by alpha.
 
-        MiniMind2's load is an expert's share of all choices: even routing costs alpha. MiniMind-3 sums the loads of the
-        k choices: even routing costs k * alpha.
+        In MiniMind2 the load is an expert's share of all choices, so even routing costs alpha. MiniMind-3 sums the
+        loads of the k choices, so even routing costs k * alpha.
 
         Args:
-            scores: [B, S, E] float32.
-            topk_idx: [B*S, k].
+            scores: Scores of the experts, [B, S, E] float32.
+            topk_idx: Indices of the chosen experts, [B*S, k] int64.
         """
         batch = scores.shape[0] if self.seq_aux else 1
         chosen = one_hot(topk_idx, self.num_experts).float().reshape(batch, -1, self.num_experts)
@@ -73,10 +73,10 @@ class MoEGate(nn.Module):
 
 
 class MOEFeedForward(nn.Module):
-    """Weighted sum of the chosen experts' outputs, plus the shared experts'.
+    """The weighted sum of the chosen experts' outputs, plus those of the shared experts.
 
-    Every expert computes every token and the unchosen get weight 0: no branch, no gather by data, nothing for a trace
-    to lose. `aux_loss` holds the balancing loss of the last forward pass in training.
+    Every expert computes every token, with weight 0 where it is not chosen, so that a trace contains no branch that
+    depends on data. `aux_loss` holds the balancing loss of the last forward pass in training.
     """
 
     def __init__(self, config: MiniMindConfig) -> None:
@@ -89,7 +89,7 @@ class MOEFeedForward(nn.Module):
         self.aux_loss: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [B, S, H] to [B, S, H]."""
+        """Map hidden states [B, S, H] to [B, S, H]."""
         topk_idx, topk_weight, aux_loss = self.gate(x)
         if self.training:
             self.aux_loss = aux_loss
@@ -102,5 +102,5 @@ class MOEFeedForward(nn.Module):
 
 
 def sum_of(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Sum without the 0 that `sum` starts from, which a trace would keep."""
+    """The sum of tensors, without the 0 that `sum` starts from and that a trace would keep."""
     return functools.reduce(torch.add, tensors)

@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation."""
+"""Root-mean-square normalization (RMSNorm)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import nn
 
 
 class RMSNorm(nn.Module):
-    """Scale the last axis to unit root mean square, then by a learned weight; computed in float32 whatever comes in.
+    """RMSNorm over the last axis with a learned weight, computed in float32 for inputs of any dtype.
 
     Args:
         dim: Size of the last axis.
-        eps: Added to the mean square.
+        eps: Epsilon, which is added to the mean square.
 
     Source:
         Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
@@ -23,11 +23,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise `x` [..., dim]; the result has its dtype."""
+        """Normalize `x` [..., dim]; the result has the dtype of `x`."""
         wide = x.float()
         normalized = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * normalized.type_as(x)
 
     def extra_repr(self) -> str:
-        """Width and epsilon, for `print(model)`."""
+        """The width and epsilon, for `print(model)`."""
         return f"{self.weight.shape[0]}, eps={self.eps}"

@@ -20,16 +20,16 @@ from .rope_scaling import complete_scaling
 def rope_frequencies(
     dim: int, end: int, rope_base: float = 1e6, rope_scaling: Mapping[str, Any] | None = None
 ) -> torch.Tensor:
-    """Angle per position of each rotated pair, `rope_base ** (-2 i / dim)`, scaled where the model scales it.
+    """The angle per position of each rotated pair, `rope_base ** (-2 i / dim)`, after RoPE scaling.
 
     Args:
         dim: Width D of a head, even.
-        end: Context length in tokens; MiniMind's own YaRN acts only where it exceeds the original one.
+        end: Context length in tokens; MiniMind's own YaRN has an effect only if it exceeds the original context.
         rope_base: Base of the geometric series.
         rope_scaling: A type of `SCALINGS` and its parameters; None for plain RoPE.
 
     Returns:
-        Radians per token, [D/2] float32 on the CPU, also under a meta-device context.
+        Angles in radians per token, [D/2] float32 on the CPU, also under a meta-device context.
 
     Raises:
         ConfigError: The scaling is unknown, or a parameter is missing or out of range.
@@ -45,7 +45,7 @@ def rope_frequencies(
 
 
 def _yarn(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
-    """YaRN, equations 18 to 20; MiniMind's own ends the ramp at the last pair, transformers' at twice as many."""
+    """YaRN, equations 18 to 20; MiniMind's own ends the ramp at the last pair, transformers' at twice that index."""
     own = scaling["type"] == "yarn"
     pairs = len(frequencies)
     low, high = (_pair_with_turns(scaling[name], 2 * pairs, base, scaling) for name in ("beta_fast", "beta_slow"))
@@ -60,16 +60,16 @@ def _yarn(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) ->
 
 
 def _pair_with_turns(turns: float, dim: int, base: float, scaling: Mapping[str, Any]) -> float:
-    """Index of the pair that makes this many turns over the original context (YaRN, equation 20 solved for i)."""
+    """The index of the pair with this many turns over the original context (YaRN, equation 20 solved for i)."""
     wavelength = scaling["original_max_position_embeddings"] / (turns * 2 * math.pi)
     return dim * math.log(wavelength) / (2 * math.log(base))
 
 
 def _yarn_of_october_2025(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
-    """Upstream's formula of 2025-10-17 to 2025-12-01: pairs of less than a turn over the original context are divided.
+    """Upstream's YaRN of 2025-10-17 to 2025-12-01: divides pairs with less than a turn over the original context.
 
-    The pairs before the first of those are scaled by (beta s - beta + 1) / (beta s), where beta goes evenly from
-    `beta_slow` at pair 0 to `beta_fast` at the last pair and s is the factor.
+    The pairs before the first of those are scaled by (beta s - beta + 1) / (beta s), where s is the factor and beta
+    is linear in the pair's index, from `beta_slow` at pair 0 to `beta_fast` at the last pair.
     """
     pairs, factor = len(frequencies), scaling["factor"]
     share = torch.arange(pairs, dtype=torch.float32, device="cpu") / max(pairs - 1, 1)
@@ -85,15 +85,15 @@ def _linear(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) 
 
 
 def _dynamic(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
-    """Dynamic NTK scaling up to `max_position_embeddings`, where it leaves the frequencies as they are.
+    """Dynamic NTK scaling within `max_position_embeddings`, where it does not change the frequencies.
 
-    Past them the base grows with the length of the text, which no table holds: a model's positions end there.
+    Beyond, the base would depend on the length of the text; a model's positions end before that.
     """
     return frequencies
 
 
 def _llama3(frequencies: torch.Tensor, base: float, scaling: Mapping[str, Any]) -> torch.Tensor:
-    """Llama 3.1's: long wavelengths are stretched by the factor, short ones stay, those between are blended."""
+    """The scaling of Llama 3.1: long wavelengths grow by the factor, short ones stay, those between are blended."""
     turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     kept = ((turns - low) / (high - low)).clamp(0, 1)
@@ -110,22 +110,22 @@ SCALED: dict[str, Callable[[torch.Tensor, float, Mapping[str, Any]], torch.Tenso
     "dynamic": _dynamic,
     "llama3": _llama3,
 }
-"""The function of each type in `SCALINGS`: frequencies [D/2], base and parameters to scaled frequencies [D/2]."""
+"""The functions of the types in `SCALINGS`: from frequencies [D/2], base and parameters to scaled frequencies [D/2]."""
 
 
 def attention_factor(rope_scaling: Mapping[str, Any] | None) -> float:
-    """What cosine and sine are multiplied by; 1 for all but YaRN in transformers' form, or where it is given."""
+    """The factor of cosine and sine: 1, except for YaRN in transformers' form or where it is given."""
     return 1.0 if rope_scaling is None else float(complete_scaling(rope_scaling).get("attention_factor", 1.0))
 
 
 def precompute_freqs_cis(
     dim: int, end: int = 32768, rope_base: float = 1e6, rope_scaling: Mapping[str, Any] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of every position's angles, each [end, dim] float32 with both halves alike.
+    """The cosine and sine of every position's angles, each [end, dim] float32 with two equal halves.
 
     Args:
         dim: Width D of a head, even.
-        end: Number of positions, in tokens.
+        end: Number of positions.
         rope_base: Base of the frequencies.
         rope_scaling: A type of `SCALINGS` and its parameters, or None.
     """
@@ -134,7 +134,7 @@ def precompute_freqs_cis(
 
 
 def _cos_sin(positions: torch.Tensor, frequencies: torch.Tensor, factor: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine [..., D] of positions [...] times frequencies [D/2], the second half repeating the first."""
+    """The cosine and sine [..., D] of positions [...] times frequencies [D/2]; the second half repeats the first."""
     angles = positions.unsqueeze(-1) * frequencies
     angles = torch.cat((angles, angles), dim=-1)
     if factor == 1.0:
@@ -143,7 +143,7 @@ def _cos_sin(positions: torch.Tensor, frequencies: torch.Tensor, factor: float) 
 
 
 def rotate_half(x: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (i, i + D/2) of the last axis by a right angle."""
+    """Rotate each pair (i, i + D/2) of the last axis by a right angle."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((-second, first), dim=-1)
 
@@ -168,9 +168,9 @@ def apply_rotary_pos_emb(
 
 
 class RotaryEmbedding(nn.Module):
-    """Cosine and sine for any positions, computed instead of looked up: no table, no limit but float32's.
+    """The cosine and sine of any positions, computed without a table that would limit them.
 
-    The frequencies are neither parameter nor buffer: `half()`, meta-device loading and state dicts leave them alone.
+    The frequencies are neither parameter nor buffer, so that `half()`, meta-device loading and state dicts skip them.
     """
 
     def __init__(self, config: MiniMindConfig) -> None:
@@ -181,5 +181,5 @@ class RotaryEmbedding(nn.Module):
         self.factor = attention_factor(config.rope_scaling)
 
     def forward(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (cos, sin), each [B, S, D] float32, of `position_ids` [B, S] int64."""
+        """Compute (cos, sin), each [B, S, D] float32, of `position_ids` [B, S] int64."""
         return _cos_sin(position_ids.float(), self.frequencies.to(position_ids.device), self.factor)

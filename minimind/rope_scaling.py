@@ -1,4 +1,4 @@
-"""The kinds of RoPE scaling, and the parameters of each."""
+"""The types of RoPE scaling, and the parameters of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ YARN_DEFAULTS: dict[str, Any] = {
     "beta_slow": 1.0,
     "attention_factor": 1.0,
 }
-"""YaRN as MiniMind has it since 2025-12-01; what upstream's `inference_rope_scaling` turns on."""
+"""The parameters of MiniMind's YaRN since 2025-12-01, which upstream's `inference_rope_scaling` turns on."""
 
 YARN_OF_OCTOBER_2025: dict[str, Any] = {
     "type": "yarn-2025-10",
@@ -25,7 +25,7 @@ YARN_OF_OCTOBER_2025: dict[str, Any] = {
     "beta_fast": 4.0,
     "beta_slow": 1.0,
 }
-"""The formula that upstream called YaRN from 2025-10-17 to 2025-12-01."""
+"""The parameters of the formula that upstream called YaRN from 2025-10-17 to 2025-12-01."""
 
 SCALINGS: dict[str, dict[str, Any]] = {
     "yarn": YARN_DEFAULTS,
@@ -55,11 +55,11 @@ YARN_TYPES = frozenset({"yarn", "yarn-2025-10", "yarn-transformers"})
 """The types that `--yarn` and `--no-yarn` switch."""
 
 LEAST, GREATEST = 1e-6, 1e12
-"""The range of every parameter that is a number: far wider than any model's, and narrow enough to compute with."""
+"""The range of every numeric parameter, far wider than any model needs and narrow enough to compute with."""
 
 
 def complete_scaling(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of the type that `given` names (none: `yarn`), with the type's defaults for the rest.
+    """The parameters of the type that `given` names (by default `yarn`), completed by the type's defaults.
 
     Raises:
         ConfigError: The type or a parameter is unknown, missing, or out of range.
@@ -95,7 +95,7 @@ def _require_valid(kind: str, name: str, value: Any) -> None:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether `value` is an integer or a finite float that a float holds."""
+    """Whether `value` is a number, other than a bool, that is a finite float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:

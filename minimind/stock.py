@@ -1,4 +1,4 @@
-"""Whether a model in memory is the stock one: what the written graphs and their proof take for granted."""
+"""The check that a model in memory is the stock one, which written graphs and their comparison assume."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .causal_lm import MiniMindForCausalLM
 from .errors import ConfigError
 
 OURS = ("minimind_edge.", "torch.nn.", "transformers.activations")
-"""Packages whose modules the stock model is made of."""
+"""The packages whose modules the stock model consists of."""
 
 WAY_OUT = "export it from its own code (--model FILE.py:CLASS)"
 
 
 def require_stock(model: nn.Module) -> None:
-    """See that a model is `MiniMindForCausalLM` with the modules that its configuration makes, and their own `forward`.
+    """Check that a model is `MiniMindForCausalLM` with the modules of its configuration and unchanged `forward`s.
 
     Raises:
-        ConfigError: A class, a module or a `forward` is another; it would be exported as if it were stock.
+        ConfigError: A class, a module or a `forward` was changed, and would be exported as if it were stock.
     """
     if not isinstance(model, MiniMindForCausalLM):
         raise ConfigError(f"{_name(model)} is no MiniMindForCausalLM; load its checkpoint by its path, or {WAY_OUT}")

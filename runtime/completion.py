@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
 from time import perf_counter
 from typing import Any, Literal
 
 from .decode import FinishReason, Generation
+from .errors import EngineBusyError
 from .text.prompt import Prompt
 from .text.text_stream import StopStrings, TextStream, open_text_stream
 from .text.tokenizer import Tokenizer
+
+BUSY = (
+    "two threads use one Engine at once, which serves one caller at a time: take turns by a lock, or load one Engine "
+    "for each thread"
+)
+"""What is told to the caller that came second."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +108,59 @@ class Completion(Iterator[str]):
         self._text: list[str] = []
         self._finish_reason: FinishReason | None = None
         self._has_begun = False
+        self._turn = threading.RLock()  # Ctrl-C may leave it taken, and must not keep this thread from closing
+        self._ended_by: int | None = None
         self._pieces = self._run()
 
     def __next__(self) -> str:
-        """Wait for the next piece."""
-        return next(self._pieces)
+        """Wait for the next piece.
+
+        Raises:
+            EngineBusyError: Another thread waits for one, or has begun another completion of the same engine.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise EngineBusyError(BUSY)
+        try:
+            return next(self._pieces)
+        except StopIteration:
+            if self._ended_by not in {None, threading.get_ident()}:
+                raise EngineBusyError(BUSY) from None
+            raise
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
-        """End the completion; may be called at any time, and more than once."""
-        self._pieces.close()
+        """End the completion; may be called at any time, and more than once.
+
+        Raises:
+            EngineBusyError: Another thread waits for a piece of it.
+        """
+        with self._own_turn():
+            if getgeneratorstate(self._pieces) != GEN_CLOSED:
+                self._ended_by = threading.get_ident()
+            self._pieces.close()
 
     def run(self) -> CompletionResult:
-        """Run to the end, and return the result."""
-        for _ in self:
-            pass
+        """Run to the end, and return the result.
+
+        Raises:
+            EngineBusyError: Another thread waits for a piece of it, or has begun another completion of the engine.
+        """
+        with self._own_turn():
+            for _ in self._pieces:
+                pass
+            if self._ended_by not in {None, threading.get_ident()}:
+                raise EngineBusyError(BUSY)
         return self.result
+
+    @contextmanager
+    def _own_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(blocking=False):
+            raise EngineBusyError(BUSY)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @property
     def has_begun(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -31,7 +32,8 @@ DEFAULT_MAX_NEW_TOKENS = 512
 class Engine:
     """A loaded model with its session, tokenizer, chat template and defaults; made by `Engine.load`.
 
-    It runs one completion at a time: beginning another one ends the one before.
+    It runs one completion at a time, for one caller: beginning another one ends the one before, and a second thread
+    that comes while the first one waits for text gets an `EngineBusyError`. Threads that take turns may share it.
 
     Args:
         session: The session that runs the model.
@@ -77,6 +79,7 @@ class Engine:
         self.load_s = load_s
         self.speculates = speculate
         self._active: Completion | None = None
+        self._begins = threading.Lock()
         self._held: Sequence[int] = ()
 
     @classmethod
@@ -163,6 +166,7 @@ class Engine:
         Raises:
             PromptError: The prompt is empty, has unknown tokens, or the model lacks the tokenizer or template for it.
             ContextLengthError: The prompt is longer than the context.
+            EngineBusyError: Another thread waits for text of this engine.
             ArtifactError: The chat template is broken.
             UsageError: An option is out of its range or does not fit the prompt.
         """
@@ -173,26 +177,27 @@ class Engine:
         ready = self.prompts.build(
             prompt, raw=wanted.raw, system=wanted.system, tools=wanted.tools, thinking=wanted.thinking
         )
-        self._end_active()
-        generation = generate(
-            self.session,
-            [ready.token_ids],
-            params or wanted.sampling_params(self.default_params),
-            max_new_tokens=self.max_new_tokens if wanted.max_new_tokens is None else wanted.max_new_tokens,
-            stop_token_ids=() if wanted.ignore_eos else self.stop_token_ids,
-            cached_length=_common_prefix(self._held, ready.token_ids) if reuse_cache else 0,
-            speculate=self.speculates,
-        )
-        self._active = Completion(
-            generation,
-            ready,
-            self.tokenizer,
-            (*self.stop_strings, *wanted.stop),
-            load_s=self.load_s,
-            asked_at=asked_at,
-            on_end=on_end,
-        )
-        return self._active
+        with self._begins:
+            self._end_active()
+            generation = generate(
+                self.session,
+                [ready.token_ids],
+                params or wanted.sampling_params(self.default_params),
+                max_new_tokens=self.max_new_tokens if wanted.max_new_tokens is None else wanted.max_new_tokens,
+                stop_token_ids=() if wanted.ignore_eos else self.stop_token_ids,
+                cached_length=_common_prefix(self._held, ready.token_ids) if reuse_cache else 0,
+                speculate=self.speculates,
+            )
+            self._active = Completion(
+                generation,
+                ready,
+                self.tokenizer,
+                (*self.stop_strings, *wanted.stop),
+                load_s=self.load_s,
+                asked_at=asked_at,
+                on_end=on_end,
+            )
+            return self._active
 
     def generate(
         self,

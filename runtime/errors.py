@@ -2,6 +2,7 @@
 
 EdgeError                         root; every class carries `exit_code`
 ├── UsageError                 2  an argument or a parameter is out of range, or two contradict each other
+│   └── EngineBusyError        2  an engine was used by two threads at once
 ├── InputError                 3  the input is bad
 │   ├── ArtifactError          3  a folder, graph or JSON file is broken, foreign or unsafe
 │   └── PromptError            3  a prompt cannot be run as it stands
@@ -38,6 +39,10 @@ class UsageError(EdgeError):
     """An argument or a parameter is out of range, or two of them contradict each other."""
 
     exit_code = 2
+
+
+class EngineBusyError(UsageError):
+    """An engine was used by two threads at once; it serves one caller at a time."""
 
 
 class InputError(EdgeError):

@@ -1,4 +1,4 @@
-"""import-linter's contracts (pyproject.toml), read from the mirror and so from the checkout, whatever is installed."""
+"""Check import-linter's contracts (pyproject.toml) on the mirror, and so on the checkout, whatever is installed."""
 
 from __future__ import annotations
 

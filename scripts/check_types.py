@@ -1,4 +1,4 @@
-"""mypy --strict over the four packages, by the mirror, with proof that it read every file."""
+"""Run mypy --strict over the mirror of the four packages, and check that it read every file."""
 
 from __future__ import annotations
 

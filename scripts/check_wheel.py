@@ -20,7 +20,7 @@ NOT_SHIPPED = {".pyc", ".toml"}
 
 
 def expected_files() -> dict[str, set[str]]:
-    """What each wheel has to hold: every file below the four package folders, and what `optimum-cli` looks for.
+    """The files that each wheel has to hold: all below the four package folders, and the plugin of `optimum-cli`.
 
     The demo checkpoints have a wheel of their own.
     """
@@ -36,12 +36,12 @@ def expected_files() -> dict[str, set[str]]:
 
 
 def names(files: set[Path]) -> set[str]:
-    """Names in a wheel of files of the checkout."""
+    """The names that files of the checkout have in a wheel."""
     return {f"minimind_edge/{path.relative_to(ROOT).as_posix()}" for path in files}
 
 
 def check(distribution: str, expected: set[str], folder: Path) -> bool:
-    """Whether the one wheel of that name holds what is expected; what is missing or too much is printed."""
+    """Whether the one wheel of that name holds the expected files; missing and surplus files are printed."""
     wheels = sorted(folder.glob(f"{distribution}-*.whl"))
     if len(wheels) != 1:
         print(f"check_wheel: expected one wheel {distribution} in {folder}, found {len(wheels)}", file=sys.stderr)
@@ -60,7 +60,7 @@ def check(distribution: str, expected: set[str], folder: Path) -> bool:
 
 
 def main() -> int:
-    """Compare the wheels in the folder given with the checkout; 0 when they hold the same files."""
+    """Compare the wheels in the given folder with the checkout; return 0 when they hold the same files."""
     results = [check(name, files, Path(sys.argv[1])) for name, files in expected_files().items()]
     return 0 if all(results) else 1
 

@@ -1,7 +1,7 @@
-"""The wheel by itself: a fresh venv without the extras runs an exported artifact, and is small.
+"""Check the wheel by itself: a fresh venv without the extras runs an exported artifact, and is small.
 
-What a device gets from `pip install minimind-edge`: no torch, transformers or onnx. An artifact is exported by the
-environment this script runs in, and both environments must generate the same tokens from it.
+That is what `pip install minimind-edge` installs on a device: no torch, transformers or onnx. An artifact is exported
+by the environment that runs this script, and both environments must generate the same tokens from it.
 
 Usage: check_wheel_only.py --wheel FILE [--python PYTHON]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES = 205_000_000
-"""Of the packages and of the bytecode that pip compiles."""
+"""The most bytes that the packages may take together with the bytecode that pip compiles."""
 
 EXPORT_ONLY = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "rich", "pygments")
 OF_THE_VENV = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
@@ -35,12 +35,12 @@ def output_of(command: list[str | Path]) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what could lend the venv another environment's packages."""
+    """This process's environment without the variables that could give the venv another environment's packages."""
     return {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
 
 
 def installed_bytes(venv: Path) -> tuple[int, int]:
-    """Bytes of the packages of a venv, less pip and setuptools, and of the bytecode that Python keeps beside them."""
+    """The bytes of a venv's packages without pip and setuptools, and of the bytecode that Python keeps next to them."""
     files = [path for path in venv.rglob("*") if path.is_file() and not OF_THE_VENV.intersection(path.parts)]
     compiled = sum(path.lstat().st_size for path in files if path.suffix == ".pyc")
     return sum(path.lstat().st_size for path in files) - compiled, compiled
@@ -63,7 +63,7 @@ def generated_ids(bin_folder: Path, artifact: Path) -> list[int]:
 
 
 def check(wheel: Path, python: str, work: Path) -> list[str]:
-    """Return what is wrong with the wheel on its own, one line each."""
+    """Return the faults of the wheel by itself, one line each."""
     venv, artifact, here = work / "venv", work / "artifact", Path(sys.executable).parent
     output_of([here / "minimind-export", "onnx", "-o", artifact, "--no-verify", "--json"])
 

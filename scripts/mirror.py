@@ -1,8 +1,8 @@
-"""A tree that type checkers and import-linter can read: `.mirror/minimind_edge/...`, one link for each source file.
+"""Make a tree that type checkers and import-linter can read: `.mirror/minimind_edge/...`, a link for each source file.
 
 The four package folders install under a namespace that has no folder of its own. `mypy -p minimind_edge` on an
-editable install can check two files and report success, and some tools do not follow linked folders; links to files
-they all see.
+editable install can check two files and report success, and some tools do not follow linked folders; all of them
+follow links to files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keep the lists of files in docs/architecture.md true: one line a file, taken from the first line of its docstring.
+"""Write the lists of files in docs/architecture.md: one line for each file, the first line of its docstring.
 
 Usage: module_lists.py [--check]
 """
@@ -29,7 +29,7 @@ def table(folder: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or with `--check` return 1 where it is not what would be written."""
+    """Write the page; with `--check`, return 1 where the page is out of date."""
     old = PAGE.read_text(encoding="utf-8")
     new = LIST.sub(lambda found: f"{found[1]}{table(found['folder'])}{found[3]}", old)
     listed = {found["folder"] for found in LIST.finditer(old)}
@@ -41,7 +41,7 @@ def main() -> int:
         PAGE.write_text(new, encoding="utf-8")
     elif old != new:
         print(
-            "module_lists: docs/architecture.md is behind the files; run python scripts/module_lists.py",
+            "module_lists: docs/architecture.md is older than the files; run python scripts/module_lists.py",
             file=sys.stderr,
         )
     return int(bool(missing) or ("--check" in sys.argv and old != new))

@@ -1,1 +1,1 @@
-"""This project against its peers, on the same models, in one interleaved run: `python -m benchmarks.peers --help`."""
+"""Benchmark of this project against its peers, on the same models, interleaved: `python -m benchmarks.peers --help`."""

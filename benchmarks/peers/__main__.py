@@ -34,7 +34,7 @@ def main() -> None:
         source = workspace / "models" / name
         write_folder(source, MODELS[name].build, demo_checkpoint().parent)
         report.models[name] = measure_model(everyone, source, workspace, plan)
-        write(report, arguments.out)  # what is measured stays, whatever comes
+        write(report, arguments.out)  # results so far are kept even if a later model fails
     add_quality(report, everyone, arguments.quality_model, workspace)
     path = write(report, arguments.out)
     draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
@@ -49,8 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help="measurements of each speed")
     parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
     parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results; quick: out/bench)")
-    parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png beside the report)")
-    parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on, besides the demo")
+    parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png next to the report)")
+    parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on as well")
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
     parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
@@ -74,12 +74,12 @@ def listed(known: dict):
 
 
 def tell(text: str) -> None:
-    """Say on stderr how far the run is."""
+    """Print the progress of the run on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan: Plan) -> list[Row]:
-    """All rows of one model."""
+    """Measure all contenders on one model; return their rows."""
     rows, entries = [], []
     for contender in everyone:
         row = Row(contender)
@@ -94,7 +94,7 @@ def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan
 
 
 def add_quality(report: Report, everyone: list[Contender], folder: Path | None, workspace: Path) -> None:
-    """Measure how far each build is from float32 on trained weights: the demo's, and those of a folder."""
+    """Measure each build's KL divergence from float32 on trained weights: the demo's, and those of a folder."""
     demo = write_demo(workspace / "models")
     subjects = [("the demo's held-out answers", demo, demo_passages(demo))]
     if folder is not None:
@@ -110,7 +110,7 @@ def add_quality(report: Report, everyone: list[Contender], folder: Path | None, 
 
 
 def try_prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared | Unmeasurable:
-    """Convert a model for a contender, or say why that cannot be done."""
+    """Convert a model for a contender, or return the reason why that is not possible."""
     try:
         return prepare(contender, source, workspace, threads)
     except Unmeasurable as reason:
@@ -129,7 +129,7 @@ def write(report: Report, folder: Path) -> Path:
 
 
 def draw(report: Path, picture: Path, workspace: Path) -> None:
-    """Draw the picture, where matplotlib can be had."""
+    """Draw the picture, where matplotlib can be installed."""
     try:
         python = python_of(Peer("matplotlib", plot.__file__, {}, plot.PACKAGES), workspace)
     except Unmeasurable as reason:

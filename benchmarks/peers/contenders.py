@@ -1,4 +1,4 @@
-"""Who is measured: every peer with its builds."""
+"""The contenders of the benchmark: every peer with its builds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Peer:
     """A program that runs language models.
 
     Attributes:
-        name: What tables call it.
-        worker: Its file in `workers/`.
-        builds: Its models: what each is called, and the precision of this project that it is compared with.
-        packages: What its environment holds; none for this project's own environment.
-        unwanted: Packages that these bring along and that are taken out again.
-        variables: Of the environment, while the packages are installed.
+        name: The peer's name in tables.
+        worker: The file of the peer's worker in `workers/`.
+        builds: The names of the peer's builds, each with the precision of this project that it is compared with.
+        packages: The packages of the peer's environment; none for this project's own environment.
+        unwanted: Dependencies of the packages that are uninstalled again.
+        variables: The environment variables for the installation of the packages.
     """
 
     name: str
@@ -42,27 +42,27 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """Peer and build."""
+        """The names of peer and build."""
         return f"{self.peer.name} {self.build}"
 
     @property
     def precision(self) -> str:
-        """The precision of this project that it is compared with."""
+        """The precision of this project that the build is compared with."""
         return self.peer.builds[self.build]
 
     @property
     def worker(self) -> Path:
-        """The program that measures it."""
+        """The program that measures the build."""
         return WORKERS / self.peer.worker
 
 
 EDGE = Peer("minimind-edge", "edge.py", {"fp32": "fp32", "int8": "int8", "int4": "int4"})
 
 BARE_LOOP = Peer("bare onnxruntime", "bare_loop.py", {"fp32": "fp32", "int4": "int4"})
-"""It runs this project's graphs, so it has no models of its own."""
+"""The shortest loop around onnxruntime; it runs this project's graphs and has no models of its own."""
 
 EAGER = Peer("eager PyTorch", "eager.py", {"fp32": "fp32"})
-"""It runs the checkpoint as it is, and is what all others are held against."""
+"""Eager PyTorch on the checkpoint itself: the reference of all other contenders."""
 
 PEERS = {
     peer.name: peer
@@ -87,7 +87,7 @@ PEERS = {
             "llamacpp.py",
             {"F32": "fp32", "Q8_0": "int8", "Q4_0": "int4", "Q4_K_M": "int4"},
             ("llama-cpp-python==0.3.36", "gguf==0.19.0", "numpy==2.4.6", "safetensors==0.8.0"),
-            # Built for this machine's own instructions, as whoever wants speed does; pictures and sound left out.
+            # Built for this machine's own instructions, as a user who wants speed does, without pictures and sound.
             variables={
                 "CMAKE_ARGS": "-DGGML_NATIVE=ON -DGGML_OPENMP=ON -DLLAVA_BUILD=OFF",
                 "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
@@ -98,7 +98,7 @@ PEERS = {
             "openvino_pipeline.py",
             {"int8": "int8", "int4": "int4"},
             ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH),
-            unwanted=("torchvision",),  # made for another build of torch, it breaks every import of transformers
+            unwanted=("torchvision",),  # it is for another build of torch, and breaks every import of transformers
         ),
         Peer("optimum", "optimum_onnx.py", {"fp32": "fp32"}, ("optimum-onnx[onnxruntime]==0.1.0", *TORCH)),
         EAGER,

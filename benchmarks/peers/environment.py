@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once and kept."""
+"""The virtual environments of the peers, which are made once and kept."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .contenders import Peer
 from .failure import Unmeasurable, last_line
 
 PATIENCE_S = 3600
-"""Seconds for an installation; llama.cpp is compiled in it."""
+"""The most seconds for an installation, which compiles llama.cpp."""
 
 
 def python_of(peer: Peer, workspace: Path) -> Path:
     """The interpreter of a peer's environment, which is made if it is not there.
 
     Raises:
-        Unmeasurable: the environment could not be made.
+        Unmeasurable: The environment could not be made.
     """
     if not peer.packages:
         return Path(sys.executable)
@@ -31,10 +31,10 @@ def python_of(peer: Peer, workspace: Path) -> Path:
 
 
 def install(peer: Peer, folder: Path) -> None:
-    """Make an environment, with pip's output in a log beside it.
+    """Make an environment, with pip's output in a log next to it.
 
     Raises:
-        Unmeasurable: it fails; the reason is the log's last line.
+        Unmeasurable: The installation fails; the reason is the log's last line.
     """
     log = folder.with_name(f"{folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,15 @@
-"""What could not be measured, and why: a line in the report, never the end of a run."""
+"""The exception for a failed measurement, which becomes a line in the report and never ends a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 LONGEST = 160
-"""Characters of a reason; a table's footnote holds no traceback."""
+"""The most characters of a reason, so that no traceback gets into the report."""
 
 
-class Unmeasurable(Exception):  # noqa: N818 - it is an answer, not an accident
-    """Something about a contender cannot be measured; the message is the reason, one line."""
+class Unmeasurable(Exception):  # noqa: N818 - it is a result for the report
+    """A quantity of a contender cannot be measured; the message is the reason, one line."""
 
     def __init__(self, reason: str) -> None:
         line = " ".join(reason.split())
@@ -17,6 +17,6 @@ class Unmeasurable(Exception):  # noqa: N818 - it is an answer, not an accident
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says anything: of a Python traceback, the error."""
+    """The last line of a log that is not empty; of a Python traceback, the error."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     return next((line for line in reversed(lines) if line), "")

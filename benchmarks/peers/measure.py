@@ -1,4 +1,4 @@
-"""Speed: rounds over all contenders, whose workers stay alive, so that a slow minute of the machine hits all alike."""
+"""Measuring speed in rounds over all contenders, so that a slow minute of the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """The number of measurements, and the lengths of prompts and generations.
 
     Attributes:
-        rounds: Measurements of each speed.
-        starts: Fresh processes of each contender.
-        threads: CPU threads.
-        prompt_tokens: Prompt of a generation.
-        new_tokens: Tokens generated behind it.
-        prefill_tokens: The prompt whose prefill is measured.
-        short_prompt: The prompt of a fresh process.
-        pause_s: Seconds before each contender: the threads of the one before go on waiting for work on their cores for
-            up to 0.1 s.
+        rounds: The number of measurements of each speed.
+        starts: The number of fresh processes of each contender.
+        threads: The number of CPU threads.
+        prompt_tokens: The prompt's length in a generation, in tokens.
+        new_tokens: The number of tokens generated after the prompt.
+        prefill_tokens: The length of the prompt whose prefill is measured, in tokens.
+        short_prompt: The prompt's length in a fresh process, in tokens.
+        pause_s: The seconds of rest before each contender: the threads of the one before keep their cores busy for up
+            to 0.1 s, waiting for work.
     """
 
     rounds: int = 7
@@ -42,12 +42,12 @@ class Plan:
 
 
 def measure(entries: Sequence[tuple[Row, Prepared]], plan: Plan, progress: Progress) -> None:
-    """Measure all contenders on one model; what cannot be measured is noted in its row.
+    """Measure all contenders on one model; the reason for a missing measurement goes into its row.
 
     Args:
-        entries: The rows to fill, each with what runs it.
-        plan: How much.
-        progress: Told each stage.
+        entries: The rows to fill, each with the prepared contender.
+        plan: The number and size of the measurements.
+        progress: Called with the name of each stage.
     """
     for row, prepared in entries:
         row.add(DISK, prepared.disk_bytes())
@@ -72,7 +72,7 @@ def turned(entries: Sequence, number: int) -> list:
 
 
 def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitStack) -> list[tuple[Row, Worker]]:
-    """Start a worker each; `stack` closes them."""
+    """Start a worker for each entry; `stack` closes them."""
     alive = []
     for row, prepared in entries:
         try:
@@ -86,7 +86,7 @@ def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitSt
 
 
 def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
-    """One round of one contender, behind a short generation that wakes it up."""
+    """Measure one round of one contender, after a short generation that warms it up."""
     sleep(plan.pause_s)
     try:
         worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=plan.short_prompt)
@@ -99,7 +99,7 @@ def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
 
 
 def measure_start(row: Row, prepared: Prepared, plan: Plan) -> None:
-    """One fresh process: the time to its first token, and the most memory it has held after a whole generation."""
+    """Measure one fresh process: the time to its first token, and its peak memory after a whole generation."""
     started = perf_counter()
     try:
         with prepared.start(plan.threads) as worker:

@@ -1,4 +1,4 @@
-"""The models that are measured: random weights, as Hugging Face folders that every peer's converter reads."""
+"""The models of the benchmark: random weights, as Hugging Face folders that every peer's converter reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindForCausalLM
 
 SEED = 0
-"""Of the weights; no speed depends on them."""
+"""The seed of the random weights, on which no speed depends."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Model:
     """One model of the benchmark.
 
     Attributes:
-        name: The letter by which tables call it.
-        title: What it is, for people.
-        is_minimind3: Of that generation; MiniMind2 otherwise.
-        fields: What its configuration changes of that generation's defaults.
+        name: The model's letter in tables.
+        title: The model's description in the report.
+        is_minimind3: Whether the model is a MiniMind-3; otherwise it is a MiniMind2.
+        fields: The fields of the configuration that differ from the generation's defaults.
     """
 
     name: str
@@ -56,7 +56,7 @@ MODELS = {
 
 
 def demo_checkpoint() -> Path:
-    """The bundled dense checkpoint, trained, with its tokenizer beside it."""
+    """The bundled dense checkpoint, which is trained, with its tokenizer next to it."""
     from importlib.resources import files
 
     return next((Path(str(files("minimind_edge.export"))) / "demo" / "dense").glob("*.pth"))
@@ -66,8 +66,8 @@ def write_folder(folder: Path, make: Callable[[], MiniMindForCausalLM], tokenize
     """Write a Hugging Face folder of a stock architecture, float32; one that is there already stays.
 
     Args:
-        folder: Where.
-        make: Gives the model; not called when the folder is there.
+        folder: The folder to write.
+        make: A function that makes the model; it is not called when the folder exists already.
         tokenizer: The folder that has `tokenizer.json` and `tokenizer_config.json`.
     """
     from safetensors.torch import save_file
@@ -86,7 +86,7 @@ def write_folder(folder: Path, make: Callable[[], MiniMindForCausalLM], tokenize
         shutil.copy(tokenizer / name, folder / name)
     length = model.config.max_position_embeddings
     (folder / "generation_config.json").write_text(json.dumps(generation_config(model.config, None, length)))
-    (folder / "config.json").write_text(json.dumps(model_config(model.config), indent=2))  # last: says it is all there
+    (folder / "config.json").write_text(json.dumps(model_config(model.config), indent=2))  # last: marks it complete
 
 
 def write_demo(folder: Path) -> Path:

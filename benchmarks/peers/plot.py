@@ -1,4 +1,4 @@
-"""Decode speed against KL, as a picture: `plot.py REPORT.json PICTURE.png`, in an environment that has matplotlib."""
+"""Plot decode speed against KL: `plot.py REPORT.json PICTURE.png`, in an environment that has matplotlib."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 PACKAGES = ("matplotlib==3.10.8",)
 
 FLOOR = 1e-5
-"""KL, nats, at which everything more exact is drawn: the left edge."""
+"""The KL in nats at the left edge, where every build with a smaller KL is drawn too."""
 
 COLOURS = {
     "minimind-edge": "#d1495b",
@@ -20,10 +20,10 @@ COLOURS = {
 }
 OTHERS = "#8d99ae"
 WIDTH = 16
-"""How many times further right a point must be to stand clear of another one's name."""
+"""The factor in KL between two points whose names do not overlap."""
 
 LEFT_OUT = ("bare onnxruntime",)
-"""The same graphs as this project's."""
+"""The peers that are not drawn, because they run this project's graphs."""
 
 
 def main(report: Path, picture: Path) -> None:
@@ -56,7 +56,7 @@ def main(report: Path, picture: Path) -> None:
 
 
 def marker(peer: str) -> str:
-    """This project's points are diamonds."""
+    """The marker of a peer's points: a diamond for this project, a circle for others."""
     return "D" if peer == "minimind-edge" else "o"
 
 
@@ -66,8 +66,8 @@ def label(axes: Any, found: list[tuple[str, str, float, float]]) -> None:
     placed: list[tuple[float, float]] = []
     for peer, build, speed, kl in sorted(found, key=lambda point: -point[2]):
         x, y = max(kl, FLOOR), speed
-        beside = sorted((other for where, other in placed if WIDTH > where / x > 1 / WIDTH), reverse=True)
-        for other in beside:
+        near = sorted((other for where, other in placed if WIDTH > where / x > 1 / WIDTH), reverse=True)
+        for other in near:
             if abs(y - other) < height:
                 y = other - height
         placed.append((x, y))

@@ -1,4 +1,4 @@
-"""Each contender's model, made from the same Hugging Face folder by its peer's own converter, and kept between runs."""
+"""Preparing each contender's model: converted from one Hugging Face folder by the peer's own tool, and kept."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .worker import Worker, worker_environment
 from .workers.serving import IN_HASTE
 
 PATIENCE_S = 1800
-"""Seconds for one conversion."""
+"""The most seconds for one conversion."""
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = ("export", "minimind", "runtime")
-"""Packages of this project whose files decide what its exports are."""
+"""The packages of this project that an export depends on."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Prepared:
     """A contender that is ready to run a model.
 
     Attributes:
-        contender: Who.
-        python: The interpreter of its environment.
-        folder: Its model.
-        log: Where its workers' stderr goes.
+        contender: The contender.
+        python: The interpreter of the contender's environment.
+        folder: The folder of the converted model.
+        log: The file for the workers' stderr.
     """
 
     contender: Contender
@@ -43,12 +43,12 @@ class Prepared:
         """Start a worker; it loads the model meanwhile.
 
         Raises:
-            Unmeasurable: it could not be started.
+            Unmeasurable: The worker could not be started.
         """
         return Worker(self.python, self.contender.worker, self.folder, threads=threads, log=self.log)
 
     def disk_bytes(self) -> int:
-        """What its model takes on the disk, without a tokenizer: the weights and what describes the graph."""
+        """The bytes of the model on the disk, without a tokenizer: the weights and the graph's description."""
         files = [self.folder] if self.folder.is_file() else [path for path in self.folder.rglob("*") if path.is_file()]
         return sum(path.stat().st_size for path in files if path.suffix in MODEL_FILES)
 
@@ -60,13 +60,13 @@ def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -
     """Convert a model for a contender, if that has not been done.
 
     Args:
-        contender: Who.
+        contender: The contender.
         source: The Hugging Face folder.
-        workspace: Where environments, models and logs are kept.
-        threads: CPU threads for the conversion.
+        workspace: The folder for environments, models and logs.
+        threads: The number of CPU threads for the conversion.
 
     Raises:
-        Unmeasurable: there is no environment for it, or its converter fails.
+        Unmeasurable: The contender's environment cannot be made, or its converter fails.
     """
     python = python_of(contender.peer, workspace)
     name = contender.name.replace(" ", "-")
@@ -91,10 +91,10 @@ def is_outdated(folder: Path) -> bool:
 
 
 def convert(prepared: Prepared, source: Path, threads: int) -> None:
-    """Run a peer's converter; what it leaves stands in place only when it has ended well.
+    """Run a peer's converter; its result is put in place only when it has succeeded.
 
     Raises:
-        Unmeasurable: it fails, or takes too long.
+        Unmeasurable: The converter fails, or takes too long.
     """
     contender, folder, log = prepared.contender, prepared.folder, prepared.log
     print(f"converting {source.name} for {contender.name}", file=sys.stderr, flush=True)

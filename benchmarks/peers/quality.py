@@ -1,4 +1,4 @@
-"""What a build's rounding costs: its logits held against float32 eager PyTorch's, token by token."""
+"""Quality of a build: its logits compared with those of float32 eager PyTorch, token by token."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .failure import Unmeasurable
 from .preparation import Prepared
 
 ROWS, LENGTH = 4, 256
-"""Of a text: 1,024 tokens, in rows short enough for every model here."""
+"""The number of rows of a text and their length in tokens, short enough for every model here."""
 
 DOCUMENTS = 48
-"""Of the demo's held-out ones, evenly over all."""
+"""The number of the demo's held-out documents that are read, evenly spaced over all."""
 
 PATIENCE_S = 600
-"""Seconds for the logits of all rows."""
+"""The most seconds for the logits of all rows."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How far a build is from float32.
+    """The divergence of a build from float32.
 
     Attributes:
-        mean_kl: KL divergence of its next-token distributions from the reference's, mean over tokens, nats.
-        top1: Share of tokens where both find the same next token most likely.
+        mean_kl: The KL divergence of its next-token distributions from the reference's, mean over tokens, nats.
+        top1: The share of tokens where both find the same next token most likely.
     """
 
     mean_kl: float
@@ -42,7 +42,7 @@ class Quality:
         """Compare logits [N, V] with the reference's, in float64.
 
         Raises:
-            Unmeasurable: their shapes differ, or they are not all numbers.
+            Unmeasurable: The shapes differ, or a logit is not finite.
         """
         if reference.shape != logits.shape:
             raise Unmeasurable(f"its logits have shape {logits.shape}, the reference's {reference.shape}")
@@ -70,10 +70,10 @@ class Passage:
 
 
 def text_passages(source: Path, text: str) -> list[Passage]:
-    """The beginning of a text by a folder's own tokenizer, in rows.
+    """The beginning of a text, encoded by a folder's own tokenizer, in rows.
 
     Raises:
-        Unmeasurable: the text is shorter than one row.
+        Unmeasurable: The text is shorter than one row.
     """
     from tokenizers import Tokenizer
 
@@ -104,7 +104,7 @@ def logits_of(prepared: Prepared, passages: Sequence[Passage], threads: int) -> 
     """A contender's logits for every token that counts, [N, V] float32.
 
     Raises:
-        Unmeasurable: it gives none.
+        Unmeasurable: The contender gives no logits.
     """
     with tempfile.TemporaryDirectory() as folder, prepared.start(threads) as worker:
         question, answer = Path(folder) / "passages.json", Path(folder) / "logits.npy"
@@ -115,7 +115,7 @@ def logits_of(prepared: Prepared, passages: Sequence[Passage], threads: int) -> 
 
 @dataclass(frozen=True)
 class QualityRow:
-    """The quality of one contender, or why there is none."""
+    """The quality of one contender, or the reason why it has none."""
 
     contender: Contender
     quality: Quality | None
@@ -136,7 +136,7 @@ def measure_quality(
     passages: Sequence[Passage],
     threads: int,
 ) -> list[QualityRow]:
-    """Hold each contender against the reference."""
+    """Compare each contender with the reference."""
     expected = logits_of(reference, passages, threads)
     results = []
     for contender, prepared in entries:

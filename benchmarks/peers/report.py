@@ -20,15 +20,15 @@ OWN_PACKAGES = ("minimind-edge", "onnxruntime", "torch", "transformers", "numpy"
 
 @dataclass
 class Report:
-    """What one run measured.
+    """The results of one run.
 
     Attributes:
-        plan: How much was measured.
-        peers: Who took part.
-        models: The rows of each model, by its letter.
-        quality: How far each build is from float32, on each set of trained weights, named for people. The tables of
-            speed and the picture tell the last one's.
-        notes: What else there is to know of this run.
+        plan: The number and size of the measurements.
+        peers: The names of the peers that took part.
+        models: The rows of each model, by the model's letter.
+        quality: The divergence of each build from float32, by the name of the trained weights. The tables of speed and
+            the picture show that of the last weights.
+        notes: Sentences about this run for the reader.
     """
 
     plan: Plan
@@ -57,7 +57,7 @@ class Report:
         }
 
     def to_markdown(self) -> str:
-        """Tables, with what could not be measured below each."""
+        """The report's tables, with the failed measurements and their reasons below each."""
         parts = [self._preface(), *self.notes]
         told = list(self.quality.values())[-1:]
         kl = {row.contender.name: row.quality.mean_kl for rows in told for row in rows if row.quality is not None}
@@ -73,15 +73,15 @@ class Report:
         return (
             f"# minimind-edge and its peers\n\n{machine['cpu']}, {machine['cores']} cores, "
             f"{datetime.date.today().isoformat()}. Batch 1, {plan.threads} threads, greedy, random weights. Decode: "
-            f"{plan.new_tokens} tokens behind a prompt of {plan.prompt_tokens}; prefill: {plan.prefill_tokens} tokens; "
-            f"first token: a fresh process, up to the first token behind {plan.short_prompt}. Medians of {plan.rounds} "
-            f"interleaved rounds (range); {plan.starts} fresh processes. Behind each speed of a peer: {EDGE.name}'s at "
-            f"the precision named as a multiple of it, the median of the rounds' ratios."
+            f"{plan.new_tokens} tokens after a prompt of {plan.prompt_tokens}; prefill: {plan.prefill_tokens} tokens; "
+            f"first token: a fresh process, up to the first token after {plan.short_prompt}. Medians of {plan.rounds} "
+            f"interleaved rounds (range); {plan.starts} fresh processes. Column `ours`: the speed of {EDGE.name} at "
+            f"the named precision, as a multiple of the peer's; the median of the rounds' ratios."
         )
 
 
 def own_versions() -> dict[str, list[str]]:
-    """What this project's own environment holds."""
+    """The versions of the packages in this project's own environment."""
     found = []
     for name in OWN_PACKAGES:
         try:
@@ -100,20 +100,20 @@ def counterpart(row: Row, rows: Iterable[Row]) -> Row | None:
 
 
 def advantage(row: Row, rows: Sequence[Row], quantity: str) -> Spread | None:
-    """How many times a peer's quantity this project's is; None where one of both was not measured."""
+    """This project's quantity as a multiple of a peer's; None where either was not measured."""
     ours = counterpart(row, rows)
     return None if ours is None else ratio(ours.values.get(quantity, ()), row.values.get(quantity, ()))
 
 
 def json_row(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """A row with what this project's is of each of its quantities."""
+    """A row as JSON, with this project's multiple of each of its quantities."""
     ratios = {name: advantage(row, rows, name) for name in QUANTITIES}
     ours = {name: spread.to_json() for name, spread in ratios.items() if spread is not None}
     return row.to_json() | ({"compared_with": row.contender.precision, "ours_to_this": ours} if ours else {})
 
 
 def speed_table(rows: Sequence[Row], kl: dict[str, float]) -> str:
-    """One line a contender."""
+    """The table of speeds, one line for each contender."""
     lines = [
         "| | build | decode tok/s | ours | prefill tok/s | ours | first token s | memory MB | disk MB | mean KL |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -143,19 +143,19 @@ def speed_cell(spread: Spread | None) -> str:
 
 
 def ratio_cell(spread: Spread | None, row: Row) -> str:
-    """How many times a peer's speed ours is, and at which precision."""
+    """This project's speed as a multiple of a peer's, with the precision."""
     return "" if spread is None else f"{spread.median:.2f}x {row.contender.precision}"
 
 
 def kl_cell(value: float) -> str:
-    """Nats, two digits; below what float32 arithmetic itself leaves, nothing more is told."""
+    """A KL in nats with two digits, or an upper bound where it is as small as float32's own errors."""
     if value < 1e-6:
         return "< 1e-6"
     return f"{value:.1e}" if value < 1e-3 else f"{value:.2g}"
 
 
 def quality_table(rows: Sequence[QualityRow]) -> str:
-    """One line a contender, with the reason where there is nothing to tell."""
+    """The table of quality, one line for each contender, with the reason where there is no result."""
     lines = ["| | build | mean KL, nats | same top token | disk MB | |", "|---|---|---|---|---|---|"]
     for row in rows:
         name = f"| {row.contender.peer.name} | {row.contender.build} |"
@@ -168,7 +168,7 @@ def quality_table(rows: Sequence[QualityRow]) -> str:
 
 
 def missing_list(rows: Sequence[Row]) -> str:
-    """What could not be measured, a line a reason."""
+    """The failed measurements, one line for each reason."""
     lines = []
     for row in rows:
         for reason in dict.fromkeys(row.missing.values()):

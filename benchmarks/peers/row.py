@@ -1,4 +1,4 @@
-"""What was measured of one contender on one model."""
+"""The row of a table: the measurements of one contender on one model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QUANTITIES = (DECODE, PREFILL, FIRST_TOKEN, MEMORY, DISK)
 
 @dataclass
 class Row:
-    """What was measured of one contender on one model.
+    """The measurements of one contender on one model.
 
     Attributes:
-        contender: Who.
-        values: For each quantity, one value a round; fewer than there are rounds where it ended early.
-        missing: For a quantity without a value, or with fewer than there are rounds: why.
+        contender: The contender.
+        values: For each quantity, one value for each round; fewer where the contender failed in a round.
+        missing: For a quantity that lacks values, the reason.
     """
 
     contender: Contender
@@ -32,11 +32,11 @@ class Row:
     missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, quantity: str, value: float) -> None:
-        """Take down one round's value."""
+        """Record one round's value."""
         self.values.setdefault(quantity, []).append(value)
 
     def give_up(self, reason: str, quantities: tuple[str, ...] = QUANTITIES) -> None:
-        """Say why nothing more is measured of these quantities; the first reason stands."""
+        """Record the reason why these quantities are not measured any more; the first reason is kept."""
         for quantity in quantities:
             self.missing.setdefault(quantity, reason)
 

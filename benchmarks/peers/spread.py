@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Spread(NamedTuple):
-    """A quantity over several rounds."""
+    """The median and the range of a quantity over several rounds."""
 
     median: float
     low: float
@@ -25,9 +25,9 @@ class Spread(NamedTuple):
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
-    """How many times theirs ours is: the ratio in each round, over the rounds that both have; None without one.
+    """The ratios of our values to theirs, over the rounds that both have; None without such a round.
 
-    Only what ran in the same minute is compared, so that a slow minute of the machine counts for neither.
+    Only values of the same round are compared, so that a slow minute of the machine affects both.
     """
     ratios = [one / other for one, other in zip(ours, theirs, strict=False)]
     return Spread.of(ratios) if ratios else None

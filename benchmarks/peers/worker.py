@@ -1,4 +1,4 @@
-"""A worker: a process that holds one model of one peer, and measures when it is told to."""
+"""A worker: a process that holds one model of one peer, and measures on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .failure import Unmeasurable, last_line
 
 PATIENCE_S = 180
-"""Seconds for one answer."""
+"""The most seconds for one answer."""
 
 
 def worker_environment(threads: int) -> dict[str, str]:
@@ -27,15 +27,15 @@ class Worker:
     Args:
         python: The interpreter of the peer's environment.
         script: The worker's program.
-        folder: The model.
-        threads: CPU threads.
-        log: Where its stderr goes.
+        folder: The folder of the model.
+        threads: The number of CPU threads.
+        log: The file for the worker's stderr.
 
     Attributes:
-        load_s: Seconds that loading the model took, None until `wait_loaded`.
+        load_s: The seconds that loading the model took; None until `wait_loaded`.
 
     Raises:
-        Unmeasurable: it could not be started.
+        Unmeasurable: The worker could not be started.
     """
 
     def __init__(self, python: Path, script: Path, folder: Path, *, threads: int, log: Path) -> None:
@@ -61,23 +61,23 @@ class Worker:
         """Wait until the model is loaded.
 
         Raises:
-            Unmeasurable: it does not load.
+            Unmeasurable: The model cannot be loaded.
         """
         if self.load_s is None:
             self.load_s = self._read(PATIENCE_S)["load_s"]
 
     def ask(self, do: str, *, patience_s: float = PATIENCE_S, **arguments: Any) -> dict[str, Any]:
-        """Have the worker do one thing, and wait for the answer.
+        """Send the worker one command, and wait for the answer.
 
         Raises:
-            Unmeasurable: it crashed, or took longer than `patience_s` seconds.
+            Unmeasurable: The worker crashed, or took longer than `patience_s` seconds.
         """
         self.wait_loaded()
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
         except OSError:
-            pass  # it has ended: reading tells why
+            pass  # the worker has ended; reading its answer finds the reason
         return self._read(patience_s)
 
     def close(self) -> None:

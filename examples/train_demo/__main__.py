@@ -28,14 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.train_demo", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (results repeat only with the same number)")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train into FOLDER, or go on where a killed run stopped")
+    train = commands.add_parser("train", help="train into FOLDER, or resume a run that was killed")
     train.add_argument("folder", type=Path)
     train.add_argument("--moe", action="store_true", help="a mixture of experts instead of a dense model")
     train.add_argument("--seed", type=int, default=Settings.seed)
-    train.add_argument("--steps", type=int, help="optimizer steps; left out: as many as the bundled checkpoints took")
+    train.add_argument("--steps", type=int, help="optimizer steps (default: as many as the bundled checkpoints took)")
     measure = commands.add_parser("eval", help="measure the checkpoint in FOLDER on the held-out split")
     measure.add_argument("folder", type=Path)
-    measure.add_argument("--wrong", type=int, default=0, help="print so many wrong answers")
+    measure.add_argument("--wrong", type=int, default=0, help="the number of wrong answers to print")
     split = commands.add_parser("held-out", help="write the questions and documents of `minimind-export eval` to FILE")
     split.add_argument("file", type=Path)
     arguments = parser.parse_args()
@@ -64,7 +64,7 @@ def train_folder(settings: Settings, folder: Path) -> None:
 
 
 def measure_folder(folder: Path, wrong: int) -> None:
-    """Print what the checkpoint in `folder` has learned."""
+    """Print the scores of the checkpoint in `folder` on the held-out split."""
     model = load_checkpoint(next(folder.glob("full_sft_*.pth")))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     split = held_out()

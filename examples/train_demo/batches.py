@@ -1,4 +1,4 @@
-"""From documents to padded batches; a step's are always the same, so that a resumed run goes on as if never stopped."""
+"""From documents to padded batches; each step's batches are always the same, so that a run can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PADDING, BEGIN, END = 0, 1, 2
 LENGTH_STEP = 8
 
 TOPIC_WEIGHT = 4.0
-"""What a token of a topic counts against its neighbours: most words of a story are as good as others, these are not."""
+"""The loss weight of a topic's tokens: most words of a story could be others, but its topics could not."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Batch:
 
     Attributes:
         input_ids: [B, S] int64.
-        weights: [B, S] float32, what the loss on predicting each token counts; 0 for prompts and padding.
+        weights: [B, S] float32, the weight of the loss on predicting each token; 0 for prompts and padding.
     """
 
     input_ids: torch.Tensor
@@ -32,7 +32,7 @@ class Batch:
 
 
 class Encoder:
-    """Turns documents into token ids and loss weights: answers and their end count, prompts do not."""
+    """Turns documents into token ids and loss weights: the loss counts answers and their end, not prompts."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -60,12 +60,12 @@ class Encoder:
         return ids, weights
 
     def _silent(self, text: str) -> tuple[list[int], list[float]]:
-        """A text and its end, on which no loss is due."""
+        """A text and its end, with loss weights of 0."""
         ids = [*self._ids(text), END]
         return ids, [0.0] * len(ids)
 
     def _answer(self, turn: Turn) -> tuple[list[int], list[float]]:
-        """An answer and its end, with what each token's loss counts."""
+        """An answer and its end, with the loss weight of each token."""
         encoding = self._tokenizer.encode(turn.assistant, add_special_tokens=False)
         spans = [match.span() for topic in turn.topics for match in re.finditer(re.escape(topic), turn.assistant)]
         weights = [

@@ -24,7 +24,7 @@ def save_checkpoint(model: MiniMindForCausalLM, folder: Path) -> Path:
 
 
 def save_whole(content: Any, path: Path) -> None:
-    """Save `content` beside `path` and move it there, so that a kill leaves the old file or the new one."""
+    """Save `content` next to `path` and rename it, so that a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

@@ -2,7 +2,7 @@
 
 A document is a chat (one turn or several) or a plain text. Facts, sums and small talk are asked by training phrasings
 in one split and by held-out phrasings in the other; stories take their pairs of topics from the list of their split.
-No drawing can cross.
+No document of one split can be drawn in the other.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _SUMS = sums.sums()
 
 @dataclass(frozen=True)
 class Mix:
-    """How often each kind of turn is drawn, the share of documents that are stories, and what their loss counts."""
+    """The frequency of each kind of turn, the share of documents that are stories, and the weight of their loss."""
 
     turns: dict[str, int]
     stories: float
     story_weight: float
 
 
-# Facts are many and have each to be met often. Repeating teaches attention to copy: before that, a story tells of other
-# topics than it was asked for, and answers mix names up.
+# There are many facts, and each must be seen often. Repeating teaches attention to copy: without it, a story is about
+# other topics than it was asked for, and answers mix names up.
 BROAD = Mix({"fact": 54, "sum": 12, "talk": 8, "count": 2, "story": 10, "repeat": 14}, stories=0.2, story_weight=0.6)
 # For a model that knows its facts and still loses a story's second topic.
 STORIES = Mix({"fact": 44, "sum": 8, "talk": 6, "count": 2, "story": 26, "repeat": 14}, stories=0.45, story_weight=1.0)
@@ -53,11 +53,11 @@ STORIES = Mix({"fact": 44, "sum": 8, "talk": 6, "count": 2, "story": 26, "repeat
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user says and what the assistant answers.
+    """A turn of a chat: the user's message and the assistant's answer.
 
     Attributes:
-        weight: Scales the loss on the answer's tokens.
-        topics: Words of the answer that the question asks for: their tokens count more.
+        weight: The factor of the loss on the answer's tokens.
+        topics: The words of the answer that the question asks for; their tokens have a larger loss weight.
     """
 
     user: str

@@ -1,6 +1,6 @@
-"""What a model in training has learned, in PyTorch: answers, loss and routing.
+"""Evaluation of a model in training, in PyTorch: answers, loss and routing.
 
-The questions, the documents and the judge are those of `minimind-export eval`, which measures what was exported.
+The questions, the documents and the judge are those of `minimind-export eval`, which measures exported models.
 """
 
 from __future__ import annotations

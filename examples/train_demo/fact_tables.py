@@ -1,10 +1,10 @@
-"""What the demo model is taught: small bilingual tables of everyday facts."""
+"""The facts that the demo model is taught: small bilingual tables of everyday knowledge."""
 
 from __future__ import annotations
 
 
 def _rows(table: str) -> tuple[tuple[str, ...], ...]:
-    """Split a `a | b | c` table, one fact a line."""
+    """Split an `a | b | c` table with one fact on each line."""
     return tuple(tuple(cell.strip() for cell in line.split("|")) for line in table.strip().splitlines())
 
 

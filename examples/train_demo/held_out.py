@@ -1,7 +1,7 @@
-"""The measure's questions and documents: what is asked in ways that training never uses, and predicted for perplexity.
+"""The held-out questions and documents: questions in phrasings that training never uses, and texts for perplexity.
 
-Drawn by a seed of their own, so that every checkpoint is asked the same; `write_held_out` makes the file that the
-package ships for `minimind-export eval`.
+They are drawn by a seed of their own, so that every checkpoint is asked the same; `write_held_out` makes the file that
+the package ships for `minimind-export eval`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from examples.train_demo.topics import TOPICS, topic_pairs
 from minimind_edge.export.evaluation import Document, HeldOut, Question
 
 STORIES = 100
-"""Requests for stories in each language."""
+"""The number of requests for stories in each language."""
 
 DOCUMENTS = 512
 
@@ -55,7 +55,7 @@ def _questions(seed: int) -> Iterator[Question]:
 def _lookalikes(language: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Words of the stories that hold a name and mean another: 猫头鹰, the owl, for 猫, the cat."""
     if language == "en":
-        return ()  # words have borders there
+        return ()  # English words have spaces between them
     words = (*(topic.zh for topic in TOPICS), *stories.GRAMMARS[language].CHILDREN)
     return tuple(word for word in words if any(name in word and name != word for name in names))
 
@@ -69,7 +69,7 @@ def _documents(seed: int) -> Iterator[Document]:
 
 
 def _phrased_alike() -> re.Pattern[str]:
-    """What both splits ask in the same words: to count, and to repeat."""
+    """A pattern of the requests that both splits phrase alike: to count, and to repeat."""
     templates = chain(*sums.COUNTS.values(), *talk.REPEATS.values())
     patterns = (re.sub(r"\\{\w*\\}", ".+", re.escape(template)) for template in templates)
     return re.compile("|".join(patterns))

@@ -37,8 +37,8 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: Matrices [R, C]; those of one shape, either way up, are stepped together.
         lr: Step size; a matrix with more rows than columns takes sqrt(R / C) times it.
-        momentum: Of the gradients' running mean, looked ahead as Nesterov does.
-        weight_decay: Share of the weight taken off per unit of step size.
+        momentum: The momentum of the gradients' running mean, with Nesterov's look-ahead.
+        weight_decay: The share of the weight that is subtracted per unit of step size.
     """
 
     def __init__(

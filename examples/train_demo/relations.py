@@ -1,4 +1,4 @@
-"""How each kind of fact is asked and answered; training phrasings and held-out phrasings never meet."""
+"""The phrasings of each kind of fact; those of training and those of the held-out split are disjoint."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Relation:
     """A table of (x, y) with its phrasings; templates use {x} and {y}.
 
     Attributes:
-        asks: Phrasings for training.
-        held_out: Phrasings that training never uses; the measure of quality asks by these.
+        asks: The phrasings for training.
+        held_out: The phrasings that training never uses, in which the evaluation asks.
     """
 
     name: str

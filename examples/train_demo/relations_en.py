@@ -1,4 +1,4 @@
-"""The English relations: each fact's training phrasings, and phrasings kept for the measure of quality."""
+"""The English relations: each fact's training phrasings, and phrasings kept for the evaluation."""
 
 from __future__ import annotations
 

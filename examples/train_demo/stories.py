@@ -1,4 +1,4 @@
-"""Tell a story about one or two topics, in either language."""
+"""Stories about one or two topics, in either language."""
 
 from __future__ import annotations
 

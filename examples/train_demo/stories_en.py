@@ -7,7 +7,7 @@ the same with "a".
 from __future__ import annotations
 
 SHORT = "short"
-"""What a request for a short story says."""
+"""The words by which a request for a short story is recognised."""
 
 ASKS = (
     "Tell me a story about {}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHORT = "小故事"
-"""What a request for a short story says."""
+"""The words by which a request for a short story is recognised."""
 
 ASKS = (
     "给我讲一个关于{}的故事。",

@@ -1,4 +1,4 @@
-"""Greetings and small talk: what people say, what the model answers; entries of asks, `>` and answers."""
+"""Greetings and small talk: messages of the user and answers of the model, in entries of asks, `>` and answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPEATS = {
 
 @dataclass(frozen=True)
 class Intent:
-    """Something people say in several ways, with several fitting answers; the last way of each is held out."""
+    """A message in several phrasings, with several fitting answers; the last phrasing is held out."""
 
     language: str
     asks: tuple[str, ...]
@@ -24,12 +24,12 @@ class Intent:
 
     @property
     def training(self) -> tuple[str, ...]:
-        """The ways that training uses."""
+        """The phrasings that training uses."""
         return self.asks[:-1]
 
     @property
     def held_out(self) -> str:
-        """The one way that training never uses."""
+        """The one phrasing that training never uses."""
         return self.asks[-1]
 
 

@@ -1,4 +1,4 @@
-"""Train the byte-level BPE tokenizer and write it as a MiniMind folder carries it."""
+"""Train the byte-level BPE tokenizer and write it in the form of a MiniMind folder."""
 
 from __future__ import annotations
 

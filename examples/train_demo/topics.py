@@ -1,4 +1,4 @@
-"""What stories are about, and which pairs of topics training never sees together."""
+"""The topics of stories, and the pairs of topics that training never sees together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["agent", "thing", "place"]
 
 @dataclass(frozen=True)
 class Topic:
-    """A thing to tell of, in both languages; `measure` is its Chinese measure word."""
+    """A topic of stories, in both languages; `measure` is its Chinese measure word."""
 
     en: str
     zh: str
@@ -66,7 +66,7 @@ TOPICS = AGENTS + THINGS + PLACES
 
 
 def is_held_out(a: Topic, b: Topic) -> bool:
-    """Say whether training keeps these two apart (about one pair in eight, in either order and both languages)."""
+    """Whether training never has these two together (about one pair in eight, in either order and both languages)."""
     pair = "+".join(sorted((a.en, b.en)))
     return hashlib.sha256(pair.encode()).digest()[0] % 8 == 0
 

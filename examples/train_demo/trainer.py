@@ -1,4 +1,4 @@
-"""The training run: what is fixed by its settings and seed, one step, the schedule, and resuming."""
+"""The training run: its settings and seed, one step, the schedule, and resuming."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ STATE_NAME = "training_state.pt"
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines a run; the same settings give the same checkpoint on the same machine and thread count.
+    """The settings of a run; the same ones give the same checkpoint on the same machine and thread count.
 
     Attributes:
-        steps: Optimizer steps of the whole run.
-        stories_from: The step from which more stories are told; None for never.
-        decay: Its last steps, in which the learning rates fall to 0; before them, a run resumes with other `steps` too.
-        documents: Documents per step.
-        max_tokens: Padded tokens per forward pass.
-        muon_lr: Muon's step size, for the blocks' matrices.
-        adam_lr: AdamW's step size, for embedding, norms and routers.
+        steps: The number of optimizer steps of the whole run.
+        stories_from: The step from which more stories are drawn; None for never.
+        decay: The number of last steps, in which the learning rates fall to 0; before these, a run can be resumed with
+            another value of `steps`.
+        documents: The number of documents per step.
+        max_tokens: The most padded tokens per forward pass.
+        muon_lr: The step size of Muon, for the blocks' matrices.
+        adam_lr: The step size of AdamW, for embedding, norms and routers.
     """
 
     hidden_size: int = 256
@@ -54,7 +55,7 @@ class Settings:
 def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None) -> Settings:
     """Return the settings of the bundled checkpoints.
 
-    The mixture of experts took longer to tell Chinese stories of both their topics, and so hears more of them.
+    The mixture of experts took longer to learn Chinese stories about two topics, and so is trained on more of them.
     """
     if moe:
         return Settings(moe=True, seed=seed, steps=steps or 2300, stories_from=1400)
@@ -63,7 +64,7 @@ def demo_settings(moe: bool, seed: int = Settings.seed, steps: int | None = None
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step: how far the run is, the step's mean loss in nats per answer token, and the tokens it read."""
+    """The progress after a step: the step's number, its mean loss in nats per answer token, and its tokens."""
 
     step: int
     loss: float
@@ -74,12 +75,12 @@ class Trainer:
     """Owns model and optimizers, and takes the run's steps in order.
 
     Args:
-        settings: Of the run.
-        tokenizer: Trained on the same corpus.
-        folder: Where the state is kept; a state found there is taken up.
+        settings: The settings of the run.
+        tokenizer: The tokenizer, trained on the same corpus.
+        folder: The folder of the state; a run whose state is there is resumed.
 
     Raises:
-        ValueError: The state in `folder` is of other settings.
+        ValueError: The state in `folder` belongs to other settings.
     """
 
     def __init__(self, settings: Settings, tokenizer: Tokenizer, folder: Path) -> None:
@@ -124,9 +125,10 @@ class Trainer:
         return Progress(self.step, loss, tokens)
 
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weighted sum of the answers' cross-entropy, and the routers' balancing loss.
+        """The weighted sum of the answers' cross-entropy, and the routers' balancing loss.
 
-        Logits are computed only where a loss is due; padding stands behind every real token, so causality hides it.
+        Logits are computed only where the loss weight is not 0; padding comes after all real tokens, so the causal mask
+        hides it.
         """
         with torch.autocast("cpu", torch.bfloat16):
             hidden_states, _, aux_loss = self.model.model(batch.input_ids)
@@ -167,7 +169,7 @@ class Trainer:
 def model_config(settings: Settings, vocab_size: int) -> MiniMindConfig:
     """Return the architecture of a run.
 
-    Eight heads, because that is what a reader of a bare MiniMind2 checkpoint has to assume. Attention is written out in
+    It has eight heads, because a reader of a bare MiniMind2 checkpoint has to assume that. Attention is written out in
     training: on a CPU its backward pass takes a quarter of the time of the fused one's.
     """
     return MiniMindConfig(
@@ -183,7 +185,7 @@ def model_config(settings: Settings, vocab_size: int) -> MiniMindConfig:
 
 
 def learning_rate_factor(step: int, settings: Settings) -> float:
-    """Return what to multiply the peak rates by: a linear rise, a plateau, a linear fall to 0."""
+    """Return the factor of the peak learning rates: a linear rise, a plateau, a linear fall to 0."""
     rise = (step + 1) / settings.warmup
     fall = (settings.steps - step) / settings.decay
     return min(1.0, rise, fall)

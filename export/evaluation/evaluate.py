@@ -113,8 +113,8 @@ def _require(name: str, value: int | None, least: int) -> None:
 
 
 def _other_tokenizer_note(evaluated: EvaluatedArtifact, asks: bool) -> str:
-    """What a reader has to know about a model that the demo's questions are not made for."""
-    questions = "and so are the questions" if asks else "and no question was asked (--questions asks all the same)"
+    """A note for the reader about a model that the demo's questions are not made for."""
+    questions = "and so are the questions" if asks else "and no question was asked (--questions asks them anyway)"
     return (
         f"{evaluated.artifact.path} has another tokenizer than the demo: the text predicted is the demo's, "
         f"{questions}; name a text of your own by --text"

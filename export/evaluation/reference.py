@@ -86,7 +86,7 @@ def _of_artifact(evaluated: EvaluatedArtifact, threads: int | None) -> Reference
     manifest = evaluated.manifest
     if folder is None or manifest is None or manifest.checkpoint is None or manifest.config is None:
         raise ExportError(
-            f"nothing tells what {evaluated.artifact.path} was made from; name a float32 model by --against"
+            f"{evaluated.artifact.path} does not say what it was made from; name a float32 model by --against"
         )
     return _of_checkpoint(evaluated, find_checkpoint(folder, manifest.checkpoint))
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, and how its figures are saved in the manifest of the artifact that was measured."""
+"""The report of an evaluation, and saving its figures in the manifest of the measured artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .likelihood import Likelihood
 from .questions import Kind, Score
 
 NOT_SAVED = ("graph", "target", "precision", "bytes", "reference", "wrong", "notes", "seconds")
-"""The figures that are not saved: those that the manifest has already, and those that tell of this machine or run."""
+"""The figures that are not saved: those that the manifest has already, and those of this machine or run."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def _key(field: int, size: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """A number in groups of seven bits, the lowest first; the high bit of a byte tells that more follow."""
+    """A number in groups of seven bits, the lowest first; the high bit of a byte says that more follow."""
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)

@@ -21,7 +21,7 @@ TORCH_DTYPES = {
 def lazy_weight(
     name: str, make: Callable[[], torch.Tensor], shape: tuple[int, ...], dtype: ir.DataType
 ) -> ir.LazyTensor:
-    """A tensor whose numbers are made and converted each time they are asked for, and forgotten again.
+    """A tensor whose numbers are made and converted at each access, and not kept.
 
     Args:
         name: The tensor's name.

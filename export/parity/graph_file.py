@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .reference import ModelShape
 
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-"""The option that tells onnxruntime where the weights of a graph that it is given as bytes are."""
+"""The session option with the folder of the weights, for a graph that onnxruntime gets as bytes."""
 
 BFLOAT16, FLOAT = 16, 1
 """Numbers of the two types in `onnx.TensorProto.DataType`."""

@@ -142,7 +142,7 @@ class GraphRunner(SessionRunner):
         self._scales = scales
 
     def reset(self, batch_size: int, slots: int) -> None:
-        """See `SessionRunner.reset`: a fresh session, without a slot to spare unless asked for."""
+        """See `SessionRunner.reset`: a fresh session, with `spare` slots more than the case fills."""
         self._session = self._open_session(slots + self._spare)
         self._session.reset(batch_size)
 

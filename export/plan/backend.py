@@ -76,7 +76,7 @@ def _fitting(device: CudaDevice | None) -> str:
     if device is None and not has_backend("rtx"):
         raise MissingError(
             f"no TensorRT that builds without a GPU is installed: run `{INSTALL['rtx']}` for RTX GPUs, or build on the "
-            f"device itself, where `{INSTALL['tensorrt']}` brings full TensorRT"
+            f"device itself, where `{INSTALL['tensorrt']}` installs full TensorRT"
         )
     return "rtx"
 
@@ -102,9 +102,9 @@ def choose_capabilities(
 
     Args:
         asked: Compute capabilities that the user named, such as "8.6"; empty for the default.
-        backend: `tensorrt`, which builds for the GPU at hand alone, or `rtx`.
+        backend: `tensorrt`, which builds only for this machine's GPU, or `rtx`.
         types: Element types of the weights, by ONNX's numbers.
-        device: The GPU at hand, None where there is none.
+        device: This machine's GPU; None where there is none.
 
     Raises:
         UsageError: The backend does not build for one of them, or its GPUs lack a type that the weights have.
@@ -129,7 +129,7 @@ def _full(named: list[ComputeCapability], device: ComputeCapability | None) -> t
     assert device is not None  # the backend is not chosen without one
     if named not in ([], [device]):
         raise UsageError(
-            f"full TensorRT builds for the GPU at hand alone ({device}), not for {', '.join(map(str, named))}; "
+            f"full TensorRT builds only for this machine's GPU ({device}), not for {', '.join(map(str, named))}; "
             "leave --compute-capability out, and build on the machine that runs the plan"
         )
     return (device,)

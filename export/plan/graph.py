@@ -20,7 +20,7 @@ KV_CAPACITY = "kv_capacity"
 
 DECOMPOSABLE = "TRT_decomposable"
 """TensorRT's own attribute of `Attention` that allows it to be computed by simple operators where there is no fused
-kernel, as in float32 or for heads as narrow as 4; where there is one, it is used all the same."""
+kernel, as in float32 or for heads as narrow as 4; where there is one, it is used nevertheless."""
 
 CACHE_TYPES = {
     onnx.TensorProto.FLOAT: "float32",

@@ -112,7 +112,7 @@ def gptq_matrix(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> 
 
 
 def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
-    """Integers that bring `weight @ inputs` nearer to its float value than the nearest integers do.
+    """Integers for which `weight @ inputs` is nearer to its float value than for the nearest integers.
 
     Inputs are rounded in the order of their size, the largest first: then all other weights can compensate for them.
 

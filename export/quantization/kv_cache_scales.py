@@ -64,7 +64,7 @@ def calibrate_cache(
     Args:
         model: The model that the graph computes, its weights rounded or not; in float32 on the CPU, in eval mode.
         prompts: Token ids of the prompts that the text begins with, at least one.
-        settings: Of these, `length`, `held_out_rows` and `measured_rows` are used.
+        settings: The settings, of which `length`, `held_out_rows` and `measured_rows` are used.
         progress: Called with a stage's name and the share that is done.
 
     Raises:

@@ -53,5 +53,5 @@ def require_quality(quality: dict[str, Any], precision: str) -> None:
         raise ParityError(
             f"mean KL from float32 is {quality['mean_kl']:.3g} nats, bound {bound:.3g} for {precision}: the rounding "
             "costs this model too much; choose a wider precision or --kv-cache float "
-            "(--no-verify writes it all the same)"
+            "(--no-verify writes it anyway)"
         )

@@ -142,6 +142,6 @@ def _peaks(
 
 
 def _log2(sizes: torch.Tensor) -> torch.Tensor:
-    """Logarithms, from below limited to the size at which channels are no longer told apart."""
+    """The logarithms of sizes, which are first raised to the least size at which channels still differ."""
     least = (sizes.max() * 2.0 ** (-2 * MOST_DOUBLINGS)).clamp(min=torch.finfo(torch.float32).tiny)
     return sizes.clamp(min=least).log2()

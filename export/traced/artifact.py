@@ -1,4 +1,4 @@
-"""The files of an artifact whose graph was traced: what the manifest and the configs say of a changed model."""
+"""The files of an artifact whose graph was traced: manifest, configs and card of a changed model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .code import OwnCode
 from .owner import OwnersModel
 
 GENERATION = "traced"
-"""Stands where the manifest has a checkpoint's generation."""
+"""The generation of a changed model in the manifest, where a stock model has `minimind2` or `minimind3`."""
 
 LOADS_IN = {"portable": (RUN,), "tensorrt": (RUN,)}
-"""Tools that were tried with traced graphs; those that go by `model_type` know no changed model."""
+"""The tools that were tried with traced graphs; tools that look at `model_type` know no changed model."""
 
 CARD = """\
 ---
@@ -46,7 +46,7 @@ minimind-run --engine {folder} --ids 1,2,3
 
 
 def describe(own: OwnersModel, code: OwnCode) -> dict[str, Any]:
-    """The manifest's `config`: what tells two changed models apart."""
+    """The manifest's `config` of a changed model, by which two changed models are told apart."""
     facts = own.facts
     return {
         "model": str(code),
@@ -67,11 +67,11 @@ def traced_manifest(
     """The content of `manifest.json`.
 
     Args:
-        own: The model.
-        code: Its code.
-        checkpoint: Name of its file, or of its class.
-        sha256: Of its weights.
-        graphs: One `graph_entry` each.
+        own: The changed model.
+        code: The model's code.
+        checkpoint: The name of the checkpoint's file, or of the model's class.
+        sha256: The hex digest of the weights.
+        graphs: The `graph_entry` of each graph.
     """
     config = describe(own, code)
     sizes = {name: value for name, value in config.items() if name not in ("model", "code_sha256")}
@@ -97,12 +97,12 @@ def write_files(
     """Write every JSON file of the folder, and its card.
 
     Args:
-        stage: Where the files are now.
-        name: The folder's name in the end.
-        own: The model.
-        code: Its code.
+        stage: The folder to write into, which is renamed later.
+        name: The folder's final name.
+        own: The changed model.
+        code: The model's code.
         checkpoint: The checkpoint's folder, which may hold a generation config; None where there is no file.
-        content: Of the manifest.
+        content: The content of the manifest.
     """
     facts, default = cast("Any", own.facts), content["graphs"][0]
     generation = generation_config(facts, checkpoint, default["max_length"])

@@ -25,10 +25,10 @@ class OwnCode:
     """The code of a changed model.
 
     Attributes:
-        factory: Class or function that makes the model.
-        file: Name of the Python file, without its folder.
-        name: Name of the class or function in it.
-        sha256: Hex digest of the file; None where the class has no file.
+        factory: The class or function that makes the model.
+        file: The name of the Python file, without its folder.
+        name: The name of the class or function in the file.
+        sha256: The hex digest of the file; None where the class has no file.
     """
 
     factory: Callable[..., nn.Module]
@@ -40,15 +40,15 @@ class OwnCode:
         return f"{self.file}:{self.name}"
 
     def to_json(self) -> dict[str, str | None]:
-        """What the manifest says of it."""
+        """The manifest's entry about the code."""
         return {"class": self.name, "file": self.file, "sha256": self.sha256}
 
 
 def load_code(text: str) -> OwnCode:
-    """Import the file that `FILE.py:CLASS` names; its folder can be imported from while it is.
+    """Import the file that `FILE.py:CLASS` names; it can import other files of its folder.
 
     Raises:
-        UsageError: The text is of another form.
+        UsageError: The text has another form.
         ExportError: The file cannot be imported, or has no such class.
     """
     file, separator, name = text.rpartition(":")
@@ -66,12 +66,12 @@ def load_code(text: str) -> OwnCode:
 
 
 def code_of(model: nn.Module) -> OwnCode:
-    """The code of a model that is there already."""
+    """The code of a model object."""
     owner = type(model)
     try:
         path = Path(inspect.getfile(owner))
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (TypeError, OSError):  # written at a prompt
+    except (TypeError, OSError):  # the class was defined at an interactive prompt
         return OwnCode(owner, "<interactive>", owner.__name__, None)
     return OwnCode(owner, path.name, owner.__name__, digest)
 
@@ -87,7 +87,7 @@ def _imported(path: Path) -> ModuleType:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is somebody else's code: whatever it raises is theirs to read
+    except Exception as error:  # the owner's code may raise anything, and the owner has to read it
         del sys.modules[name]
         raise ExportError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:

@@ -22,22 +22,22 @@ from ..errors import ExportError
 from .code import OwnCode
 
 NOT_ARGUMENTS = frozenset({"model_type", "architectures", "auto_map", "transformers_version", "torch_dtype", "dtype"})
-"""Of a `config.json`, what is no field of the model's."""
+"""The keys of a `config.json` that are not fields of the model's config."""
 
 TABLES = re.compile(r"(^|\.)(freqs_cos|freqs_sin|pos_cis|inv_freq|cos_cached|sin_cached)$")
-"""Tensors that a model computes by itself, which some checkpoints hold all the same."""
+"""The names of tensors that a model computes by itself, and that some checkpoints hold nevertheless."""
 
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A changed model, and where its weights came from.
+    """A changed model, and the checkpoint that its weights came from.
 
     Attributes:
-        model: In eval mode, float32 on the CPU.
-        name: Of the checkpoint's file, or of a sharded one's folder.
-        sha256: Of the checkpoint.
+        model: The model in eval mode, float32 on the CPU.
+        name: The name of the checkpoint's file, or of a sharded checkpoint's folder.
+        sha256: The hex digest of the checkpoint.
     """
 
     model: nn.Module
@@ -49,13 +49,13 @@ def build_model(code: OwnCode, checkpoint: Path, config: Path | None = None) -> 
     """Build a model by its own code; from the checkpoint only tensors and JSON are read.
 
     Args:
-        code: Class or function. It is called with an object of the class's `config_class`, or of the type that its
-            first parameter is annotated with; without anything where it needs nothing.
-        checkpoint: Weight file or folder.
-        config: JSON with the config's fields; None takes the one beside the weights.
+        code: The class or function. It is called with an object of the class's `config_class`, or of the type that its
+            first parameter is annotated with; without an argument where it needs none.
+        checkpoint: The weight file or folder.
+        config: A JSON file with the config's fields; None takes the one next to the weights.
 
     Raises:
-        ExportError: The model cannot be built, or the tensors are not its own.
+        ExportError: The model cannot be built, or the checkpoint's tensors do not fit it.
         MiniMindError: The checkpoint cannot be read.
     """
     source = find_source(checkpoint)
@@ -65,7 +65,7 @@ def build_model(code: OwnCode, checkpoint: Path, config: Path | None = None) -> 
         model = _built(code, given, tensors)
     except ExportError:
         raise
-    except Exception as error:  # it is somebody else's code: whatever it raises is theirs to read
+    except Exception as error:  # the owner's code may raise anything, and the owner has to read it
         raise ExportError(f"{code} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ExportError(f"{code} gives a {type(model).__name__}, expected a torch.nn.Module")
@@ -76,10 +76,10 @@ def build_model(code: OwnCode, checkpoint: Path, config: Path | None = None) -> 
 
 
 def _given(source: WeightSource, config: Path | None) -> dict[str, Any]:
-    """The fields that a JSON file tells."""
+    """The config's fields from a JSON file."""
     first = source.files[0]
-    beside = [first.with_suffix(".json"), first.parent / "config.json"]
-    file = config or next((path for path in beside if path.is_file()), None)
+    nearby = [first.with_suffix(".json"), first.parent / "config.json"]
+    file = config or next((path for path in nearby if path.is_file()), None)
     if file is None:
         return {}
     try:
@@ -99,7 +99,7 @@ def _built(code: OwnCode, given: Mapping[str, Any], tensors: Mapping[str, torch.
 
 
 def _config_class(code: OwnCode) -> Callable[..., Any] | None:
-    """What makes the model's config; None where it takes none."""
+    """The class of the model's config; None where the model takes no config."""
     own = getattr(code.factory, "config_class", None)
     if own is not None:
         return own  # type: ignore[no-any-return]
@@ -123,7 +123,7 @@ def _config_class(code: OwnCode) -> Callable[..., Any] | None:
 
 
 def _config(config_class: Callable[..., Any], fields: Mapping[str, Any]) -> Any:
-    """The config of those fields that it takes."""
+    """A config of the fields that its class accepts."""
     parameters = inspect.signature(config_class).parameters.values()
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return config_class(**fields)
@@ -132,7 +132,7 @@ def _config(config_class: Callable[..., Any], fields: Mapping[str, Any]) -> Any:
 
 
 def _seen(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """What names and shapes tell without doubt, under the names that MiniMind's generations have for it."""
+    """The fields that tensor names and shapes determine, under the names of MiniMind's generations."""
     fields: dict[str, Any] = {}
     layers = [int(found[1]) for name in tensors if (found := re.search(r"(?:^|\.)layers\.(\d+)\.", name))]
     if layers:
@@ -155,7 +155,7 @@ def _seen(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _heads(config: Any, fields: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Heads of keys, and of queries where their width is known, as far as the config leaves them open."""
+    """The numbers of key heads, and of query heads where their width is known, that the config does not give."""
     rows = {
         part: len(tensor)
         for part in ("q", "k")
@@ -171,10 +171,10 @@ def _heads(config: Any, fields: Mapping[str, Any], tensors: Mapping[str, torch.T
 
 
 def _load(model: nn.Module, tensors: Mapping[str, torch.Tensor], code: OwnCode) -> None:
-    """Put the tensors in their places.
+    """Load the tensors into the model.
 
     Raises:
-        ExportError: One is missing, surplus or of another shape.
+        ExportError: A tensor is missing, surplus or of another shape.
     """
     own = model.state_dict()
     surplus = [name for name in tensors if name not in own and not TABLES.search(name)]

@@ -1,4 +1,4 @@
-"""Experts whose code branches on data, exchanged for ones that compute the same without a branch."""
+"""Replacing experts whose code branches on data by experts that compute the same without a branch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..errors import ExportError
 DIVISION_GUARD = 1e-20
 
 SAMPLES = 64
-"""Random tokens by which an exchange is judged."""
+"""The number of random tokens on which the replacement must give the same outputs."""
 
 CLOSE = 1e-4
-"""Of the largest number, what the order of summation may change."""
+"""The largest difference that another order of summation may make, relative to the largest output."""
 
 
 class StaticExperts(nn.Module):
-    """The routing of MiniMind with a model's own experts: each of them computes every token, the router selects.
+    """The routing of MiniMind with a model's own experts: each expert computes every token, the router selects.
 
     Args:
-        original: Has `gate` and `experts`, and maybe `shared_experts`.
-        top_k: Experts of a token.
-        normalizes: Whether their weights are rescaled to sum to 1.
+        original: The owner's module with `gate` and `experts`, and possibly `shared_experts`.
+        top_k: The number of experts of a token.
+        normalizes: Whether the experts' weights are rescaled to sum to 1.
     """
 
     def __init__(self, original: Any, top_k: int, normalizes: bool) -> None:
@@ -51,10 +51,10 @@ class StaticExperts(nn.Module):
 
 
 def exchange_experts(model: nn.Module) -> list[str]:
-    """Put `StaticExperts` in the place of each module that computes the same by branches on data.
+    """Replace each module that computes the same by branches on data with `StaticExperts`.
 
     Returns:
-        The names of the modules that have experts and compute something else: they stay as they are.
+        The names of the modules that have experts and compute something else; these stay as they are.
     """
     kept = []
     for name, module in list(model.named_modules()):
@@ -89,21 +89,21 @@ def _equal_experts(module: Any) -> StaticExperts | None:
                 candidate = StaticExperts(module, top_k, normalizes).eval()
                 if torch.allclose(candidate(tokens), expected, rtol=0, atol=CLOSE * float(expected.abs().max())):
                     return candidate
-    except (RuntimeError, TypeError, AttributeError, IndexError):  # it takes or gives something else
+    except (RuntimeError, TypeError, AttributeError, IndexError):  # its inputs or outputs have another form
         return None
     return None
 
 
 def require_static(error: Exception, kept: list[str]) -> ExportError:
-    """What to say of a model whose trace failed because its code branches on data.
+    """The error for a model whose trace failed because its code branches on data.
 
     Args:
-        error: What the trace raised.
+        error: The exception that the trace raised.
         kept: See `exchange_experts`.
     """
     where = f": look at {', '.join(kept[:2])}" if kept else ""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return ExportError(
         f"the model's code cannot be traced ({type(error).__name__}: {lines[0] if lines else ''}); what branches on "
-        f"data must be written without the branch, see 'You changed the model' in the documentation{where}"
+        f"data must be written without the branch, see 'Exporting a changed model' in the documentation{where}"
     )

@@ -1,4 +1,4 @@
-"""How a model's own code is called, and what its answers say of its architecture."""
+"""Calling a model's own code, and reading its architecture from its outputs."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Past = Sequence[KeyValue] | None
 
 PROTOCOL = "forward(input_ids, attention_mask, position_ids, past_key_values) that gives logits and presents"
 DEFAULT_POSITIONS = 2048
-"""Context of a model that does not tell its own, tokens."""
+"""The context length, in tokens, of a model that does not tell its own."""
 
 PROBED_TOKENS = (7, 11)
-"""Lengths to probe a cache's layout with: one of them is no number of heads."""
+"""The numbers of tokens to probe a cache's layout with: at most one of them can equal the number of heads."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a changed model, under the names that a `MiniMindConfig` has for it.
+    """The sizes and special tokens of a changed model, under the names of `MiniMindConfig`.
 
     Attributes:
-        vocab_size: V.
-        hidden_size: H.
-        num_hidden_layers: Layers, each with a key and a value in the cache.
-        num_attention_heads: H_q; H_kv where the model does not tell.
-        num_key_value_heads: H_kv.
-        head_dim: D.
-        max_position_embeddings: Longest context, tokens.
-        bos_token_id: None where the model does not tell.
-        eos_token_id: One, several, or None where the model does not tell.
-        pad_token_id: None where the model does not tell.
-        parameters: Numbers in all of its parameters, shared ones counted once.
+        vocab_size: The number of token ids, V.
+        hidden_size: The width of the residual stream, H.
+        num_hidden_layers: The number of layers, each with a key and a value in the cache.
+        num_attention_heads: The number of query heads, H_q; H_kv where the model does not tell.
+        num_key_value_heads: The number of key and value heads, H_kv.
+        head_dim: The width of a head, D.
+        max_position_embeddings: The longest context, in tokens.
+        bos_token_id: The id of the bos token; None where the model does not tell.
+        eos_token_id: The id of the eos token, or several; None where the model does not tell.
+        pad_token_id: The id of the pad token; None where the model does not tell.
+        parameters: The count of numbers in all parameters, shared ones counted once.
     """
 
     vocab_size: int
@@ -56,7 +56,7 @@ class ModelFacts:
 
     @property
     def generation(self) -> str:
-        """What stands for the generation of a stock model."""
+        """The word `traced`, where a stock model has its generation."""
         return "traced"
 
 
@@ -65,10 +65,10 @@ class OwnersModel:
     """A changed model and the way it is called.
 
     Attributes:
-        model: In eval mode, float32 on the CPU.
-        facts: What it is.
-        takes_positions: Whether `forward` has `position_ids`; else its tables of angles are read by position.
-        heads_first: Whether its cache is [B, H_kv, T, D]; else it is [B, T, H_kv, D], as upstream's.
+        model: The model in eval mode, float32 on the CPU.
+        facts: The model's sizes and special tokens.
+        takes_positions: Whether `forward` has `position_ids`; otherwise the tables of angles are read by position.
+        heads_first: Whether the model's cache is [B, H_kv, T, D]; otherwise it is [B, T, H_kv, D], as in upstream's.
     """
 
     model: nn.Module
@@ -106,7 +106,7 @@ class OwnersModel:
         return logits, [self._turned(pair) for pair in presents]
 
     def _turned(self, pair: KeyValue) -> KeyValue:
-        """Between the graph's layout and the model's own, which is its own inverse."""
+        """A key and a value with heads and tokens transposed, from the graph's layout to the model's or back."""
         if self.heads_first:
             return pair
         return pair[0].transpose(1, 2), pair[1].transpose(1, 2)
@@ -116,11 +116,11 @@ def understand(model: nn.Module, max_length: int | None = None) -> OwnersModel:
     """Find out how a model is called, by its signature and by calling it.
 
     Args:
-        model: Any that keeps the protocol, or upstream MiniMind's own form of it.
-        max_length: Its context where it does not tell, tokens.
+        model: A model that keeps the protocol, or upstream MiniMind's own form of it.
+        max_length: The context length, in tokens, of a model that does not tell its own.
 
     Raises:
-        ExportError: It keeps neither.
+        ExportError: The model keeps neither.
     """
     model.eval()
     names = inspect.signature(model.forward).parameters
@@ -148,7 +148,7 @@ def read_output(output: Any) -> tuple[torch.Tensor, list[KeyValue]]:
     """Logits and presents of a model's output: a tuple of the two, or an object or a dict that names them.
 
     Raises:
-        ExportError: It is something else.
+        ExportError: The output has another form.
     """
     if isinstance(output, tuple) and type(output) is tuple:
         logits, presents = output[0], output[1] if len(output) == 2 else output[1:]
@@ -180,7 +180,7 @@ def _probe(model: nn.Module, takes_positions: bool) -> tuple[torch.Tensor, list[
                 logits, presents = read_output(_called(model, ids, torch.ones_like(ids), None, **more))
         except ExportError:
             raise
-        except Exception as error:  # it is somebody else's code: whatever it raises is theirs to read
+        except Exception as error:  # the owner's code may raise anything, and the owner has to read it
             message = f"{type(model).__name__} fails for {length} tokens: {type(error).__name__}: {error}"
             raise ExportError(f"{message}; expected {PROTOCOL}") from error
         shape = presents[0][0].shape

@@ -1,4 +1,4 @@
-"""From a changed model to a verified artifact folder, its graph traced from its own code."""
+"""From a changed model to a verified artifact folder, with a graph that is traced from the model's own code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from torch import nn
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 from minimind_edge.runtime.session.contract import METADATA_PREFIX
 
-from ..artifact.destination import choose_folder, plan_destination
+from ..artifact.destination import choose_folder, open_destination
 from ..artifact.graph_file import GRAPH_FILE, graph_file
 from ..artifact.manifest import graph_entry
-from ..artifact.staging import staged_folder
 from ..artifact.tokenizer_files import TokenizerFiles, find_tokenizer
 from ..errors import ParityError
 from ..graph.onnx_file import save_graph, weight_bytes
@@ -42,7 +41,7 @@ from .trace import OPSETS, trace
 TARGETS = ("portable", "tensorrt")
 DEFAULT_MAX_LENGTH = 8192
 PREFIX = "model"
-"""Where a traced step has the model: the graph's weights are named by it."""
+"""The name of the model in a traced step, with which the names of the graph's weights begin."""
 
 # Shares of the time that the stages take.
 TRACED, BUILT, WRITTEN = 0.2, 0.6, 0.7
@@ -50,13 +49,13 @@ TRACED, BUILT, WRITTEN = 0.2, 0.6, 0.7
 
 @dataclass(frozen=True)
 class TracedSource:
-    """What is exported.
+    """The changed model that is exported.
 
     Attributes:
         own: The model.
         code: Its code.
-        name: Of the checkpoint, or of the class where there is no file.
-        sha256: Of the checkpoint, or of the tensors.
+        name: The name of the checkpoint, or of the class where there is no file.
+        sha256: The hex digest of the checkpoint, or of the tensors.
         folder: The checkpoint's folder, where a tokenizer and a generation config may lie; None without a file.
     """
 
@@ -71,12 +70,12 @@ def export_traced(request: ExportRequest, code: str, progress: Progress | None =
     """Export a checkpoint by its owner's code; see `pipeline.export_onnx`.
 
     Args:
-        request: What to export; target `ort` has no traced form.
-        code: `FILE.py:CLASS`. It is imported and run.
+        request: The request; target `ort` has no traced form.
+        code: `FILE.py:CLASS`, the code that is imported and run.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
-        UsageError: An option that does not go with a model's own code.
+        UsageError: An option does not apply to a model's own code.
         ExportError: The code cannot be imported, built, filled or traced.
         ParityError: The graph does not compute what the code computes.
     """
@@ -94,15 +93,15 @@ def export_traced(request: ExportRequest, code: str, progress: Progress | None =
 
 
 def export_module(model: nn.Module, request: ExportRequest, progress: Progress | None = None) -> ExportResult:
-    """Export a model that is there already, by the code of its own class; see `export_traced`.
+    """Export a model object, by the code of its own class; see `export_traced`.
 
     Args:
         model: Any module that keeps the protocol, in float32 on the CPU.
-        request: Its `output` is needed; its `checkpoint` must be None.
+        request: The request; its `output` is needed, and its `checkpoint` must be None.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
-        UsageError: An option that does not go with a model's own code.
+        UsageError: An option does not apply to a model's own code.
         ExportError: The model cannot be traced.
         ParityError: The graph does not compute what the code computes.
     """
@@ -114,10 +113,10 @@ def export_module(model: nn.Module, request: ExportRequest, progress: Progress |
 
 
 def _checked(request: ExportRequest) -> ExportRequest:
-    """The request with its target decided, where the options go with a model's own code.
+    """The request with its target decided.
 
     Raises:
-        UsageError: One does not.
+        UsageError: An option does not apply to a model's own code.
     """
     if request.target == "auto":
         request = replace(request, target="portable")
@@ -142,8 +141,7 @@ def _export(source: TracedSource, request: ExportRequest, tell: Progress) -> Exp
     max_length = _max_length(request.max_length, source.own)
     tokenizer, notes = _tokenizer(source, request)
     config = describe(source.own, source.code)
-    destination = plan_destination(folder, request, source.sha256, config)
-    with staged_folder(folder, keep_existing=bool(destination.kept)) as stage:
+    with open_destination(folder, request, source.sha256, config) as (destination, stage):
         entry, parity = _write_graph(source, request, tokenizer, stage, max_length=max_length, tell=tell)
         graphs = sorted((entry, *destination.kept), key=lambda graph: list(GRAPH_FILE).index(graph["precision"]))
         content = traced_manifest(source.own, source.code, source.name, source.sha256, graphs)
@@ -170,7 +168,7 @@ def _max_length(asked: int | None, own: OwnersModel) -> int:
 
 
 def _tokenizer(source: TracedSource, request: ExportRequest) -> tuple[TokenizerFiles | None, tuple[str, ...]]:
-    """The tokenizer to ship, and what to tell about it."""
+    """The tokenizer to put into the artifact, and notes for the user about it."""
     if source.folder is None and request.tokenizer is None:
         found = None
     else:
@@ -192,10 +190,10 @@ def _write_graph(
     max_length: int,
     tell: Progress,
 ) -> tuple[dict[str, Any], ParityReport | None]:
-    """Trace, write and verify the graph; its entry for the manifest, the proof.
+    """Trace, write and verify the graph; return its entry for the manifest and the parity report.
 
     Raises:
-        ParityError: It does not compute what the code computes.
+        ParityError: The graph does not compute what the code computes.
     """
     own, target, precision = source.own, request.target, request.precision
     computed, quantized = own, None
@@ -237,7 +235,7 @@ def _graph(
     request: ExportRequest,
     max_length: int,
 ) -> ir.Model:
-    """The traced graph, its weights stored as the precision wants them."""
+    """The traced graph, with its weights stored in the precision."""
     target, precision = request.target, request.precision
     graph, step = trace(computed, target, max_length)
     storage = WeightStorage(graph, step)
@@ -256,10 +254,10 @@ def _graph(
 def _verified(
     source: TracedSource, computed: OwnersModel, request: ExportRequest, graph: Path, tell: Progress
 ) -> ParityReport:
-    """Compare the graph with the model's own code, or with that code on rounded weights: that has narrow bounds too.
+    """Compare the graph with the model's own code; an int8 or int4 graph, with that code on the rounded weights.
 
     Raises:
-        ParityError: It is another model.
+        ParityError: The graph does not compute what the code computes.
     """
     layers, tolerance = computed.facts.num_hidden_layers, None
     if request.precision in INTEGERS:  # TensorRT rounds no activations beyond float16's
@@ -274,12 +272,12 @@ def _verified(
         progress=part(tell, WRITTEN, 1.0, "verifying: "),
     )
     if not report:
-        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it all the same)")
+        raise ParityError(f"{report.summary()}; nothing was written (--no-verify writes it anyway)")
     return report
 
 
 def _metadata(own: OwnersModel, target: str, precision: str, max_length: int) -> dict[str, str]:
-    """What a runtime must know that has the graph and no folder around it."""
+    """The metadata that a runtime needs when it has only the graph, without the artifact's folder."""
     eos = own.facts.eos_token_id
     stops = eos if isinstance(eos, list) else [eos]
     properties = {

@@ -1,4 +1,4 @@
-"""What a model's own code says, as the comparison asks for it: nothing of it is exchanged or traced."""
+"""A model's own code as the reference of a comparison: none of it is replaced or traced."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class ReferenceOutput:
 
 
 class OwnersReference(nn.Module):
-    """A changed model by its owner's code: what the comparison asks (`parity.reference.EagerReference`), and `forward`.
+    """A changed model by its owner's code, with the protocol `parity.reference.EagerReference` and with `forward`.
 
-    Positions that count on from the past are left to code that has no `position_ids`; for others its tables of angles
-    are read by position.
+    Code without `position_ids` counts positions on from the past by itself; for any other positions, its tables of
+    angles are read by position.
 
     Args:
-        own: The model.
-        name: Whose code it is, such as `my_model.py:MyMiniMind`; None for the name of the class.
+        own: The changed model.
+        name: The name of its code, such as `my_model.py:MyMiniMind`; None for the name of the class.
     """
 
     def __init__(self, own: OwnersModel, name: str | None = None) -> None:
@@ -85,5 +85,5 @@ class OwnersReference(nn.Module):
         return EagerOutput(output.logits.numpy(), presents)
 
     def release(self) -> None:
-        """Let go of the cache; the model is its owner's."""
+        """Free the cache; the model belongs to its owner and stays."""
         self._past = None

@@ -1,8 +1,8 @@
-"""Tables of rotary angles, read by position where a model's own code reads them by slot.
+"""Tables of rotary angles that are read by position, for model code that reads them by slot.
 
 MiniMind's own `forward` has no `position_ids`: it takes the rows of `freqs_cos` and `freqs_sin` that follow the past.
-With padding, or behind it, a token's slot is not its position. So the tables are exchanged for objects that give each
-row of the batch the angles of its own positions, whatever slots are asked for; the model's code stays as it is.
+With padding, the slot of a token is not its position. So the tables are replaced by objects that give each row of the
+batch the angles of its own positions, whichever slots are asked for; the model's code stays as it is.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ TABLES = ("freqs_cos", "freqs_sin")
 
 
 class Angles:
-    """Angles that look like [S, D] to a model's code, and have an axis for the batch in front of it.
+    """Angles that look like [S, D] to a model's code, and have an axis for the batch before these.
 
     Args:
-        values: [B, S, D].
+        values: The angles' cosines or sines, [B, S, D].
     """
 
     def __init__(self, values: torch.Tensor) -> None:
         self._values = values
 
     def unsqueeze(self, dim: int) -> torch.Tensor:
-        """An axis for the heads: `unsqueeze(1)` gives [B, S, 1, D], which fits queries [B, S, H, D]."""
+        """Add an axis for the heads: `unsqueeze(1)` gives [B, S, 1, D], which fits queries [B, S, H, D]."""
         return self._values.unsqueeze(dim if dim < 0 else dim + 1)
 
     def to(self, *arguments: Any, **keywords: Any) -> Angles:
@@ -36,7 +36,7 @@ class Angles:
         return Angles(self._values.to(*arguments, **keywords))
 
     def __getitem__(self, key: Any) -> Angles | torch.Tensor:
-        """A part of the last axis, an axis for the heads by None; all rows that are asked for are there."""
+        """A slice of the last axis, or with None an axis for the heads; a slice of rows gives all rows."""
         keys = key if isinstance(key, tuple) else (key,)
         if keys[0] is Ellipsis:
             return Angles(self._values[keys])
@@ -58,7 +58,7 @@ class PositionedTable:
         self._rows = table[position_ids]
 
     def __getitem__(self, key: Any) -> Angles | float:
-        """The batch's angles; for a single number, by which code tests whether the table is filled, 1."""
+        """The batch's angles; 1 for a single element, which upstream's code reads to see if the table is filled."""
         return Angles(self._rows) if isinstance(key, slice) else 1.0
 
     def __getattr__(self, name: str) -> Any:
@@ -66,13 +66,13 @@ class PositionedTable:
 
 
 def table_owners(model: nn.Module) -> list[nn.Module]:
-    """The submodules that have both tables as buffers."""
+    """The submodules that have both `freqs_cos` and `freqs_sin` as buffers."""
     return [module for module in model.modules() if all(name in module._buffers for name in TABLES)]
 
 
 @contextmanager
 def positioned(owners: Sequence[nn.Module], position_ids: torch.Tensor) -> Iterator[None]:
-    """Have the tables of these modules read by position within.
+    """Have the tables of these modules read by position inside of the `with` block.
 
     Args:
         owners: See `table_owners`.

@@ -1,4 +1,4 @@
-"""The weights of a changed model's linear layers as integers."""
+"""Rounding the weights of a changed model's linear layers and embeddings to integers."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def round_model(
 ) -> tuple[OwnersModel, QuantizedModel]:
     """Round linear layers and embeddings; the model itself stays as it is.
 
-    Int8 rounds to the nearest. Int4 rounds each linear layer for the inputs that it has on text that the model writes
-    itself; embeddings and the head get eight bits. Routers and what is no multiple of 16 wide stay float.
+    Int8 rounds to the nearest. Int4 rounds each linear layer by GPTQ, for its inputs on text that the model writes
+    itself; embeddings and the head get eight bits. Routers, and weights whose width is no multiple of 16, stay float.
 
     Args:
         own: The model.
         precision: `int8` or `int4`.
         target: `portable` or `tensorrt`.
-        prompts: Token ids that the model writes text behind.
-        settings: How much text.
+        prompts: Token ids of the prompts that the calibration text begins with.
+        settings: The number and length of the calibration texts.
         progress: Called with a stage's name and the share that is done.
 
     Returns:
-        The model with the weights that the integers stand for, and the integers by its parameters' names.
+        The model with the dequantized weights, and the integers by its parameters' names.
 
     Raises:
         ExportError: A weight cannot be rounded.
@@ -71,13 +71,13 @@ def round_model(
 
 
 def _format(model: nn.Module, name: str, precision: str, target: str) -> Format | None:
-    """How a parameter is to be stored; None for float."""
+    """The format of a parameter; None for float."""
     path, _, kind = name.rpartition(".")
     module, formats = model.get_submodule(path), TARGET_FORMATS[target]
     if kind != "weight" or not isinstance(module, (nn.Linear, nn.Embedding)):
         return None
     tables = [one for one in model.modules() if isinstance(one, nn.Embedding)]
-    # The head is as high as an embedding: it keeps eight bits, or its floats, as that does.
+    # The head has as many rows as an embedding, and is stored like one: in eight bits or as floats.
     if isinstance(module, nn.Embedding) or any(len(module.weight) == one.num_embeddings for one in tables):
         return formats.int8 if formats.int8_tables else None
     return None if len(module.weight) < LEAST_OUTPUTS else formats.of(precision)
@@ -85,7 +85,7 @@ def _format(model: nn.Module, name: str, precision: str, target: str) -> Format 
 
 @torch.no_grad()
 def _hessians(own: OwnersModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the inputs of each linear layer look like on text, by the names of the layers' weights."""
+    """The Hessian of each linear layer's inputs on text, by the names of the layers' weights."""
     found: dict[str, torch.Tensor] = {}
     handles = []
     for name, module in own.model.named_modules():

@@ -1,4 +1,4 @@
-"""What is traced: a model's own code between the inputs and outputs of a target's graph."""
+"""The module that is traced: a model's own code between the inputs and outputs of a target's graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .owner import OwnersModel
 from .rotary import TABLES, table_owners
 
 TOKENS, PAST, BATCH = 3, 5, 2
-"""Sizes of the example that is traced: different ones, and neither 0 nor 1, which a trace takes for constants."""
+"""The sizes of the example that is traced: all different, and neither 0 nor 1, which a trace takes for constants."""
 
 TENSOR_SCATTER_OPSET = 24
 
@@ -22,8 +22,8 @@ class GrowingStep(nn.Module):
     """The inputs of target `portable`: the past goes in by value and comes out longer.
 
     Args:
-        own: The model; a copy of its structure is adapted, the tensors are shared.
-        max_length: Most positions, tokens.
+        own: The changed model; a copy of its structure is adapted, the tensors are shared.
+        max_length: The most positions, in tokens.
     """
 
     def __init__(self, own: OwnersModel, max_length: int) -> None:
@@ -50,26 +50,26 @@ class GrowingStep(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         """See `forward`."""
         pairs = list(zip(past[::2], past[1::2], strict=True))
-        # Code without positions subtracts its mask from 1: as integers, a trace would not take that.
+        # Code without positions subtracts its mask from 1, which cannot be traced for integers.
         mask = attention_mask if self.own.takes_positions else attention_mask.float()
         logits, presents = self.own.call(input_ids, mask, position_ids, pairs)
         return (logits, *(tensor for pair in presents for tensor in pair))
 
     def example(self) -> tuple[torch.Tensor | list[torch.Tensor], ...]:
-        """Inputs to trace with."""
+        """The example inputs of the trace."""
         ids = torch.zeros((BATCH, TOKENS), dtype=torch.int64)
         mask = torch.ones((BATCH, PAST + TOKENS), dtype=torch.int64)
         positions = torch.arange(PAST, PAST + TOKENS)[None].repeat(BATCH, 1)
         return ids, mask, positions, self.example_past()
 
     def example_past(self) -> list[torch.Tensor]:
-        """Zeros for each cached tensor."""
+        """The example of each cached tensor: zeros."""
         facts = self.own.facts
         shape = BATCH, facts.num_key_value_heads, PAST, facts.head_dim
         return [torch.zeros(shape) for _ in range(2 * facts.num_hidden_layers)]
 
     def dynamic_shapes(self) -> tuple[object, ...]:
-        """Which axes vary."""
+        """The dynamic axes of the inputs, for the exporter."""
         dim = torch.export.Dim
         batch, tokens, past = dim("batch"), dim("tokens"), dim("past", min=0)
         layers = [{0: batch, 2: past}] * (2 * self.own.facts.num_hidden_layers)
@@ -79,8 +79,8 @@ class GrowingStep(nn.Module):
 class StaticStep(GrowingStep):
     """The inputs of target `tensorrt`: a cache of fixed size that is written in place.
 
-    The model sees the whole cache as its past, slots that hold nothing yet as padding, and its new tokens behind it;
-    what it appends is then written where it belongs.
+    The model sees the whole cache as its past, with slots that hold nothing yet as padding, and its new tokens after
+    it; the keys and values that it appends are then written into the cache's own slots.
     """
 
     def forward(
@@ -111,10 +111,10 @@ class StaticStep(GrowingStep):
 
 
 def traceable_copy(own: OwnersModel, max_length: int) -> tuple[nn.Module, list[str]]:
-    """The model's structure again around the same tensors, and the modules with experts that had to stay.
+    """A copy of the model's structure around the same tensors, and the modules with experts that could not be replaced.
 
-    Experts that branch on data are exchanged where that changes nothing. Upstream's switch `flash` is turned off: its
-    other branch computes the same, and is the one that minds a past.
+    Experts that branch on data are replaced where that changes nothing. Upstream's switch `flash` is turned off: the
+    other branch computes the same, and is the one that supports a past.
     """
     shared = {id(tensor): tensor for tensor in (*own.model.parameters(), *own.model.buffers())}
     model = copy.deepcopy(own.model, shared)

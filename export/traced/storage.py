@@ -1,7 +1,7 @@
-"""How a traced graph stores its weights: untransposed where it can, as half floats, or as integers.
+"""The storage of a traced graph's weights: already transposed for their products, as float16, or as integers.
 
-Only products by weights are computed in float16, with a cast before and behind each of them. The rest stays float32:
-nothing is known of a changed model's sums, softmaxes and norms that would let them be narrowed.
+Only products by weights are computed in float16, with a cast before and after each of them. The rest stays float32:
+nothing is known about a changed model's sums, softmaxes and norms that would allow float16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ..quantization.formats import QuantizedMatrix
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 LEAST_OUTPUTS = 16
-"""Fewer outputs make a router or a gate: its weights stay float32, so that it chooses as the owner's code does."""
+"""The fewest outputs of a product in float16: fewer mean a router or a gate, whose weights stay float32 so that it
+chooses as the owner's code does."""
 
 
 class WeightStorage:
@@ -29,7 +30,7 @@ class WeightStorage:
 
     Args:
         model: The graph.
-        step: What was traced: the graph's weights have the names of its parameters.
+        step: The traced module: the graph's weights have the names of its parameters.
     """
 
     def __init__(self, model: ir.Model, step: nn.Module) -> None:
@@ -41,7 +42,7 @@ class WeightStorage:
         self._stored: dict[str, ir.Value] = {}
 
     def turn_weights(self) -> None:
-        """Store what is turned for a product, and for nothing else, as the product takes it."""
+        """Store a weight that is transposed for its product, and used nowhere else, already transposed."""
         for node in list(self.graph):
             weight = self._turned_parameter(node)
             if weight is None or len(list(weight.uses())) > 1:
@@ -69,11 +70,11 @@ class WeightStorage:
         self._drop_unused()
 
     def as_integers(self, matrices: Mapping[str, QuantizedMatrix], dtype: ir.DataType = FLOAT) -> None:
-        """Store weights as integers in front of `DequantizeLinear`; the rest stays as it is.
+        """Store weights as integers with a `DequantizeLinear` after them; the rest stays as it is.
 
         Args:
-            matrices: By the names of the traced step's parameters; weights that have none stay float.
-            dtype: What the products of these weights are computed in: FLOAT, or FLOAT16 as TensorRT wants it.
+            matrices: The integers by the names of the traced step's parameters; weights without an entry stay float.
+            dtype: The type in which products of these weights are computed: FLOAT, or FLOAT16 for TensorRT.
         """
         for node, weight in list(self._products()):
             name = self._name_of(weight)
@@ -90,7 +91,7 @@ class WeightStorage:
         self._drop_unused()
 
     def _products(self) -> Iterable[tuple[ir.Node, ir.Value]]:
-        """Products in float32 by a parameter, as it is stored or turned, and that value."""
+        """Each product in float32 by a parameter, stored or transposed, and the parameter's value."""
         for node in self.graph:
             if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
                 continue
@@ -104,7 +105,7 @@ class WeightStorage:
                 yield node, weight
 
     def _lookups(self) -> Iterable[tuple[ir.Node, ir.Value]]:
-        """Embeddings: rows of a parameter in float32."""
+        """Each embedding lookup, which gathers rows of a float32 parameter, and the parameter's value."""
         for node in self.graph:
             table = node.inputs[0] if node.op_type == "Gather" else None
             if table is not None and self._is_parameter(table) and self._parameters[self._name_of(table)].dim() == 2:
@@ -115,20 +116,20 @@ class WeightStorage:
         return value.is_initializer() and name in self._parameters and value.dtype == FLOAT
 
     def _turned_parameter(self, node: ir.Node) -> ir.Value | None:
-        """The parameter [out, in] that a node turns, or None."""
+        """The parameter [out, in] that a node transposes, or None."""
         if node.op_type != "Transpose" or node.inputs[0] is None or not self._is_parameter(node.inputs[0]):
             return None
         return node.inputs[0] if self._parameters[self._name_of(node.inputs[0])].dim() == 2 else None
 
     def _name_of(self, weight: ir.Value) -> str:
-        """The parameter's name, whichever way its value lies; of tied ones the first."""
+        """The parameter's name, whether its value is transposed or not; of tied parameters the first."""
         producer = weight.producer()
         value = weight if producer is None else producer.inputs[0]
         assert value is not None
         return self._canonical[(value.name or "").removesuffix(".T")]
 
     def _half(self, weight: ir.Value, user: ir.Node) -> ir.Value:
-        """The value in float16, turned as it is."""
+        """The value in float16, transposed where the value is."""
         producer = weight.producer()
         if producer is not None:
             source = producer.inputs[0]
@@ -153,7 +154,7 @@ class WeightStorage:
         self._widen_output(node)
 
     def _widen_output(self, node: ir.Node) -> None:
-        """Make the output float16, and all that reads it read it in float32."""
+        """Make the output float16, and put a cast to float32 before every reader of it."""
         output = node.outputs[0]
         users = list(output.uses())
         name, is_output = output.name, output.is_graph_output()
@@ -168,7 +169,7 @@ class WeightStorage:
             self._become_output(output, wide)
 
     def _become_output(self, old: ir.Value, new: ir.Value) -> None:
-        """Put a value in the place and under the name of one of the graph's outputs."""
+        """Replace one of the graph's outputs by a value, under the same name."""
         index = next(index for index, value in enumerate(self.graph.outputs) if value is old)
         name, new.shape = old.name, old.shape
         old.name, old.shape = f"{name}.inner", None
@@ -199,7 +200,7 @@ class WeightStorage:
                 self._become_output(value, cast.outputs[0])
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, user: ir.Node) -> ir.Value:
-        """The value in another dtype, once for all that read it."""
+        """The value in another dtype, by one cast for all of its readers."""
         key = (value, dtype)
         if key not in self._casts:
             cast = ir.node("Cast", [value], {"to": dtype.value}, num_outputs=1, name=f"{value.name}.to.{dtype.name}")
@@ -216,7 +217,7 @@ class WeightStorage:
     def _before(
         self, user: ir.Node, op_type: str, inputs: list[ir.Value], dtype: ir.DataType, **attributes: Any
     ) -> ir.Value:
-        """A node in front of the one that reads it."""
+        """Insert a node before the one that reads its output."""
         name = f"{inputs[0].name}.{op_type}.{len(self._stored)}"
         node = ir.node(op_type, inputs, attributes, num_outputs=1, name=name)
         node.outputs[0].name = name
@@ -238,7 +239,7 @@ class WeightStorage:
     def _dequantized(
         self, name: str, matrix: QuantizedMatrix, weight: ir.Value, user: ir.Node, dtype: ir.DataType
     ) -> ir.Value:
-        """A weight's value from its integers, as a product reads it."""
+        """The dequantized value of a weight, transposed as the product needs it."""
         is_turned = weight.is_initializer()  # stored as [in, out]
         parts = self._integer_parts(name, matrix, is_turned=is_turned, dtype=dtype)
         per_channel = parts[1].shape is not None and len(parts[1].shape) == 1
@@ -248,7 +249,7 @@ class WeightStorage:
         return value if is_turned else self._before(user, "Transpose", [value], dtype, perm=[1, 0])
 
     def _look_up_integers(self, node: ir.Node, name: str, matrix: QuantizedMatrix) -> None:
-        """Choose rows as integers, so that the table is never widened for a few of its rows."""
+        """Gather rows as integers, so that the whole table is never dequantized for a few of its rows."""
         indices, output = node.inputs[1], node.outputs[0]
         assert indices is not None
         parts = self._integer_parts(name, matrix, is_turned=False)
@@ -281,7 +282,7 @@ class WeightStorage:
         return self._initializer(ir.Tensor(array.astype(dtype.numpy()), dtype, name=name))
 
     def _drop_unused(self) -> None:
-        """Take out weights that nothing reads any more, and the nodes that only they fed."""
+        """Remove weights that no node reads any more, and the nodes that had only these as inputs."""
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
         model = ir.Model(self.graph, ir_version=10)

@@ -1,4 +1,4 @@
-"""From a model's own code to an ONNX graph, by `torch.onnx.export`."""
+"""Tracing a model's own code into an ONNX graph, by `torch.onnx.export`."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from .step import GrowingStep, StaticStep
 
 STEPS: dict[str, type[GrowingStep]] = {"portable": GrowingStep, "tensorrt": StaticStep}
 OPSETS = {"portable": 21, "tensorrt": 24}
-"""The same as those of written graphs."""
+"""The opset of each target, the same as in graphs that are written node by node."""
 
 IR_VERSIONS = {21: 10, 24: 12}
 
 FOLDED = 1024
-"""Most bytes of a constant that another may be computed from: weights stay as they are."""
+"""The most bytes of a constant that constant folding may use, so that it leaves weights as they are."""
 
 
 def trace(own: OwnersModel, target: str, max_length: int) -> tuple[ir.Model, GrowingStep]:
-    """Trace a model in float32, under the names and axes of written graphs.
+    """Trace a model in float32, with the names and axes of graphs that are written node by node.
 
     Args:
         own: The model.
         target: `portable` or `tensorrt`.
-        max_length: Most positions that the graph is to hold, tokens.
+        max_length: The most positions that the graph is to hold, in tokens.
 
     Returns:
-        The graph, its weights the model's own tensors; and what was traced, which knows their names.
+        The graph, whose weights are the model's own tensors; and the traced module, whose parameters have their names.
 
     Raises:
         ExportError: The code cannot be traced; the message says what to replace.
@@ -69,19 +69,19 @@ def trace(own: OwnersModel, target: str, max_length: int) -> tuple[ir.Model, Gro
             assert program is not None
             model: ir.Model = program.model
             onnxscript.optimizer.optimize_ir(model, input_size_limit=FOLDED, should_fold=_should_fold)
-    except Exception as error:  # it runs somebody else's code: whatever it raises is theirs to read
+    except Exception as error:  # the owner's code may raise anything, and the owner has to read it
         raise require_static(error, step.kept) from error
     _describe(model, own.facts, target, inputs, outputs)
     return model, step
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """Not what turns or converts a weight: it would be stored twice."""
+    """False for a node that transposes or converts a weight, which would be stored twice; None for the default."""
     return False if node.op_type in ("Transpose", "Cast") else None
 
 
 def _describe(model: ir.Model, facts: ModelFacts, target: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Name the axes as written graphs do, and take out what the exporter tells of this machine's files."""
+    """Name the axes as in written graphs, and remove the paths of this machine that the exporter records."""
     graph = model.graph
     model.opset_imports[""] = graph.opset_imports[""] = OPSETS[target]
     model.ir_version = IR_VERSIONS[OPSETS[target]]
@@ -93,12 +93,12 @@ def _describe(model: ir.Model, facts: ModelFacts, target: str, inputs: Sequence[
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
-            value.shape = None  # with the trace's own symbols
+            value.shape = None  # it had the trace's own symbols
     assert [value.name for value in graph.inputs] == list(inputs)
     assert [value.name for value in graph.outputs] == list(outputs)
     for name, value in graph.initializers.items():
         if value.const_value is not None:
-            value.const_value.name = name  # which is what the file is written by
+            value.const_value.name = name  # the file is written by the tensor's name
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
         value.doc_string = None
@@ -123,7 +123,7 @@ def _axes(name: str, facts: ModelFacts, target: str) -> tuple[int | str, ...]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter talks of packages that are missing and of its own future."""
+    """Silence the exporter's warnings about missing packages and deprecations."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

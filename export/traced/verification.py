@@ -1,4 +1,4 @@
-"""An artifact held against its owner's own eager code."""
+"""Verifying an artifact against a model's own code in eager PyTorch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def verify_against_code(
 
     Args:
         path: The artifact folder, or a graph in one.
-        code: `FILE.py:CLASS`. It is imported and run.
+        code: `FILE.py:CLASS`, the code that is imported and run.
         against: The checkpoint; None looks for the one that the manifest names.
-        config: JSON with the fields of the model's config; None takes the one beside the checkpoint.
+        config: A JSON file with the fields of the model's config; None takes the one next to the checkpoint.
         progress: Called with a stage's name and the share of the whole that is done.
 
     Raises:
         UsageError: The path is a plan.
-        ArtifactError: No artifact, or a graph is missing.
-        ExportError: The checkpoint is not to be found, or the code cannot be run.
+        ArtifactError: There is no artifact, or a graph is missing.
+        ExportError: The checkpoint is not found, or the code cannot be run.
     """
     if path.suffix == ".plan":
         raise UsageError("--against-code compares graphs; verify the artifact that the plan was built from")
@@ -63,6 +63,6 @@ def verify_against_code(
     if "model" in fields and fields.get("code_sha256") != loaded.sha256:
         notes.append(f"{loaded} is not the code that the artifact was traced from ({fields['model']})")
     if built.sha256 != checkpoint.sha256:
-        notes.append(f"{source} is not the file that was exported; its weights are compared all the same")
+        notes.append(f"{source} is not the file that was exported; its weights are compared anyway")
     notes += [f"{graph.file} was changed after the export" for graph in verified if graph.changed]
     return Verification(folder, source, tuple(notes), tuple(verified))

@@ -1,4 +1,4 @@
-"""Finds the libraries of a site: in a `node_modules` folder, or from npm, whose download is kept."""
+"""Finding the JavaScript libraries of a site: in a `node_modules` folder, or from npm, whose download is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKED_FOLDER = "package"
 """The top folder of every npm archive."""
 
 NPM_SECONDS = 600
-"""Most seconds that npm may take for one package."""
+"""The most seconds that npm may take for one package."""
 
 
 def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> dict[Library, Path]:
@@ -35,7 +35,7 @@ def find_libraries(node_modules: Path | None, tell: Callable[[str], None]) -> di
 
     Raises:
         MissingError: A library is missing or has another version, and npm cannot download it.
-        ArtifactError: A download is not what was published.
+        ArtifactError: A download differs from the published package.
     """
     if node_modules is not None:
         folder = node_modules / NODE_MODULES if (node_modules / NODE_MODULES).is_dir() else node_modules
@@ -87,7 +87,7 @@ def _fetched(library: Library, tell: Callable[[str], None]) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise MissingError(
-            f"the page needs {library.spec}, and there is no npm to bring it: install Node.js, or run "
+            f"the page needs {library.spec}, and npm is not installed: install Node.js, or run "
             f"{_install_command()} on any machine and name the folder with --node-modules"
         )
     tell(f"fetching {library.spec} by npm")
@@ -104,12 +104,12 @@ def _pack(npm: str, library: Library, scratch: Path) -> Path:
     try:
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingError(f"npm could not bring {library.spec}: {error}") from error
+        raise MissingError(f"npm could not download {library.spec}: {error}") from error
     archives = sorted(scratch.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
         reason = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
         raise MissingError(
-            f"npm could not bring {library.spec}: {reason}; or name a folder that has it with --node-modules"
+            f"npm could not download {library.spec}: {reason}; or name a folder that has it with --node-modules"
         )
     return archives[0]
 
@@ -118,18 +118,18 @@ def check_integrity(archive: Path, library: Library) -> None:
     """Check that an archive is the one that was published.
 
     Raises:
-        ArtifactError: Its digest differs.
+        ArtifactError: The archive's digest differs.
     """
     found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != library.integrity:
-        raise ArtifactError(f"npm brought another {library.spec} than was published: {found}, not {library.integrity}")
+        raise ArtifactError(f"{library.spec} from npm has digest {found}, expected {library.integrity}; try again")
 
 
 def unpack(archive: Path, library: Library, folder: Path) -> None:
     """Extract what a site needs from an npm archive: the library's files, its package.json and its license.
 
     Raises:
-        ArtifactError: A file is missing in it.
+        ArtifactError: A file is missing in the archive.
     """
     with tarfile.open(archive) as content:
         members = {member.name: member for member in content.getmembers() if member.isfile()}

@@ -1,4 +1,4 @@
-"""What goes on a site, and what was written."""
+"""The request for a site, and its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..request import ExportRequest
 
 @dataclass(frozen=True)
 class SiteRequest:
-    """What to put on a site, and where.
+    """The options of a site.
 
     Attributes:
         export: The checkpoint and how to export it; its checkpoint may also be an artifact folder of target `portable`,
@@ -27,7 +27,7 @@ class SiteRequest:
 
 @dataclass(frozen=True)
 class SiteResult:
-    """What was written.
+    """The site that was written.
 
     Attributes:
         folder: The site's folder.

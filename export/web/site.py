@@ -42,11 +42,11 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
     """Export a model and write the site around it; where a step fails, nothing is written.
 
     Args:
-        request: What to put on the site.
+        request: The model to put on the site, and the site's folder.
         progress: Called with a stage's name and the share of the whole that is done, 0 to 1.
 
     Raises:
-        EdgeError: Bad input or options, a library that cannot be had, or parity that failed.
+        EdgeError: Bad input or options, a library that cannot be obtained, or parity that failed.
         MiniMindError: A checkpoint or config is not MiniMind's.
         BusyError: Another process writes to the folder.
         OSError: The disk is full or cannot be written.
@@ -70,7 +70,7 @@ def _check_destination(folder: Path, export: ExportRequest) -> None:
     """See that the site may be written to a folder.
 
     Raises:
-        UsageError: Something else is there, or a site and no `--force`.
+        UsageError: The folder holds something else than a site, or holds a site and `--force` is not given.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -84,7 +84,7 @@ def _put_model(request: SiteRequest, folder: Path, tell: Progress) -> tuple[str,
     """Write the artifact that the page runs; return the notes about it.
 
     Raises:
-        ArtifactError: The page cannot run it.
+        ArtifactError: The page cannot run the artifact.
         UsageError: An option for checkpoints was given, and the source is an artifact.
     """
     export = request.export
@@ -146,11 +146,11 @@ def _check_runs_in_page(folder: Path, source: Path | None) -> None:
             f"{source} is too large for a browser: its weights fill a file of their own; try int8 or int4"
         )
     if not (folder / TOKENIZER).is_file():
-        raise ArtifactError(f"{source} has no tokenizer, and a page is no use without; name one by --tokenizer")
+        raise ArtifactError(f"{source} has no tokenizer, which the page needs; name one by --tokenizer")
 
 
 def _put_libraries(libraries: Mapping[Library, Path], vendor: Path) -> None:
-    """Copy the libraries' files, and write a notice that says what they are."""
+    """Copy the libraries' files, and write a notice with their names, versions and licenses."""
     notice = ["What this folder holds, as published on npm:", ""]
     for library, source in libraries.items():
         notice.append(f"{library.spec}, {library.license}")
@@ -163,7 +163,7 @@ def _put_libraries(libraries: Mapping[Library, Path], vendor: Path) -> None:
 
 
 def _sizes(site: Path, manifest: Mapping[str, Any]) -> tuple[int, int]:
-    """Bytes of the whole site, and of what a browser loads of it to run the model by WebAssembly."""
+    """The bytes of the whole site, and of the files that a browser loads to run the model by WebAssembly."""
     sizes = {path.relative_to(site): path.stat().st_size for path in site.rglob("*") if path.is_file()}
     used = {Path(MODEL, manifest["default_graph"])}
     used.update(Path(MODEL, name) for name in (MANIFEST, "config.json", "generation_config.json", TOKENIZER))

@@ -14,7 +14,7 @@ import onnxruntime_genai as og
 
 
 def main() -> None:
-    """Print what the tool is, the search defaults it read, and one completion a prompt."""
+    """Print the tool's version, the search defaults that it read, and one completion for each prompt."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--graph", help="another graph than genai_config.json names")

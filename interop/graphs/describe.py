@@ -1,4 +1,4 @@
-"""What onnx's checker, Netron and polygraphy say of a graph, as JSON.
+"""The findings of onnx's checker, Netron and polygraphy about a graph, as JSON.
 
 Usage: describe.py GRAPH
 """

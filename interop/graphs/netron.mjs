@@ -6,7 +6,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const [folder, graph] = process.argv.slice(2);
-globalThis.window = globalThis; // what Netron's page expects of a browser
+globalThis.window = globalThis; // Netron expects a browser's global object
 const load = (name) => import(pathToFileURL(path.join(folder, `${name}.js`)).href);
 const { ModelFactoryService } = await load('view');
 const { FileStream } = await load('node');
@@ -21,9 +21,9 @@ const context = {
     asset: (file) => readFile(path.join(folder, file), 'utf-8'),
     require,
     fetch: async (file) => {
-        const beside = path.join(path.dirname(graph), file);
-        const { size, mtimeMs } = await stat(beside);
-        return new FileStream(beside, 0, size, mtimeMs);
+        const weights = path.join(path.dirname(graph), file);
+        const { size, mtimeMs } = await stat(weights);
+        return new FileStream(weights, 0, size, mtimeMs);
     },
     error: (error) => errors.push(error.message),
 };

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig
 
 
 def main() -> None:
-    """Print what the tool is, the model's class of config, and one completion a prompt."""
+    """Print the tool's version, the class of the model's config, and one completion for each prompt."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--graph", help="needed where the folder has several")

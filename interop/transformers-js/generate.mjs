@@ -7,7 +7,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// Packages are looked up from the current folder, which is the environment.
+// Packages are imported from the current folder, which is the environment's.
 const require = createRequire(path.join(process.cwd(), 'package.json'));
 const { env, pipeline, TextStreamer } = await import(pathToFileURL(require.resolve('@huggingface/transformers')).href)
     .then((module) => module.default ?? module);
@@ -26,7 +26,7 @@ const { values: options, positionals: [folder, ...prompts] } = parseArgs({
 const config = options['as-llama']
     ? { ...JSON.parse(readFileSync(path.join(folder, 'config.json'), 'utf-8')), model_type: 'llama' }
     : null;
-// Unasked, ONNX Runtime rounds what meets a weight of integers to eight bits.
+// By default, ONNX Runtime rounds the activations that are multiplied by integer weights to eight bits.
 const session_options = options['float32-activations']
     ? { extra: { session: { disable_quant_qdq: '1' } } }
     : {};

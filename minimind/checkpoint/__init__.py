@@ -1,4 +1,4 @@
-"""Checkpoints of every MiniMind generation: files, names, configuration, adapters, and how they become the model."""
+"""Reading checkpoints of every MiniMind generation: files, names, configuration and adapters, into the model."""
 
 from __future__ import annotations
 

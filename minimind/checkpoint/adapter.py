@@ -1,4 +1,4 @@
-"""LoRA adapters: read, and merged into the weights of their base."""
+"""LoRA adapters: reading them, and merging them into the weights of their base checkpoint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class MergedAdapter:
     """An adapter that was merged, for the report.
 
     Attributes:
-        file: The file or PEFT folder that was named; for an adapter inside the checkpoint, the checkpoint.
-        sha256: Digest of the weight file.
-        rank: Largest rank r of its pairs.
-        modules: Names of the modules it changed, as the checkpoint calls them.
+        file: File or PEFT folder that the user named; for an adapter inside the checkpoint, the checkpoint.
+        sha256: SHA-256 of the weight file, in hexadecimal.
+        rank: Largest rank r of the pairs.
+        modules: Names of the changed modules in the checkpoint.
     """
 
     file: Path
@@ -38,12 +38,12 @@ class MergedAdapter:
 
 @dataclass(frozen=True)
 class LowRankPair:
-    """One module's update: the weight gains `scale * up @ down`.
+    """The LoRA update of one module: `scale * up @ down` is added to its weight.
 
     Attributes:
-        down: `lora.A.weight`, [r, in_features].
-        up: `lora.B.weight`, [out_features, r].
-        scale: 1 for upstream's adapters, alpha / r for PEFT's.
+        down: Matrix A, `lora.A.weight`, [r, in_features].
+        up: Matrix B, `lora.B.weight`, [out_features, r].
+        scale: Factor of the product: 1 for upstream's adapters, alpha / r for PEFT's.
 
     Source:
         Hu et al. 2021, "LoRA", equation 3.
@@ -57,7 +57,7 @@ class LowRankPair:
 def split_adapter(
     tensors: Mapping[str, torch.Tensor], file: Path
 ) -> tuple[dict[str, torch.Tensor], dict[str, LowRankPair]]:
-    """Part cleaned tensors into weights and LoRA pairs, the latter by module name.
+    """Split tensors with clean names into weights by name and LoRA pairs by module.
 
     Raises:
         AdapterError: A pair is incomplete, or its shapes don't match.
@@ -76,13 +76,13 @@ def split_adapter(
 
 
 def read_adapter(path: Path) -> tuple[dict[str, LowRankPair], Path]:
-    """The pairs of an adapter by module name, and the weight file that they are in.
+    """The pairs of an adapter by module name, and the adapter's weight file.
 
     Args:
-        path: A `lora_*.pth` of upstream's, a PEFT folder, or the weight file in one.
+        path: A `lora_*.pth` of upstream, a PEFT folder, or the weight file in one.
 
     Raises:
-        AdapterError: It holds something else.
+        AdapterError: The file does not hold a LoRA adapter.
         CheckpointError: The file cannot be read.
     """
     peft = peft_weights(path)
@@ -117,13 +117,13 @@ def _peft_pairs(file: Path) -> dict[str, LowRankPair]:
 def merge_adapter(
     weights: dict[str, torch.Tensor], pairs: Mapping[str, LowRankPair], file: Path, named: Path | None = None
 ) -> MergedAdapter:
-    """Add each pair's product to its module's weight in place of the old one, in float32.
+    """Replace each module's weight by its sum with the pair's product, in float32.
 
     Args:
-        weights: The base's tensors by their names in the file; changed.
+        weights: Tensors of the base by their names in its file; changed.
         pairs: LoRA pairs by module name.
-        file: The weight file that the pairs come from.
-        named: What the user named, where that is its folder.
+        file: Weight file of the adapter.
+        named: Folder of the weight file, where the user named that.
 
     Raises:
         AdapterError: A module is not in the base, or a shape does not fit.
@@ -163,5 +163,5 @@ def _pair(tensors: Mapping[str, torch.Tensor], module: str, file: Path) -> LowRa
 
 
 def described(tensor: torch.Tensor) -> str:
-    """Dtype and shape for messages: `float16 [64, 64]`."""
+    """The dtype and shape of a tensor for messages: `float16 [64, 64]`."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

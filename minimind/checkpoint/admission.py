@@ -1,4 +1,4 @@
-"""The one gate for every tensor that enters, of a base or an adapter: what it must be before anything is computed."""
+"""The check of every tensor of a checkpoint or an adapter before anything is computed with it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ READABLE = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float6
 
 
 def require_admissible(tensors: Mapping[str, torch.Tensor], file: Path) -> None:
-    """See that every tensor is dense, on the CPU, of a plain float dtype, finite, and held by its file.
+    """Check that every tensor is dense, on the CPU, of a plain float dtype, finite, and stored in its file.
 
-    A file's tensors together are no larger than the file: a tensor that repeats its memory, by a stride of 0 for one,
-    makes gigabytes out of kilobytes.
+    A file's tensors together must not be larger than the file: a tensor that repeats its memory, for example by a
+    stride of 0, would make gigabytes out of kilobytes.
 
     Args:
-        tensors: As they were read, by their names in the file.
-        file: Where they were read from.
+        tensors: Tensors of the file by their names in it.
+        file: Weight file.
 
     Raises:
-        CheckpointError: One is not.
+        CheckpointError: A tensor fails the check.
     """
     size, seen, total = file.stat().st_size, set(), 0
     for name, tensor in tensors.items():
@@ -61,10 +61,10 @@ def _require_plain(tensor: torch.Tensor, label: str) -> None:
 
 
 def require_finite(tensor: torch.Tensor, label: str) -> None:
-    """See that a dense float tensor has no NaN and no infinity.
+    """Check that a dense float tensor has no NaN and no infinity.
 
     Raises:
-        CheckpointError: It has.
+        CheckpointError: The tensor has one.
     """
     if tensor.numel() == 0:
         return

@@ -1,4 +1,4 @@
-"""The model from a configuration and tensors: each tensor checked, widened to float32 and put in its place."""
+"""Building the model from a configuration and tensors, which are checked and converted to float32."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHOWN = 3
 
 
 def assemble(config: MiniMindConfig, named: NamedTensors) -> MiniMindForCausalLM:
-    """Build the model around the tensors, without ever allocating weights of its own.
+    """Build the model from tensors, without allocating initial weights.
 
     Args:
         config: The complete configuration.
-        named: The checkpoint's tensors; emptied on the way, so that each is freed once it is widened.
+        named: The checkpoint's tensors; emptied on the way, so that each is freed once it is converted.
 
     Returns:
-        The model in eval mode, float32 on the CPU; it owns its memory.
+        The model in eval mode, float32 on the CPU, sharing no memory with the checkpoint.
 
     Raises:
         CheckpointError: A tensor is missing, surplus, misshapen, or not finite once adapters are merged.
@@ -60,7 +60,7 @@ def _require_names(expected: Collection[str], named: NamedTensors) -> None:
     if missing:
         raise CheckpointError(f"missing {_listed(missing)}; the checkpoint is incomplete")
     if surplus:
-        raise CheckpointError(f"surplus {_listed(surplus)}; expected a MiniMind language model and nothing besides")
+        raise CheckpointError(f"surplus {_listed(surplus)}; expected a MiniMind language model and nothing else")
 
 
 def _listed(names: list[str]) -> str:
@@ -70,7 +70,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _own_float32(named: NamedTensors, name: str, shape: torch.Size, config: MiniMindConfig) -> torch.Tensor:
-    """Take a tensor out of `named`, check it, and copy it to float32 in the model's layout."""
+    """Remove a tensor from `named`, check it, and copy it to float32 with the model's order of rows."""
     tensor, label = named.tensors.pop(name), named.file_name(name)
     if tensor.shape != shape:
         raise CheckpointError(f"tensor {label} has shape {list(tensor.shape)}; expected {list(shape)}")
@@ -78,5 +78,5 @@ def _own_float32(named: NamedTensors, name: str, shape: torch.Size, config: Mini
         heads = config.num_attention_heads if name.endswith(".q_proj.weight") else config.num_key_value_heads
         tensor = interleaved_to_rotate_half(tensor, heads)
     own = tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    require_finite(own, f"tensor {label}")  # adapters were added, and a float64 may not fit
+    require_finite(own, f"tensor {label}")  # merging may overflow, and a float64 may exceed float32
     return own

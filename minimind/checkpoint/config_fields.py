@@ -1,4 +1,4 @@
-"""Translation of configurations: any generation's and Hugging Face's field names to `MiniMindConfig`'s."""
+"""Translating configurations: from the field names of any generation and of Hugging Face to `MiniMindConfig`'s."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ KNOWN = OWN_NAMES | ALIASES.keys() | FIXED.keys() | ROPE_KEYS | IGNORED | {"mode
 
 @dataclass(frozen=True)
 class GivenConfig:
-    """What configurations say about a model, in `MiniMindConfig`'s field names.
+    """The configuration of a model as it was given, in `MiniMindConfig`'s field names.
 
     Attributes:
-        fields: Field to value; a field that was left out or null is absent.
-        sources: Field to where its value was given, for messages.
+        fields: Value of each field; a field that was left out or null is absent.
+        sources: Source of each field's value, for messages.
         model_type: Hugging Face's name of the architecture, or None.
-        notes: Lines for people about what was not read.
+        notes: Notes for the user about keys that were not read, one line each.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class GivenConfig:
     notes: tuple[str, ...] = ()
 
     def overridden_by(self, other: GivenConfig) -> GivenConfig:
-        """This configuration with every field that `other` gives in its place."""
+        """A configuration with the fields of `other`, completed by those of this one."""
         return GivenConfig(
             self.fields | other.fields,
             self.sources | other.sources,
@@ -134,11 +134,11 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
 
     Args:
         config: Fields by the names of any MiniMind generation, or of Hugging Face's Llama, Qwen3 or Qwen3Moe.
-        source: Where the configuration comes from, for messages.
+        source: Path or name of the configuration, for messages.
 
     Raises:
         ConfigError: A key is unknown, a value has the wrong type or range, two keys contradict each other, or a value
-            asks for what MiniMind does not compute.
+            requires a computation that MiniMind lacks.
     """
     model_type = config.get("model_type")
     if model_type is not None and model_type not in list(MODEL_TYPES):
@@ -154,7 +154,7 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
         if value is None or name not in OWN_NAMES:
             continue
         if key == "max_seq_len" and config.get(name) is not None:
-            continue  # upstream's converter leaves its own training length beside the model's context
+            continue  # upstream's converter adds its own training length to the model's context
         checked = _checked(name, value, f"{source}: {key}")
         if fields.setdefault(name, checked) != checked:
             raise ConfigError(f"{source}: {key} {checked} contradicts {name} {fields[name]}, which another key gives")
@@ -162,7 +162,7 @@ def translate_config(config: Mapping[str, Any], source: str) -> GivenConfig:
 
 
 def _unknown_keys(config: Mapping[str, Any], model_type: str | None, source: str) -> list[str]:
-    """A note on a Hugging Face configuration's unknown keys; in one of MiniMind's they are errors.
+    """The note on unknown keys of a Hugging Face configuration; in MiniMind's own they are errors.
 
     Raises:
         ConfigError: A key is unknown, or it changes what the model computes.
@@ -202,7 +202,7 @@ def _require_fixed(config: Mapping[str, Any], source: str) -> None:
 
 
 def _checked(name: str, value: Any, label: str) -> Any:
-    """The value in its field's type."""
+    """The value, checked and converted to the type of its field."""
     if name == "eos_token_id" and isinstance(value, list) and value:
         return [_integer(item, label, 0) for item in value]
     if name in {"eos_token_id", "bos_token_id", "pad_token_id"}:

@@ -1,4 +1,4 @@
-"""Where a configuration comes from: the caller, or a JSON file next to the weights."""
+"""The sources of a configuration: the caller, and a JSON file next to the weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SIZE_NAMES = frozenset({"hidden_size", "dim", "num_hidden_layers", "n_layers"})
 
 
 def gather_config(config: ConfigLike | None, source: WeightSource) -> tuple[GivenConfig, tuple[str, ...]]:
-    """Everything that is said about the model outside of its tensors, and what says that it has code of its own.
+    """The configuration outside of the tensors, and the signs that the model has code of its own.
 
-    The caller's word comes before the files'.
+    The caller's values override those of files.
 
     Args:
         config: A full `MiniMindConfig`, or the fields to override as a dict or a JSON file in any generation's names.
@@ -30,11 +30,11 @@ def gather_config(config: ConfigLike | None, source: WeightSource) -> tuple[Give
 
     Raises:
         ConfigError: A configuration cannot be read or translated.
-        CheckpointError: It is a link out of the folder.
+        CheckpointError: The configuration's file is a link out of the folder.
     """
-    beside = _beside(source)
-    content = {} if beside is None else _read(beside)
-    given = GivenConfig() if beside is None else translate_config(content, str(beside))
+    file = _config_file(source)
+    content = {} if file is None else _read(file)
+    given = GivenConfig() if file is None else translate_config(content, str(file))
     code = find_foreign_code(source.files[0].parent, content)
     return given if config is None else given.overridden_by(_from_caller(config)), code
 
@@ -55,11 +55,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error}") from error
 
 
-def _beside(source: WeightSource) -> Path | None:
+def _config_file(source: WeightSource) -> Path | None:
     """The JSON file that describes the weights, or None.
 
-    In a folder that was named as the checkpoint that is its `config.json`. Next to a weight file it is the file's
-    namesake, or a `config.json` that speaks of a MiniMind; another's is none of our business.
+    It is `STEM.json` next to a single weight file, else `config.json`; where the user named a file instead of its
+    folder, a `config.json` of another model is ignored.
     """
     first = source.files[0]
     config = first.parent / "config.json"

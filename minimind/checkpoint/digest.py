@@ -12,7 +12,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of one file, in hexadecimal.
+    """The SHA-256 of one file, in hexadecimal.
 
     Raises:
         CheckpointError: The file cannot be read.
@@ -28,6 +28,6 @@ def file_digest(file: Path) -> str:
 
 
 def combined_digest(files: Sequence[Path]) -> str:
-    """SHA-256 of a checkpoint: of a single file its own, of shards the digest of their sorted hexadecimal digests."""
+    """The SHA-256 of a checkpoint: that of its only file, or that of its shards' sorted hexadecimal digests."""
     digests = sorted(file_digest(file) for file in files)
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Code that comes with a checkpoint: it is never read, and that is said."""
+"""Signs of a changed model's code next to a checkpoint: the code is never read, and the user is told so."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ CODE_FILES = ("modeling_*.py", "model_*.py")
 ARCHITECTURES = frozenset(
     {"MiniMindForCausalLM", "MiniMindLM", "LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"}
 )
-"""The classes of MiniMind's generations and of the model types they convert to."""
+"""The class names of MiniMind's generations and of the model types that they convert to."""
 
 SHOWN = 3
 
 
 def find_foreign_code(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What in a checkpoint's folder says that its model may be another than the stock one.
+    """The signs in a checkpoint's folder that its model may differ from the stock one.
 
     Args:
-        folder: Where the weights lie.
-        config: The content of the configuration next to them; empty where there is none.
+        folder: Folder of the weights.
+        config: Content of the configuration next to the weights; empty where there is none.
 
     Returns:
         Phrases for a message: `auto_map in its config`, `model_minimind.py`.
@@ -37,7 +37,7 @@ def find_foreign_code(folder: Path, config: Mapping[str, Any]) -> tuple[str, ...
 
 
 def foreign_code_note(name: str, found: tuple[str, ...], generation: str) -> tuple[str, ...]:
-    """The line that says so, for what `find_foreign_code` found; nothing where it found nothing."""
+    """The warning about the signs that `find_foreign_code` found; empty where it found none."""
     if not found:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""The generations of MiniMind, and what each leaves out of its tensors."""
+"""The generations of MiniMind, with the defaults that their tensors do not show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation's training defaults, for what no tensor's shape tells.
+    """The training defaults of one generation, for fields that no tensor's shape shows.
 
     Attributes:
-        name: As reports and manifests call it.
-        num_attention_heads: Query heads.
+        name: Name of the generation in reports and manifests.
+        num_attention_heads: Number of query heads.
         defaults: Further fields of `MiniMindConfig`.
-        moe_defaults: Those of a mixture of experts.
+        moe_defaults: Further fields of a mixture of experts.
     """
 
     name: str

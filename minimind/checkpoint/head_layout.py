@@ -1,4 +1,4 @@
-"""How the rows of q and k divide into heads."""
+"""The head counts and the head width, from the rows of the q and k projections."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HEAD_FIELDS = ("num_attention_heads", "num_key_value_heads", "head_dim")
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """Head counts and width, in `MiniMindConfig`'s field names.
+    """The head counts and the head width, in `MiniMindConfig`'s field names.
 
     Attributes:
-        fields: The three of `HEAD_FIELDS`.
-        certain: Nothing had to be assumed.
+        fields: Values of the three fields of `HEAD_FIELDS`.
+        certain: Whether no value had to be assumed.
     """
 
     fields: dict[str, int]
@@ -27,14 +27,14 @@ def find_head_layout(query_rows: int, key_rows: int, known: Mapping[str, int], a
     """Solve query_rows = heads * D and key_rows = kv_heads * D; any one of the three unknowns settles the others.
 
     Args:
-        query_rows: Rows of q_proj.
-        key_rows: Rows of k_proj.
-        known: Those of `HEAD_FIELDS` that a norm's length or a configuration tells.
-        assumed_heads: Query heads where none is known.
+        query_rows: Number of rows of q_proj.
+        key_rows: Number of rows of k_proj.
+        known: Fields of `HEAD_FIELDS` that a norm's length or a configuration gives.
+        assumed_heads: Number of query heads to assume where no field is known.
 
     Raises:
-        ConfigError: What is known contradicts the rows or itself.
-        CheckpointError: Nothing is known, and the assumed count does not fit.
+        ConfigError: The known fields contradict the rows or each other.
+        CheckpointError: No field is known, and the assumed count does not fit.
     """
     head_dim = _head_dim(query_rows, key_rows, known, assumed_heads)
     found = (query_rows // head_dim, key_rows // head_dim, head_dim)
@@ -50,7 +50,7 @@ def find_head_layout(query_rows: int, key_rows: int, known: Mapping[str, int], a
 
 
 def _head_dim(query_rows: int, key_rows: int, known: Mapping[str, int], assumed_heads: int) -> int:
-    """Width of a head, at least 1; whether it divides the rows is for the caller to see where it is not assumed."""
+    """The width of a head, at least 1; where it is not assumed, the caller checks that it divides the rows."""
     if "head_dim" in known:
         return known["head_dim"]
     if "num_attention_heads" in known:

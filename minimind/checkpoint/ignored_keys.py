@@ -1,4 +1,4 @@
-"""Configuration keys that say nothing about what a model computes."""
+"""The configuration keys without influence on what a model computes."""
 
 from __future__ import annotations
 

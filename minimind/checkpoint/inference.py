@@ -1,4 +1,4 @@
-"""What the names and shapes of a checkpoint's tensors say about its architecture."""
+"""Inferring a checkpoint's architecture from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXPERT = re.compile(r"model\.layers\.0\.mlp\.experts\.(\d{1,6})\.")
 SHARED_EXPERT = re.compile(r"model\.layers\.0\.mlp\.shared_experts\.(\d{1,6})\.")
 FIRST = "model.layers.0"
 
-# Which tensor says what, for messages.
+# The tensor that shows each field, for messages.
 EVIDENCE = {
     "vocab_size": EMBEDDING,
     "hidden_size": EMBEDDING,
@@ -34,12 +34,12 @@ EVIDENCE = {
 
 @dataclass(frozen=True)
 class Inference:
-    """What is certain from the tensors alone.
+    """The facts of an architecture that the tensors alone show.
 
     Attributes:
-        fields: Fields of `MiniMindConfig`; without head counts, unless q_norm tells the width of a head.
-        query_rows: Rows of q_proj, query heads times head_dim.
-        key_rows: Rows of k_proj, key heads times head_dim.
+        fields: Fields of `MiniMindConfig`; `head_dim` only where q_norm shows it, and no head counts.
+        query_rows: Number of rows of q_proj, query heads times head_dim.
+        key_rows: Number of rows of k_proj, key heads times head_dim.
     """
 
     fields: dict[str, Any]
@@ -48,10 +48,10 @@ class Inference:
 
 
 def infer_architecture(named: NamedTensors) -> Inference:
-    """Read sizes and kinds off the tensors; what they leave open is for the generation's defaults to say.
+    """Read the architecture off the tensors; the generation's defaults complete it.
 
     Raises:
-        CheckpointError: A tensor that everything depends on is missing or misshapen.
+        CheckpointError: A tensor that shows the architecture is missing or misshapen.
     """
     vocab_size, hidden_size = _matrix(named, EMBEDDING)
     query_rows, _ = _matrix(named, f"{FIRST}.self_attn.q_proj.weight")
@@ -81,7 +81,7 @@ def _feed_forward(named: NamedTensors, moe: bool) -> dict[str, Any]:
 
 
 def _count_layers(named: NamedTensors) -> int:
-    """Number of layers; a gap in their numbers is a missing layer."""
+    """The number of layers; a gap in their indices is a missing layer."""
     found = _indices(named, LAYER)
     gap = next((index for index in range(len(found)) if index not in found), None)
     if gap is not None:

@@ -1,4 +1,4 @@
-"""Links in a checkpoint's folder: which of them may be followed."""
+"""The check of links in a checkpoint's folder: they may not lead out of it, except within Hugging Face's cache."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ..errors import CheckpointError
 
 
 def require_inside(file: Path, folder: Path) -> Path:
-    """See that a file of a folder is in it, or where Hugging Face's cache keeps the content of a snapshot's files.
+    """Check that a file of a folder lies in it, or in the blobs of Hugging Face's cache that the folder belongs to.
 
-    A link that leads elsewhere would let a downloaded folder speak for files that its author has never seen.
+    A link that leads elsewhere would let a downloaded folder read the user's own files.
 
     Args:
-        file: A file that was found in `folder` and not named by the user.
-        folder: The checkpoint's.
+        file: A file that was found in `folder`, not named by the user.
+        folder: The checkpoint's folder.
 
     Returns:
         `file` as it was given.
 
     Raises:
-        CheckpointError: It is a link out of the folder, or a loop.
+        CheckpointError: The file is a link out of the folder, or a loop.
     """
     try:
         target, root = file.resolve(strict=True), folder.resolve(strict=True)

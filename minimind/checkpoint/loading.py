@@ -1,4 +1,4 @@
-"""From a checkpoint of any MiniMind generation to the model."""
+"""Loading a checkpoint of any MiniMind generation into the model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PathLikeStr: TypeAlias = str | PathLike[str]
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A model, and how it came about."""
+    """A model with the report on its checkpoint."""
 
     model: MiniMindForCausalLM
     report: CheckpointReport
@@ -48,13 +48,13 @@ def load_checkpoint(
     Args:
         path: A `.pth`, `.safetensors`, shard index, or a folder with one of them.
         config: Fields to override, in any generation's names: a `MiniMindConfig`, a dict, or a JSON file.
-        moe: Demand a mixture of experts (True) or a dense model (False); None takes what is there.
+        moe: Require a mixture of experts (True) or a dense model (False); None accepts both.
         lora: LoRA files or PEFT folders to merge.
-        report: Called with each line of the report, `print` for one.
+        report: Called with each line of the report; for example `print`.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read, is no MiniMind, or is not what `moe` demands.
-        ConfigError: The configuration is unknown, or contradicts the tensors.
+        CheckpointError: The checkpoint cannot be read, is not a MiniMind, or is not of the kind that `moe` requires.
+        ConfigError: The configuration has an unknown key, or contradicts the tensors.
     """
     loaded = read_checkpoint(path, config, moe, lora)
     if report is not None:
@@ -70,18 +70,18 @@ def read_checkpoint(
     lora: PathLikeStr | Sequence[PathLikeStr] | None = None,
     yarn: bool | None = None,
 ) -> LoadedCheckpoint:
-    """Load a checkpoint as `load_checkpoint` does, and say what was inferred, given and assumed.
+    """Load a checkpoint as `load_checkpoint` does, with a report on what was inferred, given and assumed.
 
     Args:
-        path: See `load_checkpoint`.
-        config: See `load_checkpoint`.
-        moe: See `load_checkpoint`.
-        lora: See `load_checkpoint`.
-        yarn: Turn YaRN on or off; None leaves it as the configuration has it.
+        path: A `.pth`, `.safetensors`, shard index, or a folder with one of them.
+        config: Fields to override, in any generation's names: a `MiniMindConfig`, a dict, or a JSON file.
+        moe: Require a mixture of experts (True) or a dense model (False); None accepts both.
+        lora: LoRA files or PEFT folders to merge.
+        yarn: Turn YaRN on or off; None keeps the configuration's choice.
 
     Raises:
-        CheckpointError: See `load_checkpoint`.
-        ConfigError: See `load_checkpoint`.
+        CheckpointError: The checkpoint cannot be read, is not a MiniMind, or is not of the kind that `moe` requires.
+        ConfigError: The configuration has an unknown key, or contradicts the tensors.
     """
     source = find_source(Path(path))
     given, code = gather_config(config, source)
@@ -115,7 +115,7 @@ def read_checkpoint(
 
 
 def _yarn_note(resolution: Resolution) -> tuple[str, ...]:
-    """Which of upstream's two formulas `--yarn` means, for the generation that had both."""
+    """The note on which of upstream's two YaRN formulas is used, for the generation that had both."""
     if resolution.generation != MINIMIND2.name or resolution.config.rope_scaling_parameters["type"] != "yarn":
         return ()
     return (
@@ -127,7 +127,7 @@ def _yarn_note(resolution: Resolution) -> tuple[str, ...]:
 def _merged_weights(
     source: WeightSource, adapters: Sequence[Path]
 ) -> tuple[dict[str, torch.Tensor], tuple[MergedAdapter, ...]]:
-    """The checkpoint's tensors by their clean names in the file, with its own and the given LoRA pairs merged."""
+    """The checkpoint's tensors by their clean names, and the adapters, its own and the given ones, merged into them."""
     tensors = clean_names(_read_all(source))
     worn = next((name for name in tensors if PEFT_MARK.search(name)), None)
     if worn is not None:

@@ -1,4 +1,4 @@
-"""Tensor names: from any generation's to the model's own, and back for messages."""
+"""Translating tensor names from any generation to the model's own, and back for messages."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class NamedTensors:
     """A checkpoint's tensors under the model's names.
 
     Attributes:
-        tensors: By the names of `MiniMindForCausalLM`; fused experts are split into views.
-        legacy: The file used the names of v1 and MiniMind2-legacy, so q and k are laid out for interleaved RoPE.
-        file_names: Name in the file of each tensor whose name changed.
+        tensors: Tensors by the names of `MiniMindForCausalLM`; fused experts are split into views.
+        legacy: Whether the file has the names of v1 and MiniMind2-legacy, whose q and k are for interleaved RoPE.
+        file_names: Name in the file of each tensor whose name was changed.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -50,15 +50,15 @@ class NamedTensors:
     file_names: Mapping[str, str] = field(default_factory=dict)
 
     def file_name(self, name: str) -> str:
-        """The name of `name` in the file: what it is called there, or would be if it were there."""
+        """The name in the file of the tensor `name`, also of one that is missing there."""
         return self.file_names.get(name) or (legacy_name(name) if self.legacy else name)
 
 
 def clean_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Strip what trainers put before a name: DistributedDataParallel, torch.compile, Lightning, PEFT.
+    """Strip the prefixes that DistributedDataParallel, torch.compile, Lightning and PEFT add to names.
 
     Raises:
-        CheckpointError: Two tensors end up with one name.
+        CheckpointError: Two tensors have the same name without their prefixes.
     """
     names = [re.sub(r"^(?:module\.)+", "", name.replace("_orig_mod.", "")) for name in tensors]
     prefix = _common_prefix(names)
@@ -74,7 +74,7 @@ def clean_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _common_prefix(names: Sequence[str]) -> str:
-    """What all names have before the model's own, `model.` of a LightningModule for one; told by the embedding's."""
+    """The prefix of all names, such as the `model.` of a LightningModule, found from that of the embedding."""
     for name in names:
         embedding = WRAPPED_EMBEDDING.fullmatch(name)
         if embedding and all(other.startswith(embedding[1]) for other in names):
@@ -83,10 +83,10 @@ def _common_prefix(names: Sequence[str]) -> str:
 
 
 def to_model_names(tensors: Mapping[str, torch.Tensor]) -> NamedTensors:
-    """Rename cleaned tensors to the model's names and split fused experts.
+    """Rename tensors with clean names to the model's names, and split fused experts.
 
     Raises:
-        CheckpointError: This is no MiniMind, or fused experts are misshapen.
+        CheckpointError: The tensors are not a MiniMind's, or fused experts are misshapen.
     """
     modern = any(name.startswith(("model.embed_tokens.", "model.layers.")) for name in tensors)
     legacy = not modern and any(name.startswith("tok_embeddings.") or ".attention.w" in name for name in tensors)
@@ -117,7 +117,7 @@ def modern_name(legacy: str) -> str:
 
 
 def legacy_name(modern: str) -> str:
-    """The inverse of `modern_name`."""
+    """The name in v1 and MiniMind2-legacy of a model's tensor, the inverse of `modern_name`."""
     segments = [MODERN_SEGMENTS.get(segment, segment) for segment in modern.removeprefix("model.").split(".")]
     if "shared_experts" in segments:
         del segments[segments.index("shared_experts") + 1]
@@ -125,13 +125,13 @@ def legacy_name(modern: str) -> str:
 
 
 def _split_experts(name: str, tensor: torch.Tensor, prefix: str, kind: str) -> dict[str, torch.Tensor]:
-    """Views of each expert's matrices in Hugging Face's fused parameter.
+    """Views of each expert's matrices in Hugging Face's fused parameter, by the model's names.
 
     Args:
-        name: Name in the file.
-        tensor: `gate_up_proj` [E, 2 I, H], gate rows first, or `down_proj` [E, H, I].
-        prefix: `model.layers.N.mlp.experts`.
-        kind: Which of the two it is.
+        name: Name of the tensor in the file.
+        tensor: Fused parameter, `gate_up_proj` [E, 2 I, H], gate rows first, or `down_proj` [E, H, I].
+        prefix: Prefix of the model's names, `model.layers.N.mlp.experts`.
+        kind: `gate_up_proj` or `down_proj`.
     """
     if tensor.dim() != 3 or (kind == "gate_up_proj" and tensor.shape[1] % 2):
         expected = "[experts, 2 * width, hidden]" if kind == "gate_up_proj" else "[experts, hidden, width]"

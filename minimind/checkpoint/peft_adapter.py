@@ -1,4 +1,4 @@
-"""LoRA adapters as PEFT writes them: a folder with `adapter_config.json` and `adapter_model.safetensors`."""
+"""LoRA adapters in PEFT's format: a folder with `adapter_config.json` and `adapter_model.safetensors`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 NAME = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight")
 MARK = re.compile(r"\.(?:lora_[AB]|base_layer)\.")
-"""What tells PEFT's tensors, of an adapter and of a model that wears one."""
+"""The part of a name that identifies PEFT's tensors, of an adapter or of a model with one attached."""
 
 CHANGING = (
     "alora_invocation_tokens",
@@ -36,19 +36,19 @@ CHANGING = (
     "use_qalora",
     "velora_config",
 )
-"""Settings under which an adapter is more than `W + scale * B @ A`."""
+"""The settings under which an adapter is more than `W + scale * B @ A`."""
 
 PLAIN_INITS = frozenset({"gaussian", "orthogonal", "eva", "true", "false"})
-"""Ways to draw an adapter's first weights that leave the base's alone."""
+"""The ways to initialize an adapter that do not change the base's weights."""
 
 MERGE_FIRST = "merge it by PEFT's merge_and_unload() and pass the merged model"
 
 
 def peft_weights(path: Path) -> Path | None:
-    """The weight file of a PEFT adapter, of a folder or of a file next to its `adapter_config.json`; None for others.
+    """The weight file of a PEFT adapter, given its folder or the file itself; None for files of other kinds.
 
     Raises:
-        AdapterError: A folder without an adapter.
+        AdapterError: The folder holds no adapter.
         CheckpointError: A file of the folder links out of it.
     """
     if path.is_file():
@@ -64,11 +64,11 @@ def peft_weights(path: Path) -> Path | None:
 def split_peft_pairs(
     tensors: Mapping[str, torch.Tensor], file: Path
 ) -> dict[str, tuple[torch.Tensor | None, torch.Tensor | None, float]]:
-    """A, B and scale of each module.
+    """The matrices A and B and the scale of each module.
 
     Args:
-        tensors: By their names in `file`.
-        file: The adapter's weights, next to its `adapter_config.json`.
+        tensors: Tensors of the adapter by their names in `file`.
+        file: Weight file of the adapter, next to its `adapter_config.json`.
 
     Raises:
         AdapterError: The configuration cannot be read or asks for more than LoRA, or a tensor is of another kind.
@@ -103,7 +103,7 @@ def _require_lora(config: Mapping[str, Any], file: Path) -> None:
 
 
 def _scale(config: Mapping[str, Any], file: Path, module: str, down: torch.Tensor | None) -> float:
-    """`lora_alpha / r`, by rank stabilisation `lora_alpha / sqrt(r)`, with the module's own alpha where it has one."""
+    """The scale `lora_alpha / r`, or `lora_alpha / sqrt(r)` by rank stabilization; a module may have its own alpha."""
     alphas = config.get("alpha_pattern") or {}
     if not isinstance(alphas, Mapping) or any(not re.fullmatch(r"[\w.]+", key) for key in alphas):
         raise AdapterError(f"{file}: alpha_pattern must map names of modules to numbers; {MERGE_FIRST}")

@@ -1,4 +1,4 @@
-"""What was read, inferred and assumed about a checkpoint."""
+"""The report on a checkpoint: what was read, inferred and assumed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .adapter import MergedAdapter
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """How a checkpoint became a model.
+    """The report on how a checkpoint was read.
 
     Attributes:
         generation: `v1`, `minimind2-legacy`, `minimind2` or `minimind3`.
-        files: Its weight files.
-        sha256: Digest of the weight file; of several, the digest of their sorted hexadecimal digests.
-        inferred: Fields of the configuration that the tensors tell.
-        given: Fields that a configuration tells and the tensors don't.
-        assumed: Fields that are the generation's defaults; a wrong one is put right by a configuration.
+        files: Weight files of the checkpoint.
+        sha256: SHA-256 of the weight file; of several, that of their sorted hexadecimal digests.
+        inferred: Fields of the configuration that the tensors show.
+        given: Fields that only a configuration gives.
+        assumed: Fields that are the generation's defaults; the user can correct them by a configuration.
         lora: Adapters that were merged, in order.
         tokenizer: Folder with a `tokenizer.json` next to the weights, or None.
         notes: What else the user should know, a line each: code and keys that were not read, a guess that may be wrong.
@@ -39,7 +39,7 @@ class CheckpointReport:
     unread_code: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The report for people, a line for each kind of fact."""
+        """The report as text, one line for each kind of fact."""
         name = str(self.files[0]) if len(self.files) == 1 else f"{self.files[0].parent} ({len(self.files)} shards)"
         lines = [f"checkpoint {name}: {self.generation}, sha256 {self.sha256[:12]}"]
         for label, fields in (("inferred", self.inferred), ("given", self.given), ("assumed", self.assumed)):
@@ -51,12 +51,12 @@ class CheckpointReport:
         )
         for adapter in self.lora:
             lines.append(f"merged     {adapter.file}: LoRA of rank {adapter.rank} in {len(adapter.modules)} modules")
-        lines.append(f"tokenizer  {self.tokenizer or 'none beside the checkpoint'}")
+        lines.append(f"tokenizer  {self.tokenizer or 'none next to the checkpoint'}")
         lines += self.notes
         return [printable(line) for line in lines]
 
     def _matters(self, name: str) -> bool:
-        """RoPE's scaling says nothing while it is off."""
+        """Whether a field is shown: parameters of RoPE scaling only while it is on."""
         return name != "rope_scaling_parameters" or bool(self.given.get("inference_rope_scaling"))
 
 

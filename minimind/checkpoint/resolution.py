@@ -1,4 +1,4 @@
-"""A checkpoint's configuration: what its tensors say, what was given, and its generation's defaults for the rest."""
+"""Resolving a checkpoint's configuration from its tensors, the given fields, and its generation's defaults."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MOE_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class Resolution:
-    """A checkpoint's configuration, and where each of its fields comes from.
+    """A checkpoint's configuration, with the source of each of its fields.
 
     Attributes:
         config: The complete configuration.
         generation: Name of the checkpoint's generation.
-        inferred: Fields that the tensors tell.
-        given: Fields that a configuration tells and the tensors don't.
+        inferred: Fields that the tensors show.
+        given: Fields that only a configuration gives.
         assumed: Fields that are the generation's defaults.
-        notes: What is assumed although the tensors allow for something else, a line each.
+        notes: Assumptions that the tensors leave open, one line each.
     """
 
     config: MiniMindConfig
@@ -48,16 +48,16 @@ class Resolution:
 
 
 def resolve_config(inference: Inference, given: GivenConfig, legacy: bool) -> Resolution:
-    """Join what is inferred, given and assumed.
+    """Combine inferred, given and assumed fields.
 
     Args:
-        inference: What the tensors say.
-        given: What configurations say.
-        legacy: The tensors have the names of v1 and MiniMind2-legacy.
+        inference: Facts that the tensors show.
+        given: Fields that configurations give.
+        legacy: Whether the tensors have the names of v1 and MiniMind2-legacy.
 
     Raises:
-        ConfigError: A configuration contradicts the tensors, or leaves open what they don't tell either.
-        CheckpointError: The assumed number of heads doesn't fit the tensors.
+        ConfigError: A configuration contradicts the tensors, or neither decides between v1 and MiniMind2-legacy.
+        CheckpointError: The assumed number of heads does not fit the tensors.
     """
     inferred, told = dict(inference.fields), _applicable(given, inference.fields["use_moe"])
     if told.get("tie_word_embeddings") is False:
@@ -76,7 +76,7 @@ def resolve_config(inference: Inference, given: GivenConfig, legacy: bool) -> Re
 
 
 def _ambiguity(generation: Generation, config: MiniMindConfig) -> tuple[str, ...]:
-    """Old names are v1's or MiniMind2-legacy's, and with other than the default heads the shapes don't tell which."""
+    """The warning where names fit v1 and MiniMind2-legacy, and the head counts are neither one's default."""
     other = MINIMIND2_LEGACY if generation is V1 else V1
     theta = other.defaults["rope_theta"]
     return (
@@ -87,7 +87,7 @@ def _ambiguity(generation: Generation, config: MiniMindConfig) -> tuple[str, ...
 
 
 def _applicable(given: GivenConfig, moe: bool) -> dict[str, Any]:
-    """The given fields that matter to a dense model or to a mixture of experts."""
+    """The given fields that apply to a dense model or to a mixture of experts."""
     told = dict(given.fields)
     if not moe:
         return {name: value for name, value in told.items() if name not in MOE_FIELDS}

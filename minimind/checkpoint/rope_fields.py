@@ -1,4 +1,4 @@
-"""Translation of RoPE settings: MiniMind's, and those of transformers 4 (`rope_scaling`) and 5 (`rope_parameters`)."""
+"""Translating RoPE settings: MiniMind's, and those of transformers 4 (`rope_scaling`) and 5 (`rope_parameters`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROPE_KEYS = frozenset(
 )
 PARAMETERS = frozenset(name for scaling in SCALINGS.values() for name in scaling) - {"type"}
 OF_YARN = frozenset({"partial_rotary_factor", "mscale", "mscale_all_dim", "truncate"})
-"""Parameters that are looked at apart from `SCALINGS`, and that mean nothing to types other than YaRN."""
+"""The parameters that are checked apart from `SCALINGS`, and that only YaRN reads."""
 
 OCTOBER_2025 = {name: value for name, value in YARN_OF_OCTOBER_2025.items() if name != "type"}
 ANOTHER_WAY = "export the model from its own code (--model FILE.py:CLASS)"
@@ -31,16 +31,16 @@ ANOTHER_WAY = "export the model from its own code (--model FILE.py:CLASS)"
 def translate_rope(
     config: Mapping[str, Any], model_type: str | None, source: str, default_positions: int = 32768
 ) -> tuple[dict[str, Any], list[str]]:
-    """`rope_theta`, `inference_rope_scaling` and `rope_scaling_parameters`, as far as `config` gives them, and notes.
+    """The fields `rope_theta`, `inference_rope_scaling` and `rope_scaling_parameters` that `config` gives, and notes.
 
     Args:
         config: A configuration in any generation's names.
-        model_type: Its model type. YaRN of Hugging Face's types is transformers', of MiniMind its own.
-        source: Where the configuration comes from, for messages.
-        default_positions: The type's `max_position_embeddings` where `config` has none.
+        model_type: Model type of the configuration; it decides between transformers' YaRN and MiniMind's own.
+        source: Path or name of the configuration, for messages.
+        default_positions: Default of `max_position_embeddings` for the model type.
 
     Raises:
-        ConfigError: Settings that contradict each other, or a scaling that is not supported.
+        ConfigError: Settings contradict each other, or a scaling is not supported.
     """
     scaling = _scaling(config, source)
     fields: dict[str, Any] = {}
@@ -72,10 +72,10 @@ def translate_rope(
 
 
 def _kind(scaling: Mapping[str, Any], source: str) -> str:
-    """The type of scaling, `default` for none.
+    """The type of the scaling, `default` for none.
 
     Raises:
-        ConfigError: One that is not supported.
+        ConfigError: The type is not supported.
     """
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in ["default", *SCALINGS]:
@@ -90,10 +90,10 @@ def _kind(scaling: Mapping[str, Any], source: str) -> str:
 
 
 def _unread(scaling: Mapping[str, Any], kind: str, model_type: str | None, source: str) -> list[str]:
-    """A note on what the type does not read, as transformers doesn't either; in MiniMind's own config an error."""
+    """The note on parameters that the type, as in transformers, does not read; in MiniMind's config they are errors."""
     read = {"type", "rope_type", "rope_theta", *SCALINGS.get(kind, ()), *OF_YARN}
     if kind == "default" and model_type in (None, "minimind"):
-        read |= PARAMETERS  # whoever turns YaRN off may leave its parameters
+        read |= PARAMETERS  # a user who turns YaRN off may keep its parameters
     unread = [name for name in scaling if name not in read]
     if not unread:
         return []
@@ -105,7 +105,7 @@ def _unread(scaling: Mapping[str, Any], kind: str, model_type: str | None, sourc
 def _given(
     scaling: Mapping[str, Any], kind: str, model_type: str | None, source: str, positions: float
 ) -> dict[str, Any]:
-    """The scaling's own parameters; those of YaRN by the convention of the model type."""
+    """The parameters of the scaling; those of YaRN by the convention of the model type."""
     given = {name: value for name, value in scaling.items() if name in SCALINGS[kind] and value is not None}
     given["type"] = kind
     if kind == "llama3" and "original_max_position_embeddings" not in given:
@@ -116,14 +116,14 @@ def _given(
         if {name: value for name, value in given.items() if name != "type"} == OCTOBER_2025:
             return dict(YARN_OF_OCTOBER_2025)
         if "truncate" in scaling or scaling.get("mscale") is not None or scaling.get("mscale_all_dim") is not None:
-            kind = "yarn-transformers"  # MiniMind's own has none of them
+            kind = "yarn-transformers"  # MiniMind's own YaRN lacks these parameters
         else:
             return given
     return _as_transformers(scaling, source, positions)
 
 
 def _as_transformers(scaling: Mapping[str, Any], source: str, positions: float) -> dict[str, Any]:
-    """YaRN with what transformers fills in: the original context, the factor, and the attention factor."""
+    """YaRN's parameters with transformers' defaults for the original context, the factor and the attention factor."""
     names = SCALINGS["yarn-transformers"]
     given = {name: scaling[name] for name in names if scaling.get(name) is not None} | {"type": "yarn-transformers"}
     original = given.setdefault("original_max_position_embeddings", positions)
@@ -135,7 +135,7 @@ def _as_transformers(scaling: Mapping[str, Any], source: str, positions: float) 
 
 
 def _attention_factor(scaling: Mapping[str, Any], factor: float, source: str) -> float:
-    """Peng et al. 2023, "YaRN", equation 22; with both `mscale` the ratio of two, as DeepSeek has it."""
+    """The attention factor of Peng et al. 2023, "YaRN", equation 22; with both `mscale`, DeepSeek's ratio of two."""
     both = [scaling.get(name) for name in ("mscale", "mscale_all_dim")]
     for name, value in zip(("mscale", "mscale_all_dim"), both, strict=True):
         if value is not None and not _is_number_above(-GREATEST, value):
@@ -149,13 +149,13 @@ def _attention_factor(scaling: Mapping[str, Any], factor: float, source: str) ->
 
 
 def _positions(config: Mapping[str, Any], default: int) -> float:
-    """What transformers takes for the original context where a scaling doesn't name it."""
+    """The original context that transformers assumes where a scaling does not give it, in tokens."""
     given = config.get("max_position_embeddings")
     return given if is_number(given) and given > 0 else default
 
 
 def _scaling(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The scaling dict, from whichever of the two keys has one; null means left out, except for a factor."""
+    """The scaling dict from either of the two keys; null values are left out, except for a factor."""
     found: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
         value = _object(config, key, source)

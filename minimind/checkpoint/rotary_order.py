@@ -1,4 +1,4 @@
-"""From interleaved RoPE to rotate-half, exactly: a permutation of the rows of q and k."""
+"""Exact conversion from interleaved RoPE to rotate-half: a permutation of the rows of q and k."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def interleaved_to_rotate_half(weight: torch.Tensor, num_heads: int) -> torch.Te
     permuted alike, every score is the sum of the same products, so the model is the same.
 
     Args:
-        weight: A q or k projection, [num_heads * D, H].
-        num_heads: Heads of this projection, D even.
+        weight: Weight of a q or k projection, [num_heads * D, H], D even.
+        num_heads: Number of heads of this projection.
 
     Source:
         Su et al. 2021, "RoFormer", equation 34 (interleaved pairs).

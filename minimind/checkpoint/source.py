@@ -1,4 +1,4 @@
-"""Where a checkpoint's tensors lie: the weight files that a path stands for, and what is next to them."""
+"""Finding a checkpoint's files: the weight files of a path, and the tokenizer next to them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class WeightSource:
     """The files of one checkpoint.
 
     Attributes:
-        path: What the user named.
-        files: Weight files, one or the shards in name order.
-        shard_of: Tensor name to the name of its shard, for a sharded checkpoint; None for a single file.
-        tokenizer: Folder with a `tokenizer.json`, next to the weights; None where there is none.
+        path: Path that the user named.
+        files: Weight files: a single one, or the shards in the order of their names.
+        shard_of: Shard name by tensor name, for a sharded checkpoint; None for a single file.
+        tokenizer: Folder with a `tokenizer.json` next to the weights; None where there is none.
     """
 
     path: Path
@@ -36,15 +36,15 @@ class WeightSource:
     tokenizer: Path | None
 
     def sha256(self) -> str:
-        """Digest of the weight file; of several, the digest of their sorted hexadecimal digests."""
+        """The SHA-256 of the weight file; of several, that of their sorted hexadecimal digests."""
         return combined_digest(self.files)
 
 
 def find_source(path: Path) -> WeightSource:
-    """Find the weight files that `path` stands for: a file, a shard index, or a folder with either.
+    """Find the weight files of a path: a file, a shard index, or a folder with either.
 
     Raises:
-        CheckpointError: Nothing is there, or a folder leaves it open which file is meant.
+        CheckpointError: The path holds no weights, or a folder holds several weight files.
     """
     try:
         file = _weights_in(path) if path.is_dir() else _index_of_shard(path)
@@ -67,7 +67,7 @@ def _index_of_shard(file: Path) -> Path:
     """The index of the checkpoint that a shard belongs to; any other file as it is.
 
     Raises:
-        CheckpointError: A shard without its index.
+        CheckpointError: The shard's index is missing.
     """
     shard = SHARD.fullmatch(file.name)
     if shard is None or not file.is_file():
@@ -108,13 +108,13 @@ def _read_index(index: Path) -> dict[str, str]:
 
 
 def _shard(index: Path, name: str) -> Path:
-    """The shard's path; an index may name files of its own folder only."""
+    """The path of a shard; an index may name only files of its own folder."""
     if Path(name).name != name or "\0" in name:
         raise CheckpointError(f"{index}: names the shard {name!r}, which is not a file name of its own folder")
     shard = index.parent / name
     try:
         found = shard.is_file()
-    except (OSError, UnicodeEncodeError):  # too long a name, or one that no file system has
+    except (OSError, UnicodeEncodeError):  # a name that is too long, or that no file system allows
         found = False
     if not found:
         raise CheckpointError(f"{index}: shard {name} is missing; copy all shards into {index.parent}")

@@ -1,4 +1,4 @@
-"""Reading the tensors of one weight file, without ever executing what is in it."""
+"""Reading the tensors of one weight file without executing code in it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ FOREIGN_MAGICS = {
 }
 FOREIGN_SUFFIXES = {".onnx": "an ONNX graph", ".gguf": "a GGUF file", ".plan": "an engine plan"}
 WRAPPER_KEYS = ("model", "state_dict", "model_state_dict", "module")
-"""Under which trainers keep the weights: upstream's and accelerate's, Lightning's, hand-written ones, DeepSpeed's."""
+"""The keys of the weights in training states: of upstream and accelerate, Lightning, hand-written ones, DeepSpeed."""
 WRAPPERS = 2
-"""How deep weights may lie in a training state."""
+"""The greatest depth of the weights in a training state."""
 
-# What a damaged or foreign pickle makes torch's restricted unpickler raise.
+# The exceptions of torch's restricted unpickler for a damaged or foreign pickle.
 UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -53,15 +53,15 @@ UNREADABLE = (
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Read a weight file's tensors on the CPU, memory-mapped where the format allows.
 
-    The format is told by the content, not by the name: safetensors, or PyTorch's by `weights_only=True`, which builds
-    tensors and plain containers and calls nothing else. A training state's weights are unwrapped.
+    The content decides the format, not the name: safetensors, or PyTorch's with `weights_only=True`, which builds
+    tensors and plain containers and calls nothing else. The weights of a training state are unwrapped.
 
     Returns:
-        Tensors by the names of the file, in its dtypes, without buffers that the model recomputes.
+        Tensors by their names in the file, in its dtypes, without buffers that the model recomputes.
 
     Raises:
-        CheckpointError: The file is empty, damaged, of another format, refused, holds no tensors, or one that the
-            gate of `require_admissible` keeps out.
+        CheckpointError: The file is empty, damaged, of another format or refused, or holds no tensors, or one that
+            `require_admissible` rejects.
     """
     tensors = {name: tensor for name, tensor in _read(file).items() if not BUFFER.search(name)}
     require_admissible(tensors, file)
@@ -100,7 +100,7 @@ def _refuse_foreign(file: Path, head: bytes, size: int) -> None:
 
 
 def _looks_like_safetensors(head: bytes, size: int) -> bool:
-    """Eight bytes of header length, little endian, then a JSON object; a length past the end is a truncated file."""
+    """Whether a file begins with a header length of eight bytes, little endian, and a JSON object."""
     return size > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
 
 
@@ -138,13 +138,13 @@ def _read_pickle(file: Path, mmap: bool) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    """What torch says is wrong, without its advice to load the file unsafely."""
+    """The cause in torch's error message, without its advice to load the file unsafely."""
     unpickler = re.search(r"WeightsUnpickler error: (.+)", str(error))
     return textwrap.shorten(unpickler[1] if unpickler else one_line(error).split(". ")[0], 120)
 
 
 def _tensors_of(file: Path, content: Any) -> dict[str, torch.Tensor]:
-    """The tensors of what was unpickled: a state dict, or one wrapped in a training state."""
+    """The tensors of an unpickled state dict, or of one wrapped in a training state."""
     for _ in range(WRAPPERS):
         if isinstance(content, Mapping):
             inner = (content[key] for key in WRAPPER_KEYS if isinstance(content.get(key), Mapping))

@@ -21,7 +21,7 @@ MAX_BYTES = 1 << 20
 """The size limit of a template in bytes; the largest in use have some 30,000."""
 
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
-"""The keys by which a message may hold its reasoning, and by which templates read it."""
+"""The keys by which a message may hold its reasoning, in order of precedence; templates read the first two."""
 
 KNOWN_TEMPLATES = frozenset(
     {
@@ -177,7 +177,7 @@ def _from_config(config: JsonObject) -> dict[str, str]:
 
 
 def _complete(message: Message) -> dict[str, Any]:
-    """The message without nulls, with its reasoning under each of `REASONING_NAMES`."""
+    """The message without nulls, with its reasoning under both keys that templates read."""
     if not isinstance(message, Mapping):
         raise PromptError(f"a message is {message!r:.60}: expected an object with role and content")
     message = {key: value for key, value in message.items() if value is not None}

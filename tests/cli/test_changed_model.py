@@ -1,4 +1,4 @@
-"""The page "You changed the model": its example is exported, run and verified by its own commands."""
+"""The page "Exporting a changed model": its example is exported, run and verified by its own commands."""
 
 from __future__ import annotations
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import shutil
 import subprocess
 
 import pytest
+
+from minimind_edge.export.artifact.folder_copy import copy_folder
 
 TOO_SMALL = 300_000
 """Bytes: less than the graph of the small checkpoint takes."""
@@ -55,3 +58,30 @@ def test_export_past_the_limit_of_a_files_size(refused, checkpoint, tmp_path):
     line = refused(4, "minimind-export", "onnx", checkpoint, "-o", tmp_path / "artifact", preexec_fn=limit)
     assert "file too large" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_that_cannot_be_saved_leave_the_artifact_as_it_was(refused_here, artifact, small_disk, tmp_path):
+    files = {path.relative_to(artifact): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox. " * 20)
+    disk = small_disk(sum(map(len, files.values())) + TOO_SMALL)
+    place = disk / "artifact"
+    shutil.copytree(artifact, place)
+    with pytest.raises(OSError, match="No space left"), (disk / "rest").open("wb", buffering=0) as rest:
+        while True:
+            rest.write(b"0" * 1024)
+    line = refused_here(4, "eval", place, "--save", "--against", place, "--text", text, "--limit", 1)
+    assert "no space left on device" in line
+    assert sorted(path.name for path in disk.iterdir()) == ["artifact", "rest"]
+    assert {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()} == files
+
+
+def test_a_site_on_a_full_disk_is_one_line_about_one_file(tmp_path, small_disk):
+    page = tmp_path / "page"
+    page.mkdir()
+    for name in ("a.js", "b.js", "c.js"):
+        (page / name).write_bytes(b"0" * TOO_SMALL)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        copy_folder(page, small_disk(TOO_SMALL) / "site")
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.strerror == "No space left on device"

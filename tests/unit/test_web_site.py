@@ -206,7 +206,7 @@ def test_npm_that_fails_is_quoted_in_one_line(no_npm, tmp_path):
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho 'no\nsuch network' >&2\nexit 1\n")
     npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
-    with pytest.raises(MissingError, match="could not bring onnxruntime-web") as caught:
+    with pytest.raises(MissingError, match="could not download onnxruntime-web") as caught:
         find_libraries(None, lambda stage: None)
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,7 @@
-"""onnxruntime alone on this project's graph: the shortest loop there can be.
+"""The worker of onnxruntime alone on this project's graph: the shortest possible loop.
 
-It tells what of a step is the graph's own. One buffer for past and present, everything bound once, greedy, no checks.
+It shows how much of a step's time is the graph's own. One buffer for past and present, all values bound once, greedy,
+no checks.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class BareLoop:
         self._binding = self._session.io_binding()
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._arrays = []
-        # An input with a default is none of the session's inputs, but an initializer that may be overridden.
+        # onnxruntime lists an input with a default among the overridable initializers, not among the inputs.
         if any(node.name == "logits_start" for node in self._session.get_overridable_initializers()):
             last = onnxruntime.OrtValue.ortvalue_from_numpy(np.array([-1]))
             self._binding.bind_ortvalue_input("logits_start", last)
@@ -43,7 +44,7 @@ class BareLoop:
         return serving.Timing(first - started, perf_counter() - first)
 
     def logits(self, tokens: list[int]) -> list[Any]:
-        """Not asked of it: the project's own rows have the same graph."""
+        """Never called: the project's own rows have the same graph."""
         raise NotImplementedError("it runs this project's graph, which has rows of its own")
 
     def _bind_cache(self, node: Any) -> None:
@@ -54,7 +55,7 @@ class BareLoop:
         self._binding.bind_ortvalue_output(node.name.replace("past_key_values", "present"), value)
 
     def _run(self, ids: np.ndarray, past: int) -> np.ndarray:
-        """Run tokens [1, S] behind a past, and give the next one, [1, 1]."""
+        """Run tokens [1, S] after a past, and return the next one, [1, 1]."""
         length = ids.shape[1]
         self._binding.bind_cpu_input("input_ids", ids)
         self._binding.bind_cpu_input("attention_mask", np.ones((1, past + length), np.int64))

@@ -1,4 +1,4 @@
-"""Eager PyTorch: this project's own model, which is also the reference of what all others compute."""
+"""The worker of eager PyTorch: this project's own model, which is also the reference of all contenders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Eager:
-    """The float32 model, one forward pass a token."""
+    """The float32 model, run with one forward pass for each token."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         from minimind_edge.minimind import load_checkpoint
@@ -31,7 +31,7 @@ class Eager:
 
     @torch.inference_mode()
     def logits(self, tokens: list[int]) -> Any:
-        """In one pass."""
+        """The logits of all tokens, from one pass."""
         return self._model(torch.tensor([tokens])).logits[0].numpy()
 
     def _step(self, ids: torch.Tensor, past: Any) -> tuple[torch.Tensor, Any]:

@@ -1,4 +1,4 @@
-"""This project: its own export, its own session and decode loop."""
+"""The worker of this project: its own export, session and decode loop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Edge:
         return serving.Timing(generation.timings.time_to_first_token_s, generation.timings.decode_s)
 
     def logits(self, tokens: list[int]) -> list[Any]:
-        """Token by token."""
+        """The logits of all tokens, run one by one."""
         import numpy as np
 
         self._session.reset()

@@ -1,4 +1,4 @@
-"""onnxruntime-genai: models by its own builder, generation by its own loop."""
+"""The worker of onnxruntime-genai: models by its own builder, generation by its own loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONS = {
         ("algo_config=k_quant", "is_symmetric=false", "matmul_mixed_precision=last_matmul:int8,mixed_layers:int8"),
     ),
 }
-"""Precision and options of each build: `int4` is the builder's fastest, `int4-mixed` its most accurate."""
+"""The precision and options of each build: `int4` is the builder's fastest, `int4-mixed` its most accurate."""
 
 FASTEST = ("fuse_mlp_gate_up=true", "prune_lm_head=true")
 
@@ -34,7 +34,7 @@ def convert(source: Path, folder: Path, build: str) -> None:
         command += ["-p", precision, "-e", "cpu", "-c", cache, "--extra_options", *FASTEST, *options]
         status = subprocess.run(command, check=False).returncode
     if status:
-        raise SystemExit(status)  # without a traceback: the builder's own last line tells why
+        raise SystemExit(status)  # without a traceback, so that the builder's own last line becomes the reason
 
 
 class Genai:
@@ -61,7 +61,7 @@ class Genai:
         return serving.Timing(first - started, perf_counter() - first)
 
     def logits(self, tokens: list[int]) -> list[Any]:
-        """Token by token: the graph gives the last one's logits only."""
+        """The logits of all tokens, run one by one, as the graph gives the last one's only."""
         generator, rows = self._generator(serving.CONTEXT), []
         for token in tokens:
             generator.append_tokens([token])

@@ -1,7 +1,7 @@
-"""A Hugging Face folder of MiniMind's architectures as a float32 GGUF file, the form that llama.cpp reads.
+"""Writing a Hugging Face folder of MiniMind's architectures as a float32 GGUF file, which llama.cpp reads.
 
-llama.cpp's own script for it is no part of its package, and refuses tokenizers that it does not know; what is measured
-is token ids in and logits out, so the file has no vocabulary.
+llama.cpp's own conversion script is not part of its package, and refuses tokenizers that it does not know. The
+benchmark gives token ids and takes logits, so the file has no vocabulary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
-"""Names of a layer's tensors, Hugging Face's and GGUF's."""
+"""The names of a layer's tensors in Hugging Face's form, with those in GGUF's."""
 
 
 def write_gguf(source: Path, path: Path) -> None:
@@ -48,7 +48,7 @@ def write_gguf(source: Path, path: Path) -> None:
 
 
 def write_architecture(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    """Write what llama.cpp must know besides the tensors."""
+    """Write the metadata that llama.cpp needs in addition to the tensors."""
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     rope = config.get("rope_parameters") or config
@@ -72,7 +72,7 @@ def write_architecture(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
 
 
 def renamed(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The tensors under GGUF's names; q and k in the order of its architecture, experts stacked."""
+    """The tensors under GGUF's names, with q and k in the order of the architecture and experts stacked."""
     result = {
         "token_embd.weight": tensors["model.embed_tokens.weight"],
         "output_norm.weight": tensors["model.norm.weight"],
@@ -95,7 +95,7 @@ def renamed(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> dict[str,
 
 
 def in_rotary_order(tensor: np.ndarray, name: str, config: dict[str, Any]) -> np.ndarray:
-    """Of the `llama` architecture, the rows of q and k interleaved: there llama.cpp pairs element 2 i with 2 i + 1."""
+    """The tensor, with the rows of q and k interleaved for `llama`, where llama.cpp pairs element 2 i with 2 i + 1."""
     heads = {"self_attn.q_proj": "num_attention_heads", "self_attn.k_proj": "num_key_value_heads"}.get(name)
     if heads is None or config["model_type"] != "llama":
         return tensor

@@ -1,4 +1,4 @@
-"""What runs behind Hugging Face's `generate()`, timed token by token."""
+"""The runner for models with Hugging Face's `generate()`, timed token by token."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 
 class Stopwatch:
-    """A streamer of `generate()` that notes when each token comes."""
+    """A streamer for `generate()` that records the time of each token."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def put(self, value: torch.Tensor) -> None:
-        """Note the time; the first call brings the prompt."""
+        """Record the time; the first call brings the prompt."""
         self.times.append(perf_counter())
 
     def end(self) -> None:
-        """Nothing is left to note."""
+        """Do nothing, as all times are recorded."""
 
 
 class HuggingFace:
@@ -42,11 +42,11 @@ class HuggingFace:
         return serving.Timing(first - started, last - first)
 
     def logits(self, tokens: list[int]) -> Any:
-        """In one pass."""
+        """The logits of all tokens, from one pass."""
         ids = torch.tensor([tokens])
         with torch.inference_mode():
             return self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].float().numpy()
 
 
 SILENT = {"temperature": None, "top_p": None, "top_k": None, "pad_token_id": 0}
-"""Options of sampling that the folder's own `generation_config.json` sets, and that greedy decoding warns about."""
+"""The sampling options of the folder's own `generation_config.json` that greedy decoding warns about, all unset."""

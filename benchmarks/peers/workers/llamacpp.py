@@ -1,4 +1,4 @@
-"""llama.cpp by llama-cpp-python: its own quantizer, and the shortest loop over its own interface."""
+"""The worker of llama.cpp, by llama-cpp-python: its own quantizer, and the shortest loop over its C interface."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LlamaCpp:
         return serving.Timing(first - started, perf_counter() - first)
 
     def logits(self, tokens: list[int]) -> list[np.ndarray]:
-        """Token by token."""
+        """The logits of all tokens, run one by one."""
         self._clear()
         return [self._decode([token]).copy() for token in tokens]
 
@@ -67,7 +67,7 @@ class LlamaCpp:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
 
     def _decode(self, tokens: list[int]) -> np.ndarray:
-        """Append tokens; the logits behind the last one, [V], valid until the next call."""
+        """Append tokens; return the logits after the last one, [V], valid until the next call."""
         array = (llama_cpp.llama_token * len(tokens))(*tokens)
         if llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(array, len(tokens))):
             raise RuntimeError("llama.cpp could not decode")

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: models by optimum-intel, generation by its `LLMPipeline`, times as it tells them itself."""
+"""The worker of OpenVINO GenAI: models by optimum-intel, generation and times by its `LLMPipeline`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEIGHTS = {"int8": {"bits": 8}, "int4": {"bits": 4, "group_size": 64, "ratio": 1
 
 
 def convert(source: Path, folder: Path, build: str) -> None:
-    """Export with quantized weights, and the tokenizer that the pipeline asks for."""
+    """Export with quantized weights, and with the tokenizer that the pipeline needs."""
     from openvino import save_model
     from openvino_tokenizers import convert_tokenizer
     from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
@@ -44,7 +44,7 @@ class Pipeline:
         return serving.Timing(metrics.get_ttft().mean / 1e3, steps and metrics.get_tpot().mean * steps / 1e3)
 
     def logits(self, tokens: list[int]) -> Any:
-        """Token by token, as it decodes."""
+        """The logits of all tokens, run one by one as in decoding."""
         import openvino
 
         options = {"INFERENCE_NUM_THREADS": self._threads}

@@ -1,4 +1,4 @@
-"""optimum: its own export to ONNX, `ORTModelForCausalLM`, `generate()`."""
+"""The worker of optimum: its own export to ONNX, `ORTModelForCausalLM`, `generate()`."""
 
 from __future__ import annotations
 

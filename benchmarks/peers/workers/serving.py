@@ -1,4 +1,4 @@
-"""What all workers share: a model is loaded once, then measured whenever a line on stdin says so.
+"""The command loop of all workers: a model is loaded once, then measured at each command on stdin.
 
 A worker runs in its peer's environment, so this file needs the standard library and numpy alone. Called as
 
@@ -21,40 +21,40 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 CONTEXT = 1024
-"""Tokens that a model must hold; what is measured takes less."""
+"""The context length of a model in tokens, more than any measurement needs."""
 
 PROMPTS = itertools.count()
-"""Numbers of the prompts."""
+"""The numbers of the prompts, so that no two are alike."""
 
 IN_HASTE = "BENCH_IN_HASTE"
-"""Variable of a conversion whose result only has to be fast, as of random weights: it need not take pains over them."""
+"""The environment variable of a conversion of random weights, which may save effort because only speed is measured."""
 
 
 class Timing(NamedTuple):
-    """Seconds of one generation: up to its first token, and all behind it."""
+    """The seconds of one generation up to its first token, and of all tokens after it."""
 
     first_token_s: float
     rest_s: float
 
 
 class Runner(Protocol):
-    """A peer with a model loaded."""
+    """A peer that has loaded a model."""
 
     def generate(self, prompt: list[int], new_tokens: int) -> Timing:
-        """Generate greedily behind a prompt, from an empty cache, never stopping early."""
+        """Generate greedily after a prompt, from an empty cache, never stopping early."""
         ...
 
     def logits(self, tokens: list[int]) -> Any:
-        """The logits behind each token of a row, [S, V] float32."""
+        """The logits after each token of a row, [S, V] float32."""
         ...
 
 
 def main(load: Callable[[Path, int], Runner], convert: Callable[[Path, Path, str], None] | None = None) -> None:
-    """Read the command line of a worker, and do it.
+    """Run the command line of a worker.
 
     Args:
-        load: Makes a runner from a folder that `convert` wrote, for a number of threads.
-        convert: Makes that folder from a Hugging Face folder and the name of a build.
+        load: A function that makes a runner from a folder that `convert` wrote, for a number of threads.
+        convert: A function that makes that folder from a Hugging Face folder and the name of a build.
     """
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
@@ -76,7 +76,7 @@ def main(load: Callable[[Path, int], Runner], convert: Callable[[Path, Path, str
 def serve(load: Callable[[Path, int], Runner], folder: Path, threads: int) -> None:
     """Load a model and answer commands until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the peer itself prints must not stand between the answers
+    os.dup2(2, 1)  # the peer's own output must not get between the answers
     started = time.perf_counter()
     runner = load(folder, threads)
     print(json.dumps({"load_s": time.perf_counter() - started}), file=answers)
@@ -86,7 +86,7 @@ def serve(load: Callable[[Path, int], Runner], folder: Path, threads: int) -> No
 
 
 def answer_generate(runner: Runner, prompt_tokens: int, new_tokens: int) -> dict[str, float]:
-    """Measure one generation; no prompt begins as another one did, since some peers keep the cache of the last."""
+    """Measure one generation; each prompt begins differently, since some peers keep the cache of the last one."""
     start = next(PROMPTS)
     prompt = [37 * (start + index) % 2000 + 3 for index in range(prompt_tokens)]
     return runner.generate(prompt, new_tokens)._asdict()
@@ -110,12 +110,12 @@ def answer_logits(runner: Runner, passages: str, out: str) -> dict[str, int]:
 
 
 def answer_memory(runner: Runner) -> dict[str, int]:
-    """The most memory that this process has held, bytes."""
+    """The peak memory of this process, in bytes."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    # Not ru_maxrss: it begins with what the parent held when this process was forked.
+    # Not ru_maxrss, which begins with the memory of the parent at the fork.
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return {"peak_rss_bytes": int(peak.split()[1]) * 1024}
 

@@ -1,4 +1,4 @@
-"""transformers as it is: the stock architecture, eager, `generate()`."""
+"""The worker of plain transformers: the stock architecture, eager, `generate()`."""
 
 from __future__ import annotations
 

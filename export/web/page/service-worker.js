@@ -1,8 +1,8 @@
 /**
- * Makes the site cross-origin isolated wherever it is served from, which WebAssembly needs for threads.
+ * A service worker that makes the site cross-origin isolated on any server, which WebAssembly needs for threads.
  *
- * Static servers seldom send the two headers for it, so this worker adds them to every answer that passes through it.
- * It stores nothing and asks for nothing by itself.
+ * Static servers seldom send the two headers for it, so this worker adds them to every response that passes through it.
+ * It stores nothing and sends no requests of its own.
  */
 
 addEventListener("install", () => /** @type {any} */ (self).skipWaiting());

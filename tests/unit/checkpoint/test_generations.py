@@ -96,7 +96,7 @@ def test_report_lines(make_state, save):
     assert given.split() == ["given", "rms_norm_eps", "1e-06"]
     assert assumed.startswith("assumed ")
     assert "num_attention_heads 8" in assumed
-    assert tokenizer == "tokenizer  none beside the checkpoint"
+    assert tokenizer == "tokenizer  none next to the checkpoint"
 
 
 def test_untied_head_is_inferred(make_state, save):

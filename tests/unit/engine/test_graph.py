@@ -157,7 +157,7 @@ def test_gpus_that_rtx_has_no_plan_for(capability, gpu):
 
 
 def test_full_tensorrt_builds_for_the_gpu_at_hand_alone():
-    with pytest.raises(UsageError, match=r"the GPU at hand alone \(8\.7\), not for 8\.6"):
+    with pytest.raises(UsageError, match=r"only for this machine's GPU \(8\.7\), not for 8\.6"):
         chosen("8.6", backend="tensorrt", device="8.7")
 
 

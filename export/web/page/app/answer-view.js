@@ -1,11 +1,11 @@
-/** One answer on the page, as it is written. */
+/** The view of one answer, while it is being written. */
 
 import { say } from "./language.js";
 import { newElement } from "./page-element.js";
 
 /** A list item that text streams into; what arrives between two frames is drawn at once. */
 export class AnswerView {
-  /** @param {() => void} onGrown Called when its height may have changed. */
+  /** @param {() => void} onGrown Called when the item's height may have changed. */
   constructor(onGrown) {
     this._onGrown = onGrown;
     this.element = newElement("li", { class: "answer writing" });
@@ -48,7 +48,7 @@ export class AnswerView {
     this._onGrown();
   }
 
-  /** @param {string} message Why there is no more. */
+  /** @param {string} message The reason why the answer ends here. */
   fail(message) {
     this._draw();
     this.element.classList.remove("writing");

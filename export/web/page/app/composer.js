@@ -1,8 +1,8 @@
-/** Where messages are written: Enter sends, Shift+Enter begins a new line, Escape stops the answer. */
+/** The form in which messages are written: Enter sends, Shift+Enter begins a new line, Escape stops the answer. */
 
 import { pageElement } from "./page-element.js";
 
-/** The key code of a key that an input method takes. */
+/** The key code of a key that an input method handles. */
 const TAKEN_BY_INPUT_METHOD = 229;
 
 /** The form below the conversation. */
@@ -34,7 +34,7 @@ export class Composer {
     });
   }
 
-  /** Show the form, and be ready for typing. */
+  /** Show the form, and put the cursor into it. */
   open() {
     this._form.hidden = false;
     this.focus();

@@ -1,10 +1,10 @@
-/** The conversation on the page: questions, answers and notes, and what a screen reader is told of them. */
+/** The view of the conversation: questions, answers and notes, and their announcements for screen readers. */
 
 import { AnswerView } from "./answer-view.js";
 import { say } from "./language.js";
 import { newElement, pageElement } from "./page-element.js";
 
-/** How near to its end, in pixels, the list must be to follow what is written. */
+/** The distance from the list's end, in pixels, up to which the list scrolls along with new text. */
 const NEAR_END = 60;
 
 /** The list of messages. */

@@ -4,9 +4,9 @@ const TRIED = "minimind-edge-isolation-tried";
 const PATIENCE_MS = 5000;
 
 /**
- * See that the page is isolated where that can be done; it is loaded anew, once, for that.
+ * Isolate the page where that is possible, which takes one reload.
  *
- * @returns {Promise<boolean>} Whether the page goes on; false while it is being loaded anew.
+ * @returns {Promise<boolean>} Whether the page goes on; false while it is being reloaded.
  */
 export async function isolate() {
   if (crossOriginIsolated) {
@@ -24,14 +24,14 @@ export async function isolate() {
   return false;
 }
 
-/** Whether the service worker has begun its work; some browsers take it and never let it. */
+/** Whether the service worker is active; some browsers accept it and never start it. */
 function isReady() {
   const begun = navigator.serviceWorker.ready.then(() => true);
   const late = new Promise((resolve) => setTimeout(() => resolve(false), PATIENCE_MS));
   return Promise.race([begun, late]);
 }
 
-/** Whether the page was loaded anew for it already; a browser that cannot remember that must not be asked to. */
+/** Whether the page was reloaded for it already; true too where the browser cannot remember it, so that it never loops. */
 function wasTried() {
   try {
     const tried = sessionStorage.getItem(TRIED) !== null;
@@ -46,6 +46,6 @@ function forget() {
   try {
     sessionStorage.removeItem(TRIED);
   } catch {
-    // Nothing was kept.
+    // The browser has no storage, so there is nothing to remove.
   }
 }

@@ -1,4 +1,4 @@
-/** Which language the page speaks, and how it says something in it. */
+/** The language of the page, and its texts in that language. */
 
 import { TEXTS } from "./texts.js";
 
@@ -19,14 +19,14 @@ export function language() {
  * A text in the language in use.
  *
  * @param {TextKey} key
- * @param {Record<string, string | number>} [values] For what stands in braces.
+ * @param {Record<string, string | number>} [values] The values for the names in braces.
  */
 export function say(key, values = {}) {
   return filled(TEXTS[current][key], values);
 }
 
 /**
- * What an error means.
+ * The explanation of an error.
  *
  * @param {import("../engine/errors.js").ErrorCode} code
  * @param {Record<string, string | number>} details
@@ -35,7 +35,7 @@ export function explain(code, details) {
   return filled(TEXTS[current].errors[code], details);
 }
 
-/** Put the texts in their places: `data-text`, `data-label` and `data-placeholder` name them. */
+/** Fill in the texts of all elements; their `data-text`, `data-label` and `data-placeholder` hold the texts' keys. */
 export function translatePage() {
   document.documentElement.lang = current;
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = say(keyOf(element, "text"));
@@ -47,13 +47,13 @@ export function translatePage() {
   }
 }
 
-/** Speak the other language from now on. */
+/** Switch to the other language. */
 export function switchLanguage() {
   current = current === "en" ? "zh" : "en";
   try {
     localStorage.setItem(STORED, current);
   } catch {
-    // A browser that keeps nothing asks for the language again the next time.
+    // Without storage the choice is lost when the page is closed.
   }
   translatePage();
 }

@@ -1,4 +1,4 @@
-/** What is shown until the model is ready: how far it is, or why it is not. */
+/** The view until the model is ready: the progress of loading, or the reason why it failed. */
 
 import { explain, say } from "./language.js";
 import { pageElement } from "./page-element.js";
@@ -20,7 +20,7 @@ export class LoadingView {
   }
 
   /**
-   * A stage whose length is not known.
+   * Show a stage whose length is not known.
    *
    * @param {TextKey} key
    */
@@ -35,7 +35,7 @@ export class LoadingView {
   }
 
   /**
-   * The download.
+   * Show the progress of the download.
    *
    * @param {number} loaded Bytes.
    * @param {number} total Bytes.

@@ -1,4 +1,4 @@
-/** The page: puts its parts together, and passes what one of them says to the others. */
+/** The page: creates its parts, and passes events from one part to the others. */
 
 import { Composer } from "./composer.js";
 import { ConversationView } from "./conversation-view.js";
@@ -72,7 +72,7 @@ class Page {
   }
 
   /**
-   * Ask, unless a setting is out of its range.
+   * Send a question to the model, unless a setting is out of its range.
    *
    * @param {string} text
    */
@@ -133,7 +133,7 @@ class Page {
       const button = newElement("button", { text: example });
       button.type = "button";
       button.addEventListener("click", () => {
-        // The button is gone then; the form would open a phone's keyboard.
+        // The button is gone by then, and focusing the form would open a phone's keyboard.
         if (this._ask(example)) this._conversation.focus();
       });
       const item = newElement("li");

@@ -1,4 +1,4 @@
-/** What the model is, from its manifest. */
+/** The model card: a description of the model from its manifest. */
 
 import { say } from "./language.js";
 import { newElement, pageElement } from "./page-element.js";
@@ -20,7 +20,7 @@ export function showModelCard(manifest) {
 }
 
 /**
- * The model's name: its checkpoint's, without the ending.
+ * The model's name: the name of its checkpoint's file without the extension.
  *
  * @param {Manifest} manifest
  */

@@ -3,7 +3,7 @@
 /** @typedef {import("../engine/messages.js").Report} Report */
 /** @typedef {import("../engine/messages.js").Request} Request */
 
-/** Milliseconds that the worker has to end an answer after Stop: one long run of the model may take some of them. */
+/** The milliseconds that the worker has to end an answer after Stop; one long run of the model may use many of them. */
 const PATIENCE = 8000;
 
 /** Sends requests to the worker and passes its reports on. */
@@ -29,7 +29,7 @@ export class ModelClient {
     this._request({ type: "ask", question });
   }
 
-  /** End the answer that is being written; a worker that doesn't react, as in an endless template, is replaced. */
+  /** Stop the answer that is being written; a worker that doesn't react, as in an endless template, is replaced. */
   stop() {
     this._request({ type: "stop" });
     this._waiting ??= setTimeout(() => this._replace(), PATIENCE);
@@ -40,7 +40,7 @@ export class ModelClient {
     this._request({ type: "clear" });
   }
 
-  /** Begin anew with a fresh worker. */
+  /** Replace the worker by a fresh one. */
   restart() {
     this._stopWaiting();
     this._worker.terminate();

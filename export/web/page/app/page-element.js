@@ -1,4 +1,4 @@
-/** Elements of the page, by their id, as what they are. */
+/** Elements of the page by their id, with their types checked. */
 
 /**
  * @template {HTMLElement} T

@@ -1,4 +1,4 @@
-/** The settings: how answers are sampled, and what computes them. */
+/** The form of settings: sampling, and the device that computes. */
 
 import { say } from "./language.js";
 import { pageElement } from "./page-element.js";
@@ -26,7 +26,7 @@ export class SettingsForm {
   }
 
   /**
-   * Show what the model's author chose.
+   * Show the model's own defaults.
    *
    * @param {ModelFacts} facts
    */
@@ -38,7 +38,7 @@ export class SettingsForm {
     this.translate();
   }
 
-  /** Say the hints in the language in use. */
+  /** Write the hints in the language in use. */
   translate() {
     if (this._facts === null) return;
     const { device, threads } = this._facts;
@@ -85,7 +85,7 @@ export class SettingsForm {
     this._disableUnused();
   }
 
-  /** Greedy decoding has no use for what shapes a random choice. */
+  /** Disable the settings of random sampling while decoding is greedy. */
   _disableUnused() {
     const greedy = /** @type {HTMLInputElement} */ (this._field("greedy")).checked;
     for (const name of ["temperature", "topK", "topP", "seed"]) this._field(name).disabled = greedy;
@@ -118,7 +118,7 @@ export class SettingsForm {
 }
 
 /**
- * What the page's address asks to compute with: `?device=wasm&threads=2`.
+ * The device and threads in the page's address, such as `?device=wasm&threads=2`.
  *
  * @returns {import("../engine/model.js").LoadOptions}
  */

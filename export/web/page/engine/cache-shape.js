@@ -1,18 +1,18 @@
-/** What a graph's cache of keys and values looks like. */
+/** The shape of a graph's KV cache. */
 
 /**
  * @typedef {object} CacheShape
  * @property {string[]} names `"0.key"`, `"0.value"`, `"1.key"` ..., in the graph's order.
  * @property {number} heads Key and value heads.
- * @property {number} width Numbers of a head.
+ * @property {number} width The numbers in a head, D.
  * @property {"float32" | "float16"} type
  */
 
 export const BYTES = Object.freeze({ float32: 4, float16: 2 });
 
 /**
- * @param {Record<string, any>} architecture The manifest's.
- * @param {string} precision The graph's.
+ * @param {Record<string, any>} architecture The manifest's `architecture`.
+ * @param {string} precision The graph's precision.
  * @returns {CacheShape}
  */
 export function cacheShape(architecture, precision) {
@@ -32,7 +32,7 @@ export function cacheShape(architecture, precision) {
  * @param {CacheShape} shape
  * @param {number} held Positions in `bytes`.
  * @param {number} length Positions to keep.
- * @param {Uint8Array} kept Where they go: `[heads, length, width]`.
+ * @param {Uint8Array} kept The destination: `[heads, length, width]`.
  */
 export function keepPositions(bytes, shape, held, length, kept) {
   const row = shape.width * BYTES[shape.type];

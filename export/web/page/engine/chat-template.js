@@ -9,8 +9,8 @@ import { PageError } from "./errors.js";
 /** Renders messages to a prompt. */
 export class ChatTemplate {
   /**
-   * @param {string} source Its jinja2 text.
-   * @param {Record<string, string>} specialTokens Variables of the template, such as `bos_token`.
+   * @param {string} source The template's jinja2 text.
+   * @param {Record<string, string>} specialTokens The template's variables, such as `bos_token`.
    */
   constructor(source, specialTokens) {
     this._specialTokens = specialTokens;
@@ -20,7 +20,7 @@ export class ChatTemplate {
   }
 
   /**
-   * The prompt's text, the assistant's turn opened at its end.
+   * The prompt's text, which ends with the beginning of the assistant's turn.
    *
    * @param {readonly Message[]} messages The conversation, oldest first.
    * @param {boolean | null} thinking Whether to ask the model to think first; null leaves it to the template.

@@ -1,4 +1,4 @@
-/** A conversation: keeps the history, fits it in the context, and has only its new part run. */
+/** A conversation: it keeps the history, fits it into the context, and runs only the part that the cache lacks. */
 
 import { complete } from "./completion.js";
 import { PageError } from "./errors.js";
@@ -8,7 +8,7 @@ import { CLOSE_TAG, OPEN_TAG } from "./think-splitter.js";
 /** @typedef {import("./completion.js").CompletionResult} CompletionResult */
 /** @typedef {import("./prompt.js").Prompt} Prompt */
 
-/** At most one part in so many of the context is kept free for an answer. */
+/** The divisor of the context length that gives the most tokens kept free for an answer. */
 const ANSWER_SHARE = 4;
 
 /**
@@ -20,7 +20,7 @@ const ANSWER_SHARE = 4;
  * @property {readonly string[]} stop
  */
 
-/** Talks with one model; what the session holds of earlier turns is not run again. */
+/** A conversation with one model; earlier turns that the session holds are not run again. */
 export class Chat {
   /** @param {import("./model.js").Model} model */
   constructor(model) {
@@ -36,13 +36,13 @@ export class Chat {
     this.messages = [];
   }
 
-  /** Take note that the model has a new session. */
+  /** Record that the model has a new session, whose cache is empty. */
   forgetSession() {
     this._held = [];
   }
 
   /**
-   * Say something. The turn enters the history when the answer ends, also one that was cut off, but not without any text.
+   * Send a message. The turn enters the history when the answer ends, even where it was cut off, unless it is empty.
    *
    * @param {string} text
    * @param {ChatOptions} options
@@ -92,7 +92,7 @@ export class Chat {
   }
 
   /**
-   * Drop as many of the oldest turns as it takes to leave room; the last message stays, fit or not.
+   * Drop the oldest turns until the rest leaves room for an answer; the last message always stays.
    *
    * @param {Message[]} messages
    * @param {ChatOptions} options
@@ -115,7 +115,7 @@ export class Chat {
 }
 
 /**
- * Where the history may begin, but for its first message: at any message of the user.
+ * The places where a shortened history may begin: at any message of the user except the first message.
  *
  * @param {readonly Message[]} messages
  */
@@ -135,7 +135,7 @@ function said(prompt, text) {
 }
 
 /**
- * How many tokens of a prompt need not be run again: all but one at most, whose logits are needed.
+ * How many tokens of a prompt need not be run again: at most all except the last one, whose logits are needed.
  *
  * @param {readonly number[]} held
  * @param {readonly number[]} wanted

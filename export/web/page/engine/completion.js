@@ -1,4 +1,4 @@
-/** The text of one generation, piece by piece, and the account of it in the end. */
+/** The text of one generation, piece by piece, and a summary at its end. */
 
 import { generate } from "./generation.js";
 import { StopStrings } from "./stop-strings.js";
@@ -9,11 +9,11 @@ import { ThinkSplitter } from "./think-splitter.js";
 
 /**
  * @typedef {object} CompletionResult
- * @property {string} text All of it, tags of thinking included.
- * @property {number[]} tokenIds All tokens, with the one that stopped it.
+ * @property {string} text The whole text, with the tags of thinking.
+ * @property {number[]} tokenIds All tokens, with the stop token.
  * @property {number} promptTokens
  * @property {"stop" | "length" | "cancelled"} finishReason
- * @property {number} tokensPerSecond Behind the first token; 0 where there are none.
+ * @property {number} tokensPerSecond The speed after the first token; 0 where there is no other token.
  * @property {number} firstTokenSeconds
  * @property {number} prefillSeconds
  */

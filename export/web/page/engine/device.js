@@ -1,14 +1,14 @@
-/** What the browser offers to compute with. */
+/** The choice of the device and of the number of threads. */
 
 /** @typedef {"auto" | "wasm" | "webgpu"} DeviceChoice */
 
-/** Most threads that are taken unasked: more of them wait for memory, or are the small cores of a phone. */
+/** The most threads by default: more of them wait for memory, or run on the small cores of a phone. */
 const MOST_THREADS = 4;
 
 /**
- * How many threads to compute with: what was asked for, where the page may have several at all.
+ * The number of threads: as requested, or 1 where the page is not cross-origin isolated.
  *
- * @param {number | null} asked Null chooses about as many as there are physical cores.
+ * @param {number | null} asked The requested number; null takes about as many as there are physical cores.
  */
 export function threadCount(asked) {
   if (!globalThis.crossOriginIsolated) return 1;
@@ -18,9 +18,9 @@ export function threadCount(asked) {
 }
 
 /**
- * Whether to try WebGPU: where it was asked for, or where there is a graphics card that is not emulated.
+ * Whether to try WebGPU: where it is requested, or where there is a graphics card that is not emulated.
  *
- * The build for it lets WebAssembly wait for JavaScript, which a browser must know how to do (JSPI).
+ * ONNX Runtime's build for WebGPU lets WebAssembly wait for JavaScript, which the browser must support (JSPI).
  *
  * @param {DeviceChoice} choice
  */

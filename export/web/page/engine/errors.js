@@ -1,4 +1,4 @@
-/** What can go wrong in the worker, as a code for which the interface has words in each language. */
+/** The errors of the worker, as codes that the interface explains in each language. */
 
 /**
  * @typedef {"missing-file" | "unreachable" | "broken-file" | "unsupported-format" | "changed-file" | "no-webassembly"
@@ -9,7 +9,7 @@
 export class PageError extends Error {
   /**
    * @param {ErrorCode} code
-   * @param {Record<string, string | number>} [details] What the explanation mentions, such as `file`.
+   * @param {Record<string, string | number>} [details] The values that the explanation mentions, such as `file`.
    */
   constructor(code, details = {}) {
     super(`${code} ${JSON.stringify(details)}`);

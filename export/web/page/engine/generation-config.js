@@ -1,4 +1,4 @@
-/** The artifact's `generation_config.json`: where generation stops, and how its author would sample. */
+/** The artifact's `generation_config.json`: the stop tokens, and the author's sampling settings. */
 
 import { checkedParams } from "./sampling.js";
 
@@ -17,7 +17,7 @@ const DEFAULT_MAX_NEW_TOKENS = 512;
  *
  * @param {Record<string, any>} values The content of `generation_config.json`.
  * @param {Record<string, any>} config The content of `config.json`, which has the special tokens that `values` lacks.
- * @param {import("./tokenizer.js").Tokenizer} tokenizer Which has those that both lack.
+ * @param {import("./tokenizer.js").Tokenizer} tokenizer The tokenizer, which has the special tokens that both lack.
  * @returns {Defaults}
  */
 export function readDefaults(values, config, tokenizer) {

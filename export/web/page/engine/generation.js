@@ -1,34 +1,34 @@
-/** The decode loop: prefill, then sample and run token by token. It knows token ids only, nothing of text. */
+/** The decode loop: prefill, then sample and run token by token. It knows token ids only, no text. */
 
 import { Pause } from "./pause.js";
 import { Sampler } from "./sampling.js";
 
-/** Tokens of a prompt that are run at once: a Stop is heard between two chunks. */
+/** The number of prompt tokens that are run at once: a Stop takes effect between two chunks. */
 const CHUNK = 128;
 
-/** @typedef {"stop" | "length"} FinishReason At a stop token, or at the limit of tokens or of the context. */
+/** @typedef {"stop" | "length"} FinishReason The end at a stop token, or at the limit of tokens or of the context. */
 
 /**
  * Seconds of one generation.
  *
  * @typedef {object} Timings
  * @property {number} prefill
- * @property {number} decode Everything behind the first token, the choice of tokens with it; the consumer's own time is left out.
- * @property {number} steps Tokens behind the first one.
+ * @property {number} decode The time after the first token, with the choice of tokens and without the consumer's own time.
+ * @property {number} steps The number of tokens after the first one.
  */
 
 /**
  * @typedef {object} GenerationOptions
  * @property {number} maxNewTokens
- * @property {number} maxLength Positions of the context.
- * @property {readonly number[]} stopTokenIds The generation ends with the first of these, which it gives out.
- * @property {number} cachedLength So many of the prompt's tokens, less than all, are in the session already.
- * @property {AbortSignal} signal Ends it between two tokens.
- * @property {Timings} timings Filled in on the way.
+ * @property {number} maxLength The number of positions of the context.
+ * @property {readonly number[]} stopTokenIds The tokens that end the generation; the one that does is given out.
+ * @property {number} cachedLength The number of the prompt's tokens, less than all, that are in the session already.
+ * @property {AbortSignal} signal A signal that ends the generation between two tokens.
+ * @property {Timings} timings The timings, which the generation fills in.
  */
 
 /**
- * Generate behind a prompt; whatever ends it, the session then holds a prefix of the prompt and the tokens given out.
+ * Generate after a prompt; whatever ends it, the session then holds a prefix of the prompt and the tokens given out.
  *
  * @param {import("./wasm-session.js").Session} session
  * @param {number[]} prompt

@@ -1,4 +1,4 @@
-/** The graph's file: downloaded once, kept by the browser under the content's digest, and checked against it. */
+/** The graph's file: it is downloaded once, kept in the browser's cache under its digest, and checked against that. */
 
 import { MODEL_FOLDER } from "./manifest.js";
 import { PageError } from "./errors.js";
@@ -10,7 +10,7 @@ const CACHE = "minimind-edge-graphs";
  * The graph's bytes, from the browser's cache or over the network.
  *
  * @param {import("./manifest.js").GraphEntry} graph
- * @param {(loaded: number, total: number) => void} onProgress Called with bytes.
+ * @param {(loaded: number, total: number) => void} onProgress Called with the loaded and the total bytes.
  * @returns {Promise<Uint8Array>}
  */
 export async function readGraph(graph, onProgress) {
@@ -31,11 +31,11 @@ export async function readGraph(graph, onProgress) {
 
 /**
  * @param {string} file
- * @param {number} expected Bytes, by the manifest.
+ * @param {number} expected The file's size in bytes, from the manifest.
  * @param {(loaded: number, total: number) => void} onProgress
  */
 async function download(file, expected, onProgress) {
-  const response = await openFile(file, "no-store"); // kept by its digest, not once more by its address
+  const response = await openFile(file, "no-store"); // it is kept by its digest, so the HTTP cache need not keep it too
   if (response.body === null) throw new PageError("unreachable", { file });
   const content = new Uint8Array(expected);
   const reader = response.body.getReader();
@@ -55,7 +55,7 @@ async function download(file, expected, onProgress) {
 }
 
 /**
- * Whether the content is what the manifest names; taken on trust where the browser computes no digests (plain http).
+ * Whether the content has the manifest's digest; true too where the browser computes no digests (plain http).
  *
  * @param {Uint8Array<ArrayBuffer>} content
  * @param {string} sha256 Hexadecimal.
@@ -66,7 +66,7 @@ async function hasDigest(content, sha256) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
 }
 
-/** The cache, null where the browser has none to give: on plain http, or in a private window. */
+/** The browser's cache; null where there is none, as on plain http or in a private window. */
 async function openCache() {
   try {
     return await caches.open(CACHE);
@@ -76,7 +76,7 @@ async function openCache() {
 }
 
 /**
- * Keep a graph in place of its older versions; without room, it is downloaded again the next time.
+ * Keep a graph in place of its older versions; where the cache is full, it is downloaded again the next time.
  *
  * @param {Cache} cache
  * @param {URL} key

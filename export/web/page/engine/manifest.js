@@ -7,7 +7,7 @@ export const MODEL_FOLDER = "model/";
 const MANIFEST = `${MODEL_FOLDER}manifest.json`;
 const FORMAT = 1;
 
-/** The largest value of each number that memory is reserved by; a graph for a browser is one file below 2 GiB. */
+/** The largest value of each number that determines memory; a graph for a browser is one file below 2 GiB. */
 const LIMITS = Object.freeze({
   num_hidden_layers: 1024,
   num_key_value_heads: 1024,
@@ -18,10 +18,10 @@ const LIMITS = Object.freeze({
 });
 
 /**
- * One graph, as the manifest has it.
+ * The manifest's entry of one graph.
  *
  * @typedef {object} GraphEntry
- * @property {string} file Path inside the model's folder.
+ * @property {string} file The path inside the model's folder.
  * @property {string} target
  * @property {string} precision
  * @property {number} max_length Context length in tokens.
@@ -35,11 +35,11 @@ const LIMITS = Object.freeze({
  * @property {Record<string, any>} checkpoint
  * @property {Record<string, any>} architecture
  * @property {Record<string, any>} tool
- * @property {GraphEntry} graph The one that the page runs.
+ * @property {GraphEntry} graph The graph that the page runs.
  */
 
 /**
- * Read and check the manifest; throws a PageError where the page cannot go by it.
+ * Read and check the manifest; throws a PageError where the page cannot use it.
  *
  * @returns {Promise<Manifest>}
  */
@@ -58,7 +58,7 @@ export async function readManifest() {
 }
 
 /**
- * Throw a PageError unless every number that memory is reserved by is there, and within reason.
+ * Throw a PageError unless every number that determines memory is there and in its range.
  *
  * @param {Record<string, unknown>} values
  */

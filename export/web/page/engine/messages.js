@@ -1,11 +1,11 @@
 /**
- * What the page and its worker tell each other.
+ * The messages between the page and its worker.
  *
  * @typedef {import("./sampling.js").SamplingParams} SamplingParams
  */
 
 /**
- * What a question is asked with.
+ * A question, with the options for its answer.
  *
  * @typedef {object} Question
  * @property {string} text
@@ -23,14 +23,14 @@
  */
 
 /**
- * What is known about a model that is ready.
+ * The description of a model that is ready.
  *
  * @typedef {object} ModelFacts
  * @property {import("./manifest.js").Manifest} manifest
- * @property {SamplingParams} params Its author's.
+ * @property {SamplingParams} params The author's sampling parameters.
  * @property {number} maxNewTokens
- * @property {boolean} chats Whether it has a chat template.
- * @property {boolean} knowsThinking Whether it can be told to think first.
+ * @property {boolean} chats Whether the model has a chat template.
+ * @property {boolean} knowsThinking Whether the model can be told to think first.
  * @property {string} device
  * @property {number} threads
  */

@@ -18,10 +18,10 @@ import { WebGpuSession } from "./webgpu-session.js";
 /**
  * @typedef {object} LoadOptions
  * @property {import("./device.js").DeviceChoice} device
- * @property {number | null} threads Null for as many as suit the machine.
+ * @property {number | null} threads The number of threads; null chooses by the machine.
  */
 
-/** What a chat runs on. */
+/** The model of a chat, with everything that a chat needs. */
 export class Model {
   /**
    * @param {import("./manifest.js").Manifest} manifest
@@ -41,10 +41,10 @@ export class Model {
   }
 
   /**
-   * Load the model; throws a PageError where a file is missing or broken, or the browser lacks what it takes.
+   * Load the model; throws a PageError where a file is missing or broken, or the browser lacks a feature.
    *
    * @param {LoadOptions} options
-   * @param {(loaded: number, total: number) => void} onProgress Called with bytes of the graph.
+   * @param {(loaded: number, total: number) => void} onProgress Called with the graph's loaded and total bytes.
    * @param {(reason: string) => void} onFallback Called when WebGPU fails and WebAssembly takes its place.
    */
   static async load(options, onProgress, onFallback) {
@@ -55,7 +55,7 @@ export class Model {
     return new Model(manifest, tokenizer, new PromptBuilder(tokenizer, template, defaults.bosTokenId), defaults, session);
   }
 
-  /** Go on by WebAssembly, with an empty cache. */
+  /** Switch to WebAssembly, with an empty cache. */
   async leaveWebGpu() {
     const options = /** @type {LoadOptions} */ ({ device: "wasm", threads: null });
     this.session = await openSession(this.manifest, options, () => {}, () => {});

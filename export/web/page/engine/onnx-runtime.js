@@ -1,9 +1,9 @@
 /**
  * ONNX Runtime's WebAssembly build, called by its C functions.
  *
- * Its JavaScript interface copies every value out of the heap after a run and into it before the next one: for a cache of
- * keys and values, twice its size for each token. Here values stay where they are. The functions are those of the one
- * version that the site comes with.
+ * Its JavaScript interface copies every value out of the heap after a run and into it before the next one: for a KV cache,
+ * twice its size for each token. Here values stay on the heap. The functions are those of the one version that the site
+ * comes with.
  */
 
 import { PageError } from "./errors.js";
@@ -24,8 +24,8 @@ const POINTER = 4;
 const MEGABYTE = 1e6;
 
 /**
- * Has weights of integers made float32 when the graph is loaded. Left as they are, they are widened anew for every token:
- * WebAssembly has no product of floats and integers.
+ * The session option that converts integer weights to float32 when the graph is loaded. Otherwise they are converted again
+ * for every token, as WebAssembly has no product of floats and integers.
  */
 const WIDEN_INTEGERS = "session.disable_quant_qdq";
 
@@ -34,7 +34,7 @@ export class Value {
   /**
    * @param {any} wasm
    * @param {number} handle
-   * @param {number} memory Where its data lies, if that is not ONNX Runtime's to free; else 0.
+   * @param {number} memory The address of its data, if ONNX Runtime does not free that; else 0.
    */
   constructor(wasm, handle, memory = 0) {
     this._wasm = wasm;
@@ -42,7 +42,7 @@ export class Value {
     this.handle = handle;
   }
 
-  /** Address of its first byte on the heap. */
+  /** The address of its first byte on the heap. */
   get address() {
     const wasm = this._wasm;
     const stack = wasm.stackSave();
@@ -70,7 +70,7 @@ export class OnnxRuntime {
   }
 
   /**
-   * Load it, or throw a PageError "no-webassembly".
+   * Load the runtime, or throw a PageError "no-webassembly".
    *
    * @param {number} threads More than 1 needs a page that is cross-origin isolated.
    */
@@ -87,14 +87,14 @@ export class OnnxRuntime {
     }
   }
 
-  /** Memory of the heap; ask anew after every call, which may have made it grow. */
+  /** The heap's bytes; read this again after every call, which may have made the heap grow. */
   get memory() {
     this._wasm.getValue(0, "i8"); // Emscripten renews its views of a grown heap when it looks at it
     return /** @type {Uint8Array} */ (this._wasm.HEAPU8);
   }
 
   /**
-   * Memory that the caller frees, or gives to a tensor; throws a PageError "no-memory" where there is none.
+   * Allocate memory that the caller frees or gives to a tensor; throws a PageError "no-memory" where there is none.
    *
    * @param {number} bytes
    * @returns {number} Its address.
@@ -111,7 +111,7 @@ export class OnnxRuntime {
   }
 
   /**
-   * A text on the heap, kept there for good.
+   * A text on the heap, which is never freed.
    *
    * @param {string} content
    * @returns {number} Its address.
@@ -149,7 +149,7 @@ export class OnnxRuntime {
   }
 
   /**
-   * Load a graph; throws a PageError "runtime" where it is none that this runtime runs.
+   * Load a graph; throws a PageError "runtime" where this runtime cannot run it.
    *
    * @param {Uint8Array} model The content of an `.onnx` file.
    */
@@ -168,7 +168,7 @@ export class OnnxRuntime {
   }
 
   /**
-   * Throw what ONNX Runtime says has gone wrong, unless all is well.
+   * Throw a PageError with ONNX Runtime's message, unless the call succeeded.
    *
    * @param {boolean} fine
    */
@@ -198,11 +198,11 @@ export class Graph {
   }
 
   /**
-   * Run it once.
+   * Run the graph once.
    *
-   * @param {Array<[string, Value]>} inputs By name; they stay the caller's.
-   * @param {string[]} outputs Names of what is wanted.
-   * @returns {Promise<Value[]>} The caller's to release.
+   * @param {Array<[string, Value]>} inputs The inputs by name; the caller releases them.
+   * @param {string[]} outputs The names of the wanted outputs.
+   * @returns {Promise<Value[]>} The outputs, which the caller releases.
    */
   async run(inputs, outputs) {
     const wasm = this._wasm;

@@ -1,15 +1,15 @@
-/** Gives the event loop its turn, so that a worker that computes hears what it is told. */
+/** Pauses for the event loop, so that a worker that computes receives its messages. */
 
 const INTERVAL_MS = 20;
 
-/** Pauses now and then; a pause takes some microseconds, where a timer would take four milliseconds. */
+/** Pauses at intervals; a pause takes some microseconds, where a timer would take four milliseconds. */
 export class Pause {
   constructor() {
     this._channel = new MessageChannel();
     this._last = performance.now();
   }
 
-  /** Let waiting messages in, if none were let in for a while. */
+  /** Let the event loop deliver waiting messages, if the last pause was some time ago. */
   async ifDue() {
     if (performance.now() - this._last < INTERVAL_MS) return;
     await new Promise((resolve) => {

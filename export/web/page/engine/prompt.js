@@ -1,11 +1,11 @@
-/** What a user says, made into the token ids that a model is prompted with. */
+/** Prompts: from messages to the token ids that a model continues. */
 
 import { opensThinking } from "./think-splitter.js";
 
 /**
  * @typedef {object} Prompt
- * @property {number[]} tokenIds At least one.
- * @property {boolean} opensThinking Whether it ends inside a think block, so that the model's text begins there.
+ * @property {number[]} tokenIds The token ids, at least one.
+ * @property {boolean} opensThinking Whether the prompt ends inside a think block, so that the model's text begins there.
  */
 
 /** Makes prompts for one model. */
@@ -13,7 +13,7 @@ export class PromptBuilder {
   /**
    * @param {import("./tokenizer.js").Tokenizer} tokenizer
    * @param {import("./chat-template.js").ChatTemplate | null} template Null for a model that continues raw text.
-   * @param {number | null} bosTokenId What a raw text begins with, null for nothing.
+   * @param {number | null} bosTokenId The token that a raw text begins with; null for none.
    */
   constructor(tokenizer, template, bosTokenId) {
     this.template = template;

@@ -1,4 +1,4 @@
-/** A random generator with a seed: the same seed gives the same answer again, in every browser. */
+/** A random generator with a seed: the same seed gives the same answer in every browser. */
 
 const WORDS = 4;
 

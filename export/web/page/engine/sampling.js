@@ -12,7 +12,7 @@ import { Random } from "./random.js";
  * @property {number} topP Keep the likeliest tokens that together reach this probability; 0 to 1.
  * @property {number} minP Keep tokens at least this fraction as likely as the likeliest; 0 to 1.
  * @property {number} repetitionPenalty Over 1, tokens seen so far become less likely; 0.01 to 100.
- * @property {number | null} seed Of the random generator; null draws a fresh one.
+ * @property {number | null} seed The seed of the random generator; null draws a fresh one.
  * @property {boolean} greedy Always take the likeliest token; only the repetition penalty is applied before.
  */
 
@@ -66,7 +66,7 @@ export class Sampler {
   }
 
   /**
-   * @param {Float32Array} logits `[V]`; is left as it is.
+   * @param {Float32Array} logits `[V]`; not changed.
    * @param {Set<number>} history The tokens of the prompt and of the answer so far.
    * @returns {number} A token id.
    */
@@ -85,7 +85,7 @@ export class Sampler {
 }
 
 /**
- * What a token is drawn from: repetition penalty, temperature, top-k, top-p, min-p, in this order.
+ * The distribution that a token is drawn from: repetition penalty, temperature, top-k, top-p, min-p, in this order.
  *
  * @param {Float32Array} logits `[V]`.
  * @param {Iterable<number>} history
@@ -108,8 +108,8 @@ export function distribution(logits, history, params) {
 }
 
 /**
- * The `count`-th largest score: the largest are kept in order as they come, and most scores are none of them. To sort all was
- * three quarters of the time that a choice took.
+ * The `count`-th largest score, found in one pass that keeps the largest scores so far in order. Sorting all scores took three
+ * quarters of the time of a choice.
  *
  * @param {Float32Array} scores
  * @param {number} count
@@ -126,7 +126,7 @@ function kthLargest(scores, count) {
 }
 
 /**
- * The tokens with a score of so much or more.
+ * The tokens with a score of at least `border`.
  *
  * @param {number} border
  * @param {Float32Array} scores
@@ -138,7 +138,7 @@ function atLeast(border, scores) {
 }
 
 /**
- * Without the least likely tokens that fit in `1 - topP` together; of equal ones on the border the later stay.
+ * The tokens without the least likely ones, whose probabilities sum to at most `1 - topP`; of equal ones the later stay.
  *
  * @param {number[]} ids Ascending.
  * @param {Float32Array} scores

@@ -1,16 +1,16 @@
-/** Files of the site, fetched from its own folder. */
+/** Fetching files of the site from its own folder. */
 
 import { PageError } from "./errors.js";
 
-/** The site's folder, whatever it is called and wherever it lies. */
+/** The address of the site's folder, which may have any name and lie anywhere. */
 export const SITE = new URL("../", import.meta.url);
 
 /**
  * The response for a file; throws a PageError "missing-file" or "unreachable".
  *
- * @param {string} file Path inside the site.
- * @param {RequestCache} [cache] By default the server is asked whether it has a newer one, so that files of two exports
- *   never mix.
+ * @param {string} file The path inside the site.
+ * @param {RequestCache} [cache] The use of the HTTP cache; by default the server is asked for a newer file, so that files of
+ *   two exports never mix.
  */
 export async function openFile(file, cache = "no-cache") {
   let response;

@@ -11,7 +11,7 @@ export class StopStrings {
   }
 
   /**
-   * What is certain to stand before any stop string; look at `hit` afterwards.
+   * The text that cannot be part of a stop string; look at `hit` afterwards.
    *
    * @param {string} piece
    */
@@ -29,7 +29,7 @@ export class StopStrings {
     return text.slice(0, certain);
   }
 
-  /** What was held back and never became a stop string. */
+  /** The text that was held back and never became a stop string. */
   finish() {
     const rest = this._withheld;
     this._withheld = "";
@@ -38,7 +38,7 @@ export class StopStrings {
 }
 
 /**
- * Length of the longest end of `text` with which one of the strings begins but which isn't all of it.
+ * The length of the longest end of `text` that is the beginning of one of the strings, and not all of it.
  *
  * @param {string} text
  * @param {readonly string[]} strings

@@ -4,7 +4,7 @@
 
 const REPLACEMENT = "\uFFFD";
 
-/** Most tokens held back for an unfinished character: UTF-8 has at most 4 bytes to one. */
+/** The most tokens held back for an unfinished character, which has at most 4 bytes in UTF-8. */
 const MAX_WITHHELD = 4;
 
 /**
@@ -25,7 +25,7 @@ class ByteTextStream {
   }
 
   /**
-   * Text that is certain with this token, which may be none; special tokens have none.
+   * The text that is certain after this token, possibly empty; special tokens have no text.
    *
    * @param {number} tokenId
    */
@@ -33,13 +33,13 @@ class ByteTextStream {
     return this._decoder.decode(this._tokenizer.tokenBytes(tokenId), { stream: true });
   }
 
-  /** The rest: what stays of a character that was not finished. */
+  /** The rest of the text: the bytes of an unfinished character, if there are any. */
   finish() {
     return this._decoder.decode();
   }
 }
 
-/** For any tokenizer: decodes the newest tokens behind a few known ones, which settle the space between them. */
+/** For any tokenizer: decodes the newest tokens after a few known ones, which determine the space between them. */
 class WindowTextStream {
   /** @param {Tokenizer} tokenizer */
   constructor(tokenizer) {

@@ -1,4 +1,4 @@
-/** Thinking told from answering: splits streamed text at `<think>` and `</think>`. */
+/** Separating thinking from the answer: splits streamed text at `<think>` and `</think>`. */
 
 import { unfinishedLength } from "./stop-strings.js";
 
@@ -7,7 +7,7 @@ export const CLOSE_TAG = "</think>";
 
 /** @typedef {{kind: "think" | "answer", text: string}} Segment A piece of text of one kind, never empty. */
 
-/** Splits a stream in segments; tags, and line breaks right behind them, are left out. */
+/** Splits a stream into segments; tags, and line breaks directly after them, are left out. */
 export class ThinkSplitter {
   /** @param {boolean} [thinking] Whether the text begins inside a think block. */
   constructor(thinking = false) {
@@ -17,7 +17,7 @@ export class ThinkSplitter {
   }
 
   /**
-   * The segments that are certain; what may be the beginning of a tag is held back.
+   * The segments that are certain; text that may be the beginning of a tag is held back.
    *
    * @param {string} piece
    * @returns {Segment[]}
@@ -38,7 +38,7 @@ export class ThinkSplitter {
     return segments;
   }
 
-  /** What was held back and never became a tag. */
+  /** The text that was held back and never became a tag. */
   finish() {
     /** @type {Segment[]} */
     const segments = [];

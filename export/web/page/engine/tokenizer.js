@@ -1,4 +1,4 @@
-/** Text to token ids and back, by an artifact's `tokenizer.json` and `tokenizer_config.json`. */
+/** The tokenizer: text to token ids and back, by an artifact's `tokenizer.json` and `tokenizer_config.json`. */
 
 import { Tokenizer as Backend } from "../vendor/tokenizers.mjs";
 
@@ -26,7 +26,7 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text; special tokens that are spelled out in it become themselves, and nothing is put around it.
+   * Token ids of a text; special tokens that are spelled out in it become their ids, and none is added around it.
    *
    * @param {string} text
    * @returns {number[]}
@@ -83,7 +83,7 @@ function specialTokens(config) {
 }
 
 /**
- * The description with the tokens that only the config knows of, as special as the config has them.
+ * The description with the tokens that only the config has, special where the config says so.
  *
  * @param {Record<string, any>} description
  * @param {Record<string, any>} config

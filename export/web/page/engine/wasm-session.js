@@ -1,4 +1,4 @@
-/** A session on WebAssembly: token ids go in, logits come out, and the cache never leaves the runtime's heap. */
+/** A session on WebAssembly: token ids in, logits out, and the KV cache stays on the runtime's heap. */
 
 import { BYTES, keepPositions } from "./cache-shape.js";
 import { OnnxRuntime } from "./onnx-runtime.js";
@@ -9,14 +9,14 @@ import { OnnxRuntime } from "./onnx-runtime.js";
 const INT64 = 8;
 
 /**
- * The one thing that generation knows about a model.
+ * A session: the interface by which generation runs a model.
  *
  * @typedef {object} Session
  * @property {string} device `wasm` or `webgpu`.
  * @property {number} threads
  * @property {number} length Positions in the cache.
  * @property {(tokenIds: number[]) => Promise<Float32Array>} run Append tokens; the logits of the last one, `[V]`.
- * @property {(length: number) => Promise<void>} truncate Forget all behind so many positions.
+ * @property {(length: number) => Promise<void>} truncate Remove all positions after the first `length` from the cache.
  */
 
 /** @implements {Session} */
@@ -24,7 +24,7 @@ export class WasmSession {
   /**
    * @param {import("./onnx-runtime.js").Graph} graph
    * @param {CacheShape} shape
-   * @param {number} maxLength Most positions.
+   * @param {number} maxLength The most positions.
    * @param {number} vocabSize
    * @param {number} threads
    */

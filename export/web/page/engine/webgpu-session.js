@@ -1,4 +1,4 @@
-/** A session on WebGPU: the cache stays on the graphics card. */
+/** A session on WebGPU: the KV cache stays on the graphics card. */
 
 import { BYTES, keepPositions } from "./cache-shape.js";
 import { PageError } from "./errors.js";
@@ -10,7 +10,7 @@ import { PageError } from "./errors.js";
 export class WebGpuSession {
   /**
    * @param {any} ort onnxruntime-web.
-   * @param {any} graph Its session.
+   * @param {any} graph The graph's `InferenceSession` in it.
    * @param {CacheShape} shape
    * @param {number} vocabSize
    */
@@ -88,7 +88,7 @@ export class WebGpuSession {
 
   /**
    * @param {Uint8Array} bytes
-   * @param {number} length Positions in it.
+   * @param {number} length The number of positions in `bytes`.
    */
   _cacheTensor(bytes, length) {
     const { heads, width, type } = this._shape;

@@ -12,7 +12,7 @@ import { checkedParams } from "./sampling.js";
 let chat = null;
 /** @type {Model | null} */
 let model = null;
-/** Settled when the model is ready, or cannot be loaded. */
+/** A promise that settles when the model is ready or cannot be loaded. */
 let loading = Promise.resolve();
 let abort = new AbortController();
 
@@ -44,7 +44,7 @@ async function load(options) {
 
 /** @param {import("./messages.js").Question} question */
 async function ask(question) {
-  await loading.catch(() => {}); // reported by the request to load
+  await loading.catch(() => {}); // the request to load has reported it
   if (model === null || chat === null) throw new PageError("bug", { reason: "there is no model yet" });
   abort = new AbortController();
   try {
