@@ -382,3 +382,11 @@ def test_the_process_of_a_template_imports_neither_numpy_nor_onnxruntime():
         "assert not {'numpy', 'onnxruntime', 'tokenizers', 'asyncio'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "source", ["{% break %}", "{% macro m() %}{% continue %}{% endmacro %}", "{{ 1e999 ~ 1e999 }}"]
+)
+def test_a_template_that_python_cannot_compile_is_broken_and_takes_nothing_down(source):
+    with pytest.raises(ArtifactError, match="the chat template cannot be rendered"):
+        ChatTemplate({"default": source + "{{ 1e999 }}"}).render([{"role": "user", "content": "hi"}])
