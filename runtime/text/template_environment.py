@@ -30,7 +30,7 @@ MAX_REASON = 300
 _TEMPLATE_FAILURES = (
     *(ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError),
 )
-"""The exceptions that a template's code, and Python where it compiles that, can raise, except jinja2's own and MemoryError."""
+"""The exceptions that a template's code, or Python compiling it, can raise, except jinja2's own and MemoryError."""
 
 
 class RejectionError(TemplateError):
