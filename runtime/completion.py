@@ -20,7 +20,7 @@ BUSY = (
     "two threads use one Engine at once, which serves one caller at a time: take turns by a lock, or load one Engine "
     "for each thread"
 )
-"""What is told to the caller that came second."""
+"""The error message for the second of two threads that use an engine at once."""
 
 
 @dataclass(frozen=True)

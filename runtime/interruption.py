@@ -1,4 +1,4 @@
-"""Ending what models compute, from another thread: for programs that must react to a signal while a model runs."""
+"""Ending the runs of models from another thread, for programs that react to a signal while a model runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Interruptible(Protocol):
     """A model whose run can be ended while another thread waits for it."""
 
     def interrupt(self, *, ends: bool) -> None:
-        """End the run under way and refuse the ones after it, or allow runs again."""
+        """End the current run and refuse later ones (`ends`), or allow runs again."""
         ...
 
 
@@ -18,12 +18,12 @@ _models: WeakSet[Interruptible] = WeakSet()
 
 
 def register(model: Interruptible) -> None:
-    """Have a model take part for as long as it is in use."""
+    """Add a model, for as long as it is in use, to those that `interrupt_runs` stops."""
     _models.add(model)
 
 
 def interrupt_runs() -> None:
-    """End the runs of all models as soon as their present operator is done; they fail, as do those after them."""
+    """End the runs of all models after their current operator; these runs fail, and so do later ones."""
     for model in list(_models):
         model.interrupt(ends=True)
 

@@ -49,7 +49,7 @@ class OccurrencePenalty:
         self._frequency = frequency
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         if history.answer_length:
             answer = np.asarray(history.tokens[-history.answer_length :], dtype=np.int64)
             ids, counts = np.unique(answer, return_counts=True)
@@ -67,7 +67,7 @@ class NoRepeatNGram:
         self._size = size
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         tokens = np.asarray(history.tokens, dtype=np.int64)
         if len(tokens) >= self._size:
             windows = np.lib.stride_tricks.sliding_window_view(tokens, self._size)
@@ -88,7 +88,7 @@ class BadWords:
         self._longer = [list(word) for word in words if len(word) > 1]
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         completed = [word[-1] for word in self._longer if history.tokens[1 - len(word) :] == word[:-1]]
         _forbid(scores, np.append(self._always, np.array(completed, int)))
 
@@ -106,7 +106,7 @@ class MinNewTokens:
         self._eos = np.array(eos_token_ids, int)
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         if history.answer_length < self._least:
             _forbid(scores, self._eos)
 
@@ -124,7 +124,7 @@ class ForcedEos:
         self._last = max_new_tokens - 1
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         known = self._ids[self._ids < scores.size]
         if history.answer_length == self._last and known.size:
             scores[:] = -math.inf
@@ -142,7 +142,7 @@ class SuppressTokens:
         self._ids = np.array(token_ids, int)
 
     def __call__(self, scores: Scores, history: History) -> None:
-        """See `LogitsProcessor`."""
+        """Change the scores in place."""
         _forbid(scores, self._ids)
 
 

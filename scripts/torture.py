@@ -1,13 +1,13 @@
-"""Kill the commands that write, at random moments, and see that what they write to stays whole.
+"""Kill the commands that write, at random moments, and check that their destinations stay whole.
 
     python scripts/torture.py --kills 100 --seed 1
 
 Each command replaces what an earlier run of it wrote. It runs in a process of its own, forked from one that has the
-packages imported, and is sent SIGKILL: by turns after a random part of the time that a whole run takes, and before a
-random one of the things that it does to the file system while it holds the lock of its destination. Then that must be
-what it was or what it was to become, file by file; and after the next run nothing else may lie next to it. `race` is
-another kind of trial: two exports of different precisions into one folder, begun together; whoever ends with exit code
-0 must find its own graph there, and the other one must have been told.
+packages imported, and is sent SIGKILL: alternately after a random part of the time of a whole run, and before a random
+one of its changes to the file system while it holds the lock of its destination. Then the destination must equal the
+old or the new state, file by file, and after the next run nothing else may lie next to it. `race` is another kind of
+trial: two exports of different precisions into one folder, started together; the one that ends with exit code 0 must
+find its own graph there, and the other one must have reported the conflict.
 """
 
 from __future__ import annotations

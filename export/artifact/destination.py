@@ -52,10 +52,10 @@ def choose_folder(request: ExportRequest) -> Path:
 def open_destination(
     folder: Path, request: ExportRequest, sha256: str, config: dict[str, Any]
 ) -> Iterator[tuple[Destination, Path]]:
-    """Yield what of an artifact stays, and the folder to write to, which takes its place on leaving without an error.
+    """Yield the graphs that stay, and the folder to write to; without an error it then takes the artifact's place.
 
-    What is there is looked at under the lock under which it is replaced, so that an export which ended in the meantime
-    is not overwritten.
+    The existing artifact is read under the same lock under which it is replaced, so that an export which ended in the
+    meantime is not overwritten.
 
     Args:
         folder: From `choose_folder`.

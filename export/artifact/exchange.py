@@ -1,4 +1,4 @@
-"""Two paths exchanged at once, by the system calls that can do that."""
+"""Exchanging two paths in one step, by system calls."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import sys
 from pathlib import Path
 
 RENAME_EXCHANGE = 2
-"""`renameat2`'s flag on Linux, from linux/fs.h."""
+"""The flag of `renameat2` on Linux for an exchange, from linux/fs.h."""
 
 RENAME_SWAP = 2
-"""`renamex_np`'s flag on macOS, from sys/stdio.h."""
+"""The flag of `renamex_np` on macOS for an exchange, from sys/stdio.h."""
 
 AT_FDCWD = -100
-"""Linux: paths are relative to the current folder."""
+"""The folder handle of Linux by which paths are relative to the current folder."""
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Have two paths change places, with no moment at which either of them is missing.
+    """Exchange two paths, so that neither of them is missing at any moment.
 
     Args:
         first: A file or a folder.
         second: Another one, in the same file system.
 
     Returns:
-        Whether it was done; where the system or the file system cannot do it, nothing has changed.
+        Whether they were exchanged; where the system or the file system cannot do that, nothing has changed.
     """
     names = os.fsencode(first), os.fsencode(second)
     if sys.platform == "linux":

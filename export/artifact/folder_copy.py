@@ -1,4 +1,4 @@
-"""A folder copied file by file, where the first file that cannot be written is the error."""
+"""Copying a folder file by file, up to the first file that cannot be written."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def copy_folder(
     *,
     leave_out: Callable[[str], bool] = lambda name: False,
 ) -> None:
-    """Copy what is in a folder into another one; symbolic links stay links.
+    """Copy the content of a folder into another one; symbolic links stay links.
 
-    `shutil.copytree` goes on after an error and raises the list of all of them.
+    `shutil.copytree`, unlike this function, goes on after an error and raises a list of all errors.
 
     Args:
         source: The folder.
-        target: The other folder; it is made if need be.
-        copy: Copies one file.
+        target: The other folder; it is created where it is missing.
+        copy: The function that copies one file.
         leave_out: Whether a name is not copied.
 
     Raises:
-        OSError: The first thing that cannot be read or written.
+        OSError: A file cannot be read or written.
     """
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir()):

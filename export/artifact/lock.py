@@ -1,4 +1,4 @@
-"""A lock on a path, which the system lets go of when its owner ends, however it ends."""
+"""A lock on a path, which the system releases when the owner's process ends, even by a kill."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Lock:
                 _write_owner(handle)
                 return True
             os.close(handle)
-            if taken:  # whoever held it before has just removed the file: the path has another one, or none
+            if taken:  # the last owner has just removed the file: the path has a new one, or none
                 continue
             if time.monotonic() >= deadline:
                 return False
             time.sleep(POLL_SECONDS)
 
     def release(self) -> None:
-        """Remove the file and let go of the lock; may be called more than once."""
+        """Remove the file and release the lock; may be called more than once."""
         handle, self._handle = self._handle, None
         if handle is None:
             return
@@ -64,7 +64,7 @@ class Lock:
         os.close(handle)
 
     def owner(self) -> str:
-        """Who holds the lock, for a message: `process 123`, or `another process`."""
+        """The owner of the lock, for a message: `process 123`, or `another process`."""
         try:
             pid = self.path.read_bytes()[:PID_BYTES].decode("ascii")
         except (OSError, UnicodeDecodeError):  # on Windows a locked file cannot be read
@@ -73,7 +73,7 @@ class Lock:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether something is at a path, links not followed, and belongs to this user."""
+    """Whether a path exists, without following links, and belongs to this user."""
     try:
         status = path.lstat()
     except OSError:
@@ -86,7 +86,7 @@ def _open(path: Path) -> int:
     while True:
         try:
             return os.open(path, flags, 0o666)
-        except FileNotFoundError:  # its folder was new, and whoever made it has removed it
+        except FileNotFoundError:  # its folder was new, and the process that made it has removed it
             path.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -100,7 +100,7 @@ def _is_file_of(handle: int, path: Path) -> bool:
 
 
 def _write_owner(handle: int) -> None:
-    """Write down the process id; a disk without room for it has no room for more either, and says so soon enough."""
+    """Write the process id; a full disk is no error here, as the next file that is written reports it."""
     try:
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())

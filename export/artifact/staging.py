@@ -1,14 +1,14 @@
-"""Writing a folder, or files of one, so that they are there whole or not at all: the one owner of every such write.
+"""Writing a folder, or files of one, atomically: each is complete, or it is not there.
 
 Next to a destination `model` there may be, for as long as it is written:
 
     .model.minimind-edge-lock   held by the process that writes
-    .model.minimind-edge-new    what is being written
+    .model.minimind-edge-new    the new folder, while it is written
     .model.minimind-edge-files  files that are complete, on their way into the folder
     .model.minimind-edge-old    the old folder, for a moment, where the system cannot exchange two folders at once
 
-The system lets go of the lock when its owner ends, however it ends. So whoever gets the lock may mend what is there:
-the old folder goes back if none took its place, complete files go where they belong, the rest is removed.
+The system releases the lock when its owner ends, even by a kill. So the next owner of the lock may repair what is
+there: the old folder goes back if none took its place, complete files go to their places, and the rest is removed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .folder_copy import copy_folder, link_or_copy
 from .lock import Lock, is_ours
 
 MARK = ".minimind-edge-"
-"""What stands between a destination's name and the kind of a thing that is next to it while it is written."""
+"""The part of a hidden name between the destination's name and the kind of the file or folder next to it."""
 
 WAIT_SECONDS = 1.0
-"""How long a lock is waited for: one that a process holds only to mend what another one left is free again by then."""
+"""The seconds to wait for a lock: one that a process holds only to repair what another one left is free by then."""
 
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 """The destinations that the running code has locked already."""
@@ -43,7 +43,7 @@ _locks: dict[Path, Lock] = {}
 
 @contextmanager
 def locked(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
-    """Keep every other process, and thread, from writing to a destination; what a killed one left there is mended.
+    """Keep every other process and thread from writing to a destination, and repair what a killed process left there.
 
     Code that has the lock may ask for it again.
 
@@ -147,7 +147,7 @@ def abandon() -> None:
 
 
 def _end(final: Path) -> None:
-    """Remove what has not become a part of the destination, and let go of it."""
+    """Remove the files that have not become a part of the destination, and release its lock."""
     lock = _locks.pop(final, None)
     if lock is not None:
         _mend(final)
@@ -170,7 +170,7 @@ def _beside(final: Path, kind: str) -> Path:
 
 
 def _mend(final: Path) -> None:
-    """Finish or undo what was begun at a destination whose lock is held; what is another user's stays."""
+    """Finish or undo an interrupted write at a destination whose lock is held; another user's files stay."""
     new, files, old = (_beside(final, kind) for kind in ("new", "files", "old"))
     if is_ours(old) and not os.path.lexists(final):
         old.rename(final)
@@ -183,7 +183,7 @@ def _mend(final: Path) -> None:
 
 
 def _mend_others(folder: Path) -> None:
-    """Mend what killed processes left at other destinations of a folder."""
+    """Repair what killed processes left at other destinations of a folder."""
     for path in folder.glob(f".*{MARK}lock"):
         final = folder / path.name.removeprefix(".").removesuffix(f"{MARK}lock")
         lock = Lock(path)
@@ -196,7 +196,7 @@ def _mend_others(folder: Path) -> None:
 
 
 def _replace(stage: Path, final: Path) -> None:
-    """Have `stage` take the place of `final`; what was there goes only after the new folder stands."""
+    """Put `stage` in the place of `final`; the old folder is removed only after the new one is in place."""
     if not os.path.lexists(final):
         stage.rename(final)
     elif not exchange(stage, final):
@@ -221,7 +221,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring the files to the disk before they are renamed into place, so that a full disk shows here."""
+    """Flush the files to the disk before they are renamed into place, so that a full disk is noticed here."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minimind_edge.runtime.artifact.folder import NAMED_TEMPLATES, TOKENIZER_CONFIG, named_templates
-from minimind_edge.runtime.artifact.json_object import JsonObject
 from minimind_edge.runtime.artifact.paths import member
-from minimind_edge.runtime.artifact.tokenizer_config import BEGINS_WITH_BOS, complete_config
+from minimind_edge.runtime.artifact.tokenizer_config import BEGINS_WITH_BOS, JsonObject, complete_config
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.text.chat_template import read_template
 from minimind_edge.runtime.text.tokenizer import Tokenizer, read_description

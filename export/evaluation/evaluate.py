@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minimind_edge.runtime.artifact.text_file import decode_text
 from minimind_edge.runtime.errors import InputError, UsageError
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 
 from ..errors import ExportError
 from ..parity.graph_file import open_session

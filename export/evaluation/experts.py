@@ -16,7 +16,7 @@ from ..progress import Share
 from .examples import BATCH_SIZE, Example, batches
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.session.graph_facts import GraphFacts
+    from minimind_edge.runtime.session.contract import GraphFacts
     from minimind_edge.runtime.session.model import TokenIds
 
 

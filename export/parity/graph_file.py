@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minimind_edge.runtime.ort.environment import import_onnxruntime
 from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_options, summary
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 
 from ..errors import ExportError
 from ..graph.ort_int8_cache import scale_name

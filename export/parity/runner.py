@@ -19,7 +19,7 @@ from .case import PADDING, Chunk
 from .graph_file import cache_scales, expert_names, open_session, with_outputs
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime.session.graph_facts import GraphFacts
+    from minimind_edge.runtime.session.contract import GraphFacts
 
 SPARE_SLOTS = 8
 """The number of slots of a shared buffer beyond those that a case fills, which exposes a graph that takes the buffer's

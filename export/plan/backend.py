@@ -9,8 +9,8 @@ import onnx
 
 from minimind_edge.runtime.errors import MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import INSTALL, Backend, has_backend, load_backend
-from minimind_edge.runtime.tensorrt.compute_capability import RTX_DEFAULT, ComputeCapability, rtx_refusal
 from minimind_edge.runtime.tensorrt.cuda import CudaDevice, CudaLibrary, find_device
+from minimind_edge.runtime.tensorrt.plan import RTX_DEFAULT, ComputeCapability, rtx_refusal
 
 from .builder import network_flags
 from .request import PlanRequest

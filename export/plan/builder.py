@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from minimind_edge.runtime.tensorrt.backend import Backend, error_text
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
 from ..artifact.staging import staged_files
 from ..errors import ExportError

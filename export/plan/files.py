@@ -11,8 +11,7 @@ from typing import Any
 
 from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
 from minimind_edge.runtime.artifact.paths import copy_member, member
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.plan import sidecar_path
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability, sidecar_path
 from minimind_edge.runtime.tensorrt.plan_description import FORMAT
 
 from ..artifact.json_file import write_json

@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, cache_names
-from minimind_edge.runtime.session.graph_facts import MOST, metadata_integers
+from minimind_edge.runtime.session.contract import INPUTS, METADATA_PREFIX, MOST, cache_names, metadata_integers
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, CacheLayout
 
 from ..artifact.onnx_graph import read_graph

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minimind_edge.runtime.errors import UsageError
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES
+from minimind_edge.runtime.tensorrt.plan import BACKEND_NAMES, ComputeCapability
 
 from ..artifact.manifest import is_artifact
 from ..artifact.staging import locked

@@ -14,11 +14,10 @@ from pathlib import Path
 from ..errors import ArtifactError
 from .generation_config import GENERATION_CONFIG, GenerationConfig
 from .json_file import read_object
-from .json_object import JsonObject
 from .manifest import MANIFEST, GraphEntry, Manifest
 from .model_config import CONFIG, ModelConfig
 from .paths import member, require_member
-from .tokenizer_config import complete_config
+from .tokenizer_config import JsonObject, complete_config
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

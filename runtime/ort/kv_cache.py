@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingError
-from ..session.contract import cache_names
-from ..session.graph_facts import GraphFacts
+from ..session.contract import GraphFacts, cache_names
 from ..session.model import grown_capacity
 
 

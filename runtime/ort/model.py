@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from ..interruption import register
-from ..session.contract import LOGITS_START
-from ..session.graph_facts import GraphFacts
+from ..session.contract import LOGITS_START, GraphFacts
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA
@@ -156,7 +155,7 @@ class OrtModel:
             cache.commit(arrays.total)
 
     def interrupt(self, *, ends: bool) -> None:
-        """See `Interruptible.interrupt`: ONNX Runtime looks at this between two operators, those of a loop included."""
+        """Stop the current run after its current operator and refuse later runs, or allow runs again."""
         self._run_options.terminate = ends
 
     def cache(self, slots: int) -> list[NDArray[Any]]:

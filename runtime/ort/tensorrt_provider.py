@@ -10,8 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ArtifactError, MissingError, UsageError
-from ..session.contract import cache_names
-from ..session.graph_facts import GraphFacts
+from ..session.contract import GraphFacts, cache_names
 from ..session.model import DEFAULT_MAX_LENGTH
 from ..tensorrt.cuda import CudaLibrary, find_device
 from .environment import CPU, execution_providers

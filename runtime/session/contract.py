@@ -1,6 +1,14 @@
-"""The graph contract: names, axes and types of the inputs, outputs and metadata of the graphs that sessions run."""
+"""The graph contract: names, axes and types of inputs, outputs and metadata, and a graph's own facts, checked."""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtifactError
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
@@ -50,3 +58,183 @@ def cache_names(prefix: str, num_layers: int) -> list[str]:
 def layer_cache_names(prefix: str, layer: int) -> tuple[str, str]:
     """The names of one layer's cached key and value."""
     return f"{prefix}.{layer}.key", f"{prefix}.{layer}.value"
+
+
+MOST = (1 << 31) - 1
+"""The largest plausible size of an axis or number in the metadata."""
+
+KV_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int8)": np.dtype(np.int8),
+}
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """The facts of a causal language model's graph that running it requires.
+
+    Attributes:
+        target: Target of the graph: `portable`, `ort` or `tensorrt`.
+        num_layers: Number of layers, each with a cached key and value.
+        num_key_value_heads: Number of key and value heads H_kv.
+        head_dim: Width D of a head.
+        kv_dtype: Element type of the KV cache: float32, float16, or int8, whose scales are inside the graph.
+        vocab_size: Size V of the vocabulary.
+        max_length: Most cache slots, None if not recorded.
+        precision: Precision of the weights, None if not recorded.
+        generation: Generation of the checkpoint, None if not recorded.
+        eos_token_ids: Token ids that end a text, empty if not recorded.
+        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present) or `static` (one buffer too,
+            where each row is written at its own index).
+    """
+
+    target: str
+    num_layers: int
+    num_key_value_heads: int
+    head_dim: int
+    kv_dtype: np.dtype[Any]
+    vocab_size: int
+    max_length: int | None
+    precision: str | None
+    generation: str | None
+    eos_token_ids: tuple[int, ...]
+    cache: str
+
+    @property
+    def gives_all_logits(self) -> bool:
+        """Whether a run gives the logits of every token of a chunk, instead of one token of each row."""
+        return self.target != "tensorrt"
+
+    @property
+    def has_int8_cache(self) -> bool:
+        """Whether the KV cache is int8."""
+        return self.kv_dtype == np.int8
+
+    @property
+    def kv_bytes_per_slot(self) -> int:
+        """The bytes of one slot of one row in the KV cache, keys and values of all layers."""
+        return 2 * self.num_layers * self.num_key_value_heads * self.head_dim * self.kv_dtype.itemsize
+
+    @classmethod
+    def read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
+        """Check a graph's interface against the contract.
+
+        Args:
+            inputs: ONNX Runtime's description of each input: `name`, `type` and `shape`.
+            outputs: ONNX Runtime's description of each output.
+            metadata: The graph's metadata properties.
+
+        Raises:
+            ArtifactError: A name, a type or a shape violates the contract.
+        """
+        try:
+            return cls._read(inputs, outputs, metadata)
+        except UnicodeDecodeError as error:  # the bindings decode a name when it is asked for
+            raise ArtifactError(f"the graph has a name that is not UTF-8: {error}; export it again") from error
+
+    @classmethod
+    def _read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
+        num_layers = sum(node.name.endswith(".key") for node in inputs)
+        if not num_layers:
+            raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")
+        pasts, presents = cache_names(PAST_KEY_VALUES, num_layers), cache_names(PRESENT, num_layers)
+        target = _target_of(metadata)
+        cache = _cache_of(metadata, target)
+        own = INPUTS[target]
+        _check_names("inputs", (node.name for node in inputs), (*own, *pasts))
+        _check_names("outputs", (node.name for node in outputs), (LOGITS, *presents))
+        nodes = {node.name: node for node in (*inputs, *outputs)}
+        _check_types([nodes[name] for name in own], {f"tensor({INPUT_DTYPES[target]})"})
+        _check_types([nodes[LOGITS]], {"tensor(float)"})
+        _check_types([nodes[name] for name in pasts], KV_DTYPES.keys() - ({"tensor(int8)"} if target != "ort" else ()))
+        _check_types([nodes[name] for name in (*pasts, *presents)], {nodes[pasts[0]].type})
+        heads, head_dim = _cache_dims([nodes[name] for name in pasts])
+        vocab_size = (nodes[LOGITS].shape or [None])[-1]
+        if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST:
+            raise ArtifactError(f"the graph's logits have no fixed vocabulary size (found {vocab_size!r})")
+        return cls(
+            target=target,
+            num_layers=num_layers,
+            num_key_value_heads=heads,
+            head_dim=head_dim,
+            kv_dtype=KV_DTYPES[nodes[pasts[0]].type],
+            vocab_size=vocab_size,
+            max_length=_max_length(metadata),
+            precision=metadata.get(f"{METADATA_PREFIX}precision"),
+            generation=metadata.get(f"{METADATA_PREFIX}generation"),
+            eos_token_ids=metadata_integers(metadata, "eos_token_id"),
+            cache=cache,
+        )
+
+
+def _check_names(kind: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    found, expected = set(found), set(expected)
+    if found != expected:
+        lacks, has = (", ".join(sorted(names)[:4]) for names in (expected - found, found - expected))
+        differences = [f"lacks {lacks}" if lacks else "", f"has {has}, which this runtime does not know" if has else ""]
+        raise ArtifactError(f"the graph's {kind}: it {' and '.join(filter(None, differences))}")
+
+
+def _check_types(nodes: Iterable[Any], expected: Collection[str]) -> None:
+    for node in nodes:
+        if node.type not in expected:
+            raise ArtifactError(f"the graph's {node.name} is {node.type}, expected {' or '.join(sorted(expected))}")
+
+
+def _cache_dims(pasts: Iterable[Any]) -> tuple[int, int]:
+    """The number of heads H_kv and the width D of a head in the KV cache, the same for every layer."""
+    found = {(node.shape[1], node.shape[3]) if len(node.shape) == 4 else tuple(node.shape) for node in pasts}
+    dims = found.pop()
+    if found or len(dims) != 2 or not all(isinstance(dim, int) and 0 < dim <= MOST for dim in dims):
+        raise ArtifactError(f"the graph's cache must be [B, H_kv, P, D] with one H_kv and D, found {dims} in one layer")
+    return dims[0], dims[1]
+
+
+def _target_of(metadata: Mapping[str, str]) -> str:
+    """The target of a graph; one that does not record it runs as `portable`.
+
+    Raises:
+        ArtifactError: This runtime does not know the target.
+    """
+    target = metadata.get(f"{METADATA_PREFIX}target", "portable")
+    if target not in INPUTS:
+        raise ArtifactError(f"the graph is for target {target!r}; this runtime runs {', '.join(INPUTS)}")
+    return target
+
+
+def _cache_of(metadata: Mapping[str, str], target: str) -> str:
+    """The form of the graph's KV cache."""
+    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
+    if found != CACHES[target]:
+        raise ArtifactError(
+            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+        )
+    return found
+
+
+def _max_length(metadata: Mapping[str, str]) -> int | None:
+    found = metadata_integers(metadata, "max_length")
+    if found and (len(found) > 1 or not 1 <= found[0] <= MOST):
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}max_length must be one number, at least 1, found {found}")
+    return found[0] if found else None
+
+
+def metadata_integers(metadata: Mapping[str, str], key: str) -> tuple[int, ...]:
+    """The integers of one property of a graph, none where it does not tell.
+
+    Args:
+        metadata: The graph's properties.
+        key: The property's name without its prefix.
+
+    Raises:
+        ArtifactError: It holds something else, or a number that cannot be meant.
+    """
+    text = metadata.get(METADATA_PREFIX + key, "")
+    try:
+        found = tuple(int(part) for part in text.strip("[] ").split(",") if part)
+    except ValueError as error:
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}, expected integers") from error
+    if any(abs(number) > MOST for number in found):
+        raise ArtifactError(f"the graph's {METADATA_PREFIX}{key} is {text[:40]!r}: expected at most {MOST}")
+    return found

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph_facts import GraphFacts
+from .contract import GraphFacts
 
 TokenIds: TypeAlias = NDArray[np.int64]
 """An array of token ids, `[B, S]` or `[B]` int64."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ContextLengthError, PromptError, UsageError
-from .graph_facts import GraphFacts
+from .contract import GraphFacts
 from .layout import CompactLayout, Layout, PaddedLayout, Prompt
 from .model import Logits, Model, TokenIds
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import MissingError
-from .compute_capability import ComputeCapability
+from .plan import ComputeCapability
 
 Address: TypeAlias = int
 """An address in the device's memory."""

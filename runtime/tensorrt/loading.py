@@ -16,10 +16,9 @@ from typing import Any, Protocol
 
 from ..errors import ArtifactError, MissingError
 from .backend import Backend, error_text, load_backend
-from .compute_capability import rtx_refusal, runs_on
 from .cuda import CudaDevice, CudaDriver, CudaLibrary, Driver, find_device
 from .model import Context, TensorRTModel
-from .plan import BACKEND_NAMES, DECODE, PREFILL, Plan
+from .plan import BACKEND_NAMES, DECODE, PREFILL, Plan, rtx_refusal, runs_on
 
 VERSION_PARTS = 3
 """The number of leading parts of a version that must equal the plan's; the fourth counts builds of one release."""

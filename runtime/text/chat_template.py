@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..artifact.json_object import JsonObject
 from ..artifact.text_file import read_text
+from ..artifact.tokenizer_config import JsonObject
 from ..errors import ArtifactError, PromptError
 
 if TYPE_CHECKING:

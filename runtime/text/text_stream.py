@@ -40,11 +40,11 @@ class ByteTextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """See TextStream."""
+        """The text that is certain after this token, which may be empty."""
         return self._decoder.decode(self._token_bytes(token_id))
 
     def finish(self) -> str:
-        """See TextStream."""
+        """The rest of the text, such as the bytes of an unfinished character."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -60,7 +60,7 @@ class WindowTextStream:
         self._withheld: list[int] = []
 
     def push(self, token_id: int) -> str:
-        """See TextStream."""
+        """The text that is certain after this token, which may be empty."""
         if self._tokenizer.is_special(token_id):
             return ""
         self._withheld.append(token_id)
@@ -71,7 +71,7 @@ class WindowTextStream:
         return text
 
     def finish(self) -> str:
-        """See TextStream."""
+        """The rest of the text, such as the bytes of an unfinished character."""
         text = self._new_text()
         self._withheld = []
         return text

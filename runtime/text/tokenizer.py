@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.json_file import MAX_BYTES
-from ..artifact.json_object import JsonObject
 from ..artifact.text_file import read_text
-from ..artifact.tokenizer_config import BEGINS_WITH_BOS, extra_tokens, special_tokens
+from ..artifact.tokenizer_config import BEGINS_WITH_BOS, JsonObject, extra_tokens, special_tokens
 from ..errors import ArtifactError, EdgeError, PromptError
 
 if TYPE_CHECKING:

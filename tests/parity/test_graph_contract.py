@@ -14,7 +14,7 @@ from graph_rows import CAPACITY, VARIANTS, Batch, GraphRunner, make_model, open_
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import expert_names, with_outputs
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 
 TARGETS = ("portable", "ort")
 PRECISIONS = ("fp32", "fp16")

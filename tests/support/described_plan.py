@@ -13,7 +13,7 @@ from minimind_edge.export.plan.builder import TensorInfo
 from minimind_edge.export.plan.files import describe_plan
 from minimind_edge.export.plan.graph import PlanGraph
 from minimind_edge.export.plan.profiles import Limits, profiles_of
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
 PLAN_BYTES = b"vtrt: no plan, but what it would begin with"
 

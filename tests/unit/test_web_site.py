@@ -184,7 +184,7 @@ def packed(library, folder, leave_out=None) -> Path:
 def test_what_npm_brings_is_checked_and_only_what_is_needed_is_taken(tmp_path):
     library = LIBRARIES[1]
     archive = packed(library, tmp_path)
-    with pytest.raises(ArtifactError, match="another"):
+    with pytest.raises(ArtifactError, match="has digest sha512-"):
         check_integrity(archive, library)
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     check_integrity(archive, replace(library, integrity=f"sha512-{digest}"))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.sampling import Sampler, SamplingParams, TokenHistory
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.text_stream import StopStrings, open_text_stream

@@ -140,8 +140,7 @@ class TokenizerConfigs(Reader[tuple[bytes, bytes, bytes]]):
 
     def read(self, given: tuple[bytes, bytes, bytes]) -> object:
         from minimind_edge.runtime.artifact.json_file import parse_object
-        from minimind_edge.runtime.artifact.json_object import JsonObject
-        from minimind_edge.runtime.artifact.tokenizer_config import complete_config
+        from minimind_edge.runtime.artifact.tokenizer_config import JsonObject, complete_config
         from minimind_edge.runtime.text.chat_template import ChatTemplate
         from minimind_edge.runtime.text.tokenizer import Tokenizer
 
@@ -212,7 +211,7 @@ class Tokenizers(Reader[str]):
         )
 
     def read(self, given: str) -> object:
-        from minimind_edge.runtime.artifact.json_object import JsonObject
+        from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
         from minimind_edge.runtime.text.tokenizer import Tokenizer
 
         tokenizer = Tokenizer.parse(given, "tokenizer.json", JsonObject({}, "tokenizer_config.json"))
@@ -416,7 +415,7 @@ class GraphFactsReader(Reader[dict[str, Any]]):
         return facts
 
     def read(self, given: dict[str, Any]) -> object:
-        from minimind_edge.runtime.session.graph_facts import GraphFacts
+        from minimind_edge.runtime.session.contract import GraphFacts
 
         inputs, outputs = (_nodes(given[part]) for part in ("inputs", "outputs"))
         metadata = given["metadata"] if isinstance(given["metadata"], dict) else {}

@@ -88,7 +88,7 @@ def test_report_lines(make_state, save):
     file = save(make_state())
     said: list[str] = []
     load_checkpoint(file, {"norm_eps": 1e-6}, report=said.append)
-    first, inferred, given, assumed, tokenizer = said
+    first, inferred, given, assumed, code, tokenizer = said
     assert str(file) in first
     assert "minimind2" in first
     assert inferred.startswith("inferred ")
@@ -96,6 +96,7 @@ def test_report_lines(make_state, save):
     assert given.split() == ["given", "rms_norm_eps", "1e-06"]
     assert assumed.startswith("assumed ")
     assert "num_attention_heads 8" in assumed
+    assert code.startswith("code       stock minimind2; ")
     assert tokenizer == "tokenizer  none next to the checkpoint"
 
 

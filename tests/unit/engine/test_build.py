@@ -19,10 +19,9 @@ from minimind_edge.export.plan import backend as choice_module
 from minimind_edge.export.plan import pipeline as pipeline_module
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
-from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability, Plan
 
 NEEDS_RTX = pytest.mark.skipif(
     not rtx_libraries() or not find_spec("tensorrt_rtx_bindings"),

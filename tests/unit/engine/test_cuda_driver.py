@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from minimind_edge.runtime.errors import MissingError
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda import OUT_OF_MEMORY, CudaDevice, CudaDriver, CudaError
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
 DEVICE = CudaDevice(0, "NVIDIA Test", ComputeCapability(8, 6), 1 << 20, "13.0")
 

@@ -14,8 +14,7 @@ from minimind_edge.export.plan.profiles import Limits, profiles_of
 from minimind_edge.export.plan.request import PlanRequest
 from minimind_edge.runtime.errors import ArtifactError, UsageError
 from minimind_edge.runtime.session.contract import cache_names
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
-from minimind_edge.runtime.tensorrt.plan import CacheLayout
+from minimind_edge.runtime.tensorrt.plan import CacheLayout, ComputeCapability
 
 FLOAT, BF16, FP8, FP4 = (
     onnx.TensorProto.FLOAT,

@@ -12,9 +12,9 @@ import pytest
 
 from minimind_edge.runtime.errors import ArtifactError, MissingError
 from minimind_edge.runtime.tensorrt.backend import Backend
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda import CudaDevice
 from minimind_edge.runtime.tensorrt.loading import LoadedEngine
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
 
 class Logger:

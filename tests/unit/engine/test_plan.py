@@ -7,8 +7,7 @@ import json
 import pytest
 
 from minimind_edge.runtime.errors import ArtifactError, UsageError
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability, rtx_refusal, runs_on
-from minimind_edge.runtime.tensorrt.plan import Plan
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability, Plan, rtx_refusal, runs_on
 
 
 def cc(text):

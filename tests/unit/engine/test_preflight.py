@@ -9,9 +9,9 @@ import pytest
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.tensorrt import backend as backend_module
 from minimind_edge.runtime.tensorrt import cuda, loading
-from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
 from minimind_edge.runtime.tensorrt.cuda import CudaDevice, CudaLibrary, find_device
 from minimind_edge.runtime.tensorrt.loading import load_plan
+from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
 HAS_DRIVER = True
 try:

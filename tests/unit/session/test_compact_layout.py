@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, PromptError, UsageError
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 from minimind_edge.runtime.session.model import RunArrays
 from minimind_edge.runtime.session.session import Session
 

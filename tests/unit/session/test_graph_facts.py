@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from minimind_edge.runtime.errors import ArtifactError
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 
 
 def nodes(**shapes):

@@ -9,7 +9,7 @@ import pytest
 from minimind_edge.runtime.errors import MissingError
 from minimind_edge.runtime.ort import kv_cache
 from minimind_edge.runtime.ort.kv_cache import DeviceMemory, GrowingCache, SharedCache, zeros
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 from minimind_edge.runtime.session.model import grown_capacity
 
 FACTS = GraphFacts("ort", 1, 2, 4, np.dtype(np.float32), 32, None, None, None, (), "shared")

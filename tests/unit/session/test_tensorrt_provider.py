@@ -15,7 +15,7 @@ from minimind_edge.runtime.errors import MissingError, UsageError
 from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.ort import tensorrt_provider
 from minimind_edge.runtime.ort.tensorrt_provider import PROVIDERS, open_by_tensorrt, profile_options
-from minimind_edge.runtime.session.graph_facts import GraphFacts
+from minimind_edge.runtime.session.contract import GraphFacts
 from minimind_edge.runtime.tensorrt.backend import load_backend, rtx_libraries
 from minimind_edge.runtime.tensorrt.cuda import LIBRARY
 
@@ -66,7 +66,7 @@ def test_an_engine_is_for_every_length(facts):
 def test_tensorrt_takes_the_graph_with_these_shapes(facts, graphs):
     from minimind_edge.export.plan.builder import BuildOptions, run_builder
     from minimind_edge.export.plan.profiles import Profile
-    from minimind_edge.runtime.tensorrt.compute_capability import ComputeCapability
+    from minimind_edge.runtime.tensorrt.plan import ComputeCapability
 
     least, typical, most = map(parsed, profile_options(facts, "rtx").values())
     profile = Profile("all", {name: (least[name], typical[name], most[name]) for name in least})

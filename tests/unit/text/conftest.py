@@ -7,7 +7,7 @@ import pytest
 import tokenizers
 
 from minimind_edge.export.bundled import bundled_checkpoint
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.errors import ContextLengthError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from minimind_edge.runtime.artifact.generation_config import GenerationConfig
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ContextLengthError, PromptError
 from minimind_edge.runtime.sampling import SamplingParams

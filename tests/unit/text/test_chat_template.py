@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.errors import ArtifactError, PromptError
 from minimind_edge.runtime.text import chat_template
 from minimind_edge.runtime.text.chat_template import ChatTemplate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import transformers
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.errors import PromptError, UsageError
 from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import Prompt, PromptBuilder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject
 from minimind_edge.runtime.text.text_stream import ByteTextStream, WindowTextStream, open_text_stream
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 

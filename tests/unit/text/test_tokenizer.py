@@ -7,8 +7,7 @@ import random
 import pytest
 import transformers
 
-from minimind_edge.runtime.artifact.json_object import JsonObject
-from minimind_edge.runtime.artifact.tokenizer_config import complete_config
+from minimind_edge.runtime.artifact.tokenizer_config import JsonObject, complete_config
 from minimind_edge.runtime.errors import ArtifactError, PromptError
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 

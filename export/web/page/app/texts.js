@@ -1,8 +1,8 @@
-/** The words of the interface, in English and Chinese. */
+/** The texts of the interface, in English and Chinese. */
 
 /** @typedef {"en" | "zh"} Language */
 
-/** `{name}` stands for a value. */
+/** The texts by language and key; `{name}` stands for a value. */
 export const TEXTS = Object.freeze({
   en: {
     otherLanguage: "中文",
@@ -34,12 +34,12 @@ export const TEXTS = Object.freeze({
     cancelled: "stopped",
     invalidSettings: "A setting is out of its range: look at the settings.",
     dropped: "The context is full: the {count} oldest messages are forgotten.",
-    fallback: "WebGPU failed, WebAssembly goes on: {reason}",
+    fallback: "WebGPU failed, WebAssembly takes over: {reason}",
     oneThread: "One thread: this page is not cross-origin isolated (see the notes on hosting).",
     device: "Device",
     deviceAuto: "Automatic",
-    deviceInUse: "In use: {device}, {threads} threads. A change loads the page anew.",
-    deviceInUseOne: "In use: {device}. A change loads the page anew.",
+    deviceInUse: "In use: {device}, {threads} threads. A change reloads the page.",
+    deviceInUseOne: "In use: {device}. A change reloads the page.",
     threads: "Threads",
     automatic: "automatic",
     computing: "Computing",
@@ -84,9 +84,9 @@ export const TEXTS = Object.freeze({
       "changed-file": "{file} is not the file that the manifest names: upload the whole folder again.",
       "no-webassembly": "WebAssembly cannot be started in this browser: {reason}",
       "no-webgpu": "WebGPU failed: {reason}",
-      "no-memory": "The browser gives this page no more memory ({megabytes} MB): close other pages, or take a smaller model.",
+      "no-memory": "The browser gives this page no more memory ({megabytes} MB): close other pages, or use a smaller model.",
       runtime: "ONNX Runtime cannot run this model: {reason}",
-      "context-full": "The message has {tokens} tokens with all around it, the context holds {limit}: shorten it.",
+      "context-full": "The message with its template has {tokens} tokens, the context holds {limit}: shorten it.",
       "broken-logits": "The model's numbers are not finite: its weights are broken. Export it again in fp32.",
       template: "The chat template cannot be rendered: {reason}",
       "bad-option": "The setting {name} cannot be {value}.",
