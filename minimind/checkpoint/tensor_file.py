@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ UNREADABLE = (
     ArithmeticError,
     MemoryError,
     OSError,
+    struct.error,
 )
 
 

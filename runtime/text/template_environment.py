@@ -27,8 +27,10 @@ MAX_LENGTH = 16_000_000
 MAX_REASON = 300
 """The length in characters to which an error of a template is cut."""
 
-_TEMPLATE_FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""The exceptions that a template's code can raise, except jinja2's own and MemoryError."""
+_TEMPLATE_FAILURES = (
+    *(ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError),
+)
+"""The exceptions that a template's code, or Python compiling it, can raise, except jinja2's own and MemoryError."""
 
 
 class RejectionError(TemplateError):

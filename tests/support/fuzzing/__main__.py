@@ -21,8 +21,8 @@ from .readers import READERS
 CHUNK = 10_000
 """Inputs of one process."""
 
-STUCK = 60.0
-"""Seconds without a new input after which native code hangs: it lets no signal through."""
+STUCK = 300.0
+"""Seconds without a new input, imports at the start included, after which native code hangs: no signal gets through."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from . import good_files as good
 from .mutation import dumped, mutated, mutated_bytes, mutated_json, mutated_text
+from .promise import Hang, time_limit
 
 T = TypeVar("T")
 
@@ -248,11 +249,17 @@ class Templates(Reader[str]):
         return mutated_text(random, random.choice(good.TEMPLATES), self.pieces)
 
     def read(self, given: str) -> object:
+        from minimind_edge.runtime.errors import ArtifactError
+        from minimind_edge.runtime.text.chat_template import RENDER_SECONDS
         from minimind_edge.runtime.text.template_environment import TemplateRenderer
 
         messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<think>\n</think>hi"}]
         context = {"messages": messages, "tools": None, "bos_token": "<s>", "add_generation_prompt": True}
-        return TemplateRenderer({"default": given}).render("default", context)
+        try:
+            with time_limit(RENDER_SECONDS):
+                return TemplateRenderer({"default": given}).render("default", context)
+        except Hang as error:  # where the child process would be ended
+            raise ArtifactError("the chat template takes too long") from error
 
 
 class LimitedTemplates(Reader[str]):

@@ -170,3 +170,10 @@ def test_damaged_pickles_never_escape_as_another_error(make_state, tmp_path):
         file.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
         with pytest.raises(CheckpointError):
             load_checkpoint(file)
+
+
+@pytest.mark.parametrize("pickled", [b"\x80\x02J\x01", b"\x80\x02X\x05", b"\x80\x02M", b"\x80\x02G\x00\x00"])
+def test_a_pickle_that_ends_within_a_number(tmp_path, pickled):
+    (tmp_path / "model.pth").write_bytes(pickled)
+    with pytest.raises(CheckpointError, match=r"truncated, damaged or not a PyTorch checkpoint"):
+        load_checkpoint(tmp_path / "model.pth")

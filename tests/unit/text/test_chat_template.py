@@ -382,3 +382,12 @@ def test_the_process_of_a_template_imports_neither_numpy_nor_onnxruntime():
         "assert not {'numpy', 'onnxruntime', 'tokenizers', 'asyncio'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+OUTSIDE_OF_A_LOOP = ["{% break %}", "{% macro m() %}{% continue %}{% endmacro %}"]
+
+
+@pytest.mark.parametrize("source", [*OUTSIDE_OF_A_LOOP, "{{ messages[1e999 - 1] }}"])
+def test_a_template_that_python_cannot_compile_is_broken_and_takes_nothing_down(source):
+    with pytest.raises(ArtifactError, match="the chat template cannot be rendered"):
+        ChatTemplate({"default": source}).render([{"role": "user", "content": "hi"}])
