@@ -60,7 +60,7 @@ def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, preci
     assert graph["quality"]["tokens"] == 2 * 23
     # random weights of a model this small: norms and routers stay float, and the tables have eight bits
     most = 9 if precision == "int8" else 7
-    # what the file stores is counted: target portable's eight bits have a zero point for each block of 16 weights or more
+    # the stored bits are counted: in target portable each block of 16 weights or more has a zero point
     most += 8 / 16 * (target == "portable")
     # target tensorrt keeps the tables in float16: 16 bits for a tenth of these weights
     assert 4.5 < graph["quality"]["bits_per_weight"] < most + (16 - most) * 0.2 * (target == "tensorrt")
