@@ -50,7 +50,7 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 
 .PHONY: wheel
 wheel: ## build dist/minimind_edge-*.whl, and the demo checkpoints as dist/minimind_edge_demo-*.whl
-	rm -rf build dist export/demo/build
+	rm -rf build dist *.egg-info export/demo/build  # an older list of files would bring back what has left the wheel
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./export/demo
 	rm -rf build export/demo/build export/demo/*.egg-info
 	$(BIN)/python scripts/check_wheel.py dist
