@@ -45,7 +45,8 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 	$(MAKE) --no-print-directory wheel
-	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl dist/minimind_edge_demo-*.whl
+	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl
+	$(PIP) --no-deps --force-reinstall dist/minimind_edge_demo-*.whl  # last: an older wheel takes these files with it
 	touch $@
 
 .PHONY: wheel
