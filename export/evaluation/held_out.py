@@ -109,7 +109,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class _Content(msgspec.Struct, frozen=True):
-    """What the split's file holds."""
+    """The content of the held-out split's file."""
 
     format: Literal[1]
     facts: tuple[_Fact, ...]

@@ -121,7 +121,7 @@ def _end_of(traced: Traced, began: float) -> Traced:
 
 @pytest.mark.usefixtures("chat")
 class TestCommandsThatOnlyRead:
-    """`run`, `bench` and `eval` print their answer, and leave nothing behind."""
+    """`run`, `bench` and `eval` print their answer, and write no file."""
 
     @pytest.mark.parametrize(
         "words",

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: every command ends at once, whatever it is computing, and leaves nothing behind."""
+"""Ctrl-C, SIGTERM and SIGHUP: every command ends at once, whatever it is computing, and removes what it was writing."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class PostNormBlock(Block):
 
 
 class PostNorm(Decoder):
-    """Norms behind the sums, as in the first transformers."""
+    """Norms after the sums, as in the first transformers."""
 
     block = PostNormBlock
 
@@ -221,7 +221,7 @@ class LearnedPositions(Decoder):
 
 
 class SharedGateExperts(nn.Module):
-    """The best 2 of 8 experts, and a shared one behind a gate of its own; every expert computes every token."""
+    """The best 2 of 8 experts, and a shared one with a gate of its own; every expert computes every token."""
 
     def __init__(self, config):
         super().__init__()

@@ -71,7 +71,7 @@ def changed_model(name: str, **overrides: Any) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """Write a changed model as its owner has it: tensors in a .pth, sizes in a JSON beside it."""
+    """Write a changed model as its owner has it: tensors in a .pth, sizes in a JSON file next to it."""
 
     def write(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)

@@ -27,7 +27,7 @@ STUCK = 300.0
 
 @dataclass
 class Tally:
-    """What came of one reader's inputs."""
+    """The counts and faults of one reader's inputs."""
 
     given: int = 0
     read: int = 0

@@ -78,7 +78,7 @@ class MemoryWatch:
 
 
 def fault_of(error: EdgeError | MiniMindError) -> Fault | None:
-    """What is wrong with an error of ours."""
+    """The promise that an error of ours breaks; None where it keeps them all."""
     message = str(error)
     if error.exit_code not in CODES:
         return Fault(f"exit code {error.exit_code}", _place(error), message[:300])
