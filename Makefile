@@ -21,7 +21,7 @@ PLAYWRIGHT := playwright==1.65.2
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
-PACKAGES := cli export minimind runtime
+PACKAGES := cli export minimind runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -39,7 +39,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
-	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,dev]" dist/minimind_edge_demo-*.whl
+	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,serve,dev]" dist/minimind_edge_demo-*.whl
 	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 

@@ -2,7 +2,9 @@
 
 EdgeError                         root; every class carries `exit_code`
 ├── UsageError                 2  an argument or a parameter is out of range, or two contradict each other
-│   └── EngineBusyError        2  an engine was used by two threads at once
+│   ├── EngineBusyError        2  an engine was used by two threads at once
+│   ├── QueueFullError         2  as many requests wait as may
+│   └── EngineClosedError      2  an engine takes no more requests
 ├── InputError                 3  the input is bad
 │   ├── ArtifactError          3  a folder, graph or JSON file is broken, foreign or unsafe
 │   └── PromptError            3  a prompt cannot be run as it stands
@@ -43,6 +45,14 @@ class UsageError(EdgeError):
 
 class EngineBusyError(UsageError):
     """An engine was used by two threads at once; it serves one caller at a time."""
+
+
+class QueueFullError(UsageError):
+    """As many requests wait for a slot as may; the same request may be taken a moment later."""
+
+
+class EngineClosedError(UsageError):
+    """An engine that is being closed takes no more requests."""
 
 
 class InputError(EdgeError):

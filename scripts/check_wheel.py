@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cli", "export", "minimind", "runtime")
+PACKAGES = ("cli", "export", "minimind", "runtime", "server")
 PLUGIN = ROOT / "interop" / "optimum" / "plugin"
 DEMO = ROOT / "export" / "demo"
 NOT_SHIPPED = {".pyc", ".toml"}

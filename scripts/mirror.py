@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = ROOT / ".mirror"
-PACKAGES = ("cli", "export", "minimind", "runtime")
+PACKAGES = ("cli", "export", "minimind", "runtime", "server")
 
 
 def build() -> list[Path]:

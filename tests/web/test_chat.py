@@ -90,21 +90,29 @@ def test_a_seed_gives_the_same_answer_again(visit, site, seed):
     assert answers[0] == answers[1] != answers[2]
 
 
-def begin_an_answer_without_end(visitor):
-    """At this temperature nearly every token is as likely as any other: the answer does not end by itself."""
+def begin_a_long_answer(visitor):
+    """At this temperature nearly every token is as likely as any other: an answer seldom ends before it is stopped."""
     visitor.page.fill("[name=topK]", "0")
     visitor.page.fill("[name=topP]", "1")
     visitor.page.fill("[name=temperature]", "5")
     visitor.page.fill("[name=maxNewTokens]", "4000")
     visitor.begin("Tell me a story about a fox.")
-    visitor.page.wait_for_selector(".answer-text:not(:empty)")
+
+
+def at_its_first_word(visitor, action: str):
+    """Run an action in the page at the moment when the answer's first word is there, and return what it gives.
+
+    A click from outside would wait until the page holds still, and could come after the answer's end.
+    """
+    shown = "document.querySelector('.answer:last-child .answer-text:not(:empty)')"
+    return visitor.page.wait_for_function(f"() => {shown} && ({action})").json_value()
 
 
 def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
     visitor = visit(site)
     visitor.open()
-    begin_an_answer_without_end(visitor)
-    visitor.page.click("#stop")
+    begin_a_long_answer(visitor)
+    at_its_first_word(visitor, "document.querySelector('#stop').click(), true")
     tokens = visitor.end()
     assert 0 < len(tokens) < 4000
     assert "stopped" in visitor.page.inner_text(".answer:last-child .facts")
@@ -116,9 +124,8 @@ def test_stop_ends_an_answer_that_stays_in_the_conversation(visit, site):
 def test_the_worker_leaves_the_page_responsive(visit, site):
     visitor = visit(site)
     visitor.open()
-    begin_an_answer_without_end(visitor)
-    # By the page's own clicks: a mouse that waits for the page to hold still may come after the answer's end.
-    visitor.page.evaluate("document.querySelector('#language').click()")
-    assert visitor.page.inner_text("#stop") == "停止"
+    begin_a_long_answer(visitor)
+    click_language = "document.querySelector('#language').click()"
+    assert at_its_first_word(visitor, f"{click_language}, document.querySelector('#stop').innerText") == "停止"
     visitor.page.evaluate("document.querySelector('#stop').click()")
     visitor.end()

@@ -1,0 +1,1 @@
+"""`minimind-serve`: serves artifacts by OpenAI's HTTP interface."""

@@ -1,0 +1,1 @@
+"""Continuous batching: many completions at once, whose rows join and leave the batch at any step."""
