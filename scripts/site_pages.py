@@ -1,4 +1,4 @@
-"""Hooks of the documentation's site (mkdocs.yml): pages from files outside of docs/, and links to files that are no page.
+"""Hooks of the documentation's site (mkdocs.yml): pages from files outside of docs/, and links that lead to pages.
 
 README.md, README.zh.md and the pages for contributors stay where readers of the repository look for them; here they
 become pages, and their links lead to pages where there is one. A link to any other file of the repository becomes the
@@ -31,6 +31,8 @@ PAGES = {
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 OUTSIDE = re.compile(
+    r"""<(?:script|img|iframe|link|source|video|audio)\b[^>]*?\s(?:src|href)=["']?(?:https?:)?//[^>]*>"""
+)
     r"""<(?:script|img|iframe|link|source|video|audio)\b[^>]*?\s(?:src|href)=["']?(?:https?:)?//[^>]*>"""
 )
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[2] / "scripts")
-)  # the scripts are no part of the installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))  # no part of the package
 
 from site_pages import with_page_links
 
