@@ -35,7 +35,7 @@ def without_network(*command):
 
 
 @pytest.mark.skipif(
-    not can_unshare(), reason="needs Linux on x86-64, where a user may make a namespace without network"
+    not can_unshare(), reason="needs Linux on x86-64, and a namespace without network"
 )
 def test_a_bundle_runs_on_a_machine_without_network(command, demo_artifact, tmp_path):
     options = ["--platform", "linux-x86_64", "--python", HERE, "--json"]
