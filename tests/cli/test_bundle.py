@@ -34,9 +34,7 @@ def without_network(*command):
     return subprocess.run([*NO_NETWORK, *command], capture_output=True, text=True, env=clean, timeout=300, check=False)
 
 
-@pytest.mark.skipif(
-    not can_unshare(), reason="needs Linux on x86-64, and a namespace without network"
-)
+@pytest.mark.skipif(not can_unshare(), reason="needs Linux on x86-64, and a namespace without network")
 def test_a_bundle_runs_on_a_machine_without_network(command, demo_artifact, tmp_path):
     options = ["--platform", "linux-x86_64", "--python", HERE, "--json"]
     made = command("minimind-export", "bundle", demo_artifact, "-o", tmp_path / "device", *options)
