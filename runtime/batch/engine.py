@@ -148,8 +148,8 @@ class BatchEngine:
             step_ms: Milliseconds of prompt work in a step while other requests wait for their next token; None for a
                 fixed number of prompt tokens.
             queue: Most requests that wait for a slot; None for 4 for each slot, and at least 64.
-            invariant: Whether a request's tokens must be the same whatever runs at the same time or ran before; None for
-                true with more than one slot. It costs quantized weights an idle row now and then, and conversations
+            invariant: Whether a request's tokens must be the same whatever runs at the same time or ran before; None
+                for true with more than one slot. It costs quantized weights an idle row now and then, and conversations
                 another run of the last answer, since positions that were decoded are not reused.
             prefix_cache_mib: Memory for the prefixes of finished requests, in MiB; 0 keeps only what the slots hold.
 

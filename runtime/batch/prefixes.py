@@ -1,4 +1,4 @@
-"""Prefix reuse: a new prompt takes the positions that a slot, or a store of finished requests, holds for its beginning."""
+"""Prefix reuse: a new prompt takes the positions that a slot, or a store of finished requests, holds for its start."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Cache: TypeAlias = list[NDArray[Any]]
 class Prefixes:
     """The tokens that each slot and each entry of the store holds, and the reuse of their positions.
 
-    All holders' tokens lie in one table, a row each, first the slots' and then the store's, so that one comparison finds
-    the longest common prefix with a prompt.
+    All holders' tokens lie in one table, a row each, first the slots' and then the store's, so that one comparison
+    finds the longest common prefix with a prompt.
 
     Positions that a decode step wrote differ in their last bits from those that a prompt's chunk writes for the same
     tokens. With `exact`, only the latter are reused, and at least two tokens of each prompt are left to run, because a
