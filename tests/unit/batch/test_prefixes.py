@@ -73,9 +73,9 @@ def test_positions_of_decode_steps_are_not_reused_for_exact_results(bench, token
 
 
 def test_a_short_prefix_is_not_worth_it(bench, tokens):
-    made = bench(2)
+    made = bench(1, prefix_bytes=1 << 20)
     shared = tokens(LEAST_REUSED)
-    run(made, [*shared, 1, 2, 3])
+    run(made, [*shared, *tokens(LEAST_STORED, 1)])
     assert run(made, [*shared[:-1], 49 - shared[-1], 5, 6]).cached_tokens == 0
     assert run(made, [*shared, 4, 5, 6]).cached_tokens == LEAST_REUSED
 
@@ -154,8 +154,8 @@ def test_what_is_larger_than_the_store_is_not_stored(bench, tokens):
 def test_the_store_has_a_limit_of_entries(bench, tokens):
     made = bench(1, prefix_bytes=1 << 30)
     for seed in range(STORED_ENTRIES + 5):
-        run(made, tokens(LEAST_STORED, seed), 1)
-    assert made.scheduler.counts().stored_bytes == STORED_ENTRIES * LEAST_STORED * KV_BYTES
+        run(made, tokens(2 * LEAST_STORED, seed), 1)
+    assert made.scheduler.counts().stored_bytes == STORED_ENTRIES * 2 * LEAST_STORED * KV_BYTES
 
 
 def test_no_store(bench, alone, tokens):
