@@ -284,7 +284,7 @@ def test_fields_that_clients_send_without_harm(address, engine, fields) -> None:
     [
         ({"foo": 1}, "foo"),
         ({"store": True}, "store"),
-        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"modalities": ["text", "audio"]}, "modalities[1]"),
         ({"modalities": ["audio"]}, "modalities[0]"),
         ({"audio": {"voice": "x", "format": "wav"}}, "audio"),
         ({"n": 65}, "n"),
