@@ -55,13 +55,13 @@ def test_a_whole_answer_has_openai_s_shape(client, follow) -> None:
 
 
 def test_a_stream_has_a_role_then_text_then_a_reason(client, address, follow) -> None:
-    follow("Hel", "lo \"x\"\n", "世界", reason="length")
+    follow("Hel", 'lo "x"\n', "世界", reason="length")
     found = list(chat(client, stream=True))
     for each in found:
         ChatCompletionChunk.model_validate(each.model_dump(), strict=True)
     assert len({each.id for each in found}) == 1 and {each.object for each in found} == {"chat.completion.chunk"}
     assert found[0].choices[0].delta.role == "assistant"
-    assert [each.choices[0].delta.content for each in found[1:-1]] == ["Hel", "lo \"x\"\n", "世界"]
+    assert [each.choices[0].delta.content for each in found[1:-1]] == ["Hel", 'lo "x"\n', "世界"]
     assert [each.choices[0].finish_reason for each in found] == [None] * 4 + ["length"]
     follow("Hi")
     assert all("usage" not in each for each in chunks(address))
@@ -190,7 +190,7 @@ def test_each_way_to_ask_for_thinking(address, engine, fields, thinks) -> None:
 
 
 def test_a_tool_call_of_a_whole_answer(client, follow) -> None:
-    follow("I look. ", "\n<tool_call>\n{\"name\": \"get_weather\", ", '"arguments": {"city": "Paris"}}\n</tool_call>')
+    follow("I look. ", '\n<tool_call>\n{"name": "get_weather", ', '"arguments": {"city": "Paris"}}\n</tool_call>')
     choice = chat(client, tools=[WEATHER]).choices[0]
     assert choice.finish_reason == "tool_calls" and choice.message.content == "I look."
     (call,) = choice.message.tool_calls
@@ -219,9 +219,9 @@ def test_a_malformed_call_stays_text(client, follow) -> None:
     follow(broken[:30], broken[30:])
     choice = chat(client, tools=[WEATHER]).choices[0]
     assert choice.message.content == broken and choice.message.tool_calls is None and choice.finish_reason == "stop"
-    follow("<tool_call>{\"name\":", reason="length")
+    follow('<tool_call>{"name":', reason="length")
     choice = chat(client, tools=[WEATHER]).choices[0]
-    assert choice.message.content == "<tool_call>{\"name\":" and choice.finish_reason == "length"
+    assert choice.message.content == '<tool_call>{"name":' and choice.finish_reason == "length"
 
 
 def test_without_tools_a_call_is_text(client, follow) -> None:
