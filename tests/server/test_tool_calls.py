@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -20,7 +21,7 @@ def parts(text: str, cuts: list[int] = (), *, thinking: bool = False) -> list[ob
     parser = AnswerParser(thinking=thinking, reads_calls=True)
     found = []
     edges = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         found += parser.push(text[start:end])
     found += parser.finish()
     joined: list[object] = []
