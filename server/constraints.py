@@ -155,6 +155,10 @@ class GrammarCompiler:
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
             raise UsageError(f"the schema cannot be enforced: {_first_line(matcher.get_error())}")
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()
+        if trial.is_error():
+            raise UsageError("no answer follows the schema: expected one that some JSON value follows")
         return Grammar(matcher, self._vocab_size)
 
 

@@ -222,6 +222,9 @@ def test_a_strict_function_is_called_by_its_schema_or_not_at_all(client, minimin
         ({"response_format": schema_format({"type": "string", "pattern": "("})}, "response_format"),
         ({"response_format": schema_format({"type": "object", "unevaluatedProperties": False})}, "response_format"),
         ({"response_format": schema_format({"$ref": "https://example.com/x"})}, "response_format"),
+        ({"response_format": schema_format({"$ref": "#"})}, "response_format"),
+        ({"response_format": schema_format({"not": {}})}, "response_format"),
+        ({"response_format": schema_format({"enum": []})}, "response_format"),
         (
             {
                 "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],
