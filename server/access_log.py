@@ -1,4 +1,4 @@
-"""The access log: one JSON object a line for each request, written by a thread of its own; never a prompt or an answer."""
+"""The access log: a line of JSON for each request, written by a thread of its own, without prompts and answers."""
 
 from __future__ import annotations
 

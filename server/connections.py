@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -80,13 +81,17 @@ class TimedProtocol(_Protocol):
         for clock in (self._arriving, self._unread, self._closing):
             _cancelled(clock)
         super().connection_lost(exc)
+        self.when_lost()
+
+    def when_lost(self) -> None:
+        """Called after the connection has ended."""
 
     def _is_whole(self) -> bool:
         """Whether the latest request is here with its whole body, and is not answered yet."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
     def _watch_head(self, size: int) -> None:
-        """Count the bytes of a request whose headers are not complete; those of a refused body are dropped uncounted."""
+        """Count the bytes of a request until its headers are complete; those of a refused body are dropped."""
         answered = self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
         self._head_bytes = self._head_bytes + size if answered else 0
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -104,13 +109,17 @@ class TimedProtocol(_Protocol):
             self._closing = self.loop.call_later(self.patience_s, self.transport.abort)
 
 
-def timed_protocol(patience_s: float) -> type[asyncio.Protocol]:
+def timed_protocol(patience_s: float, when_lost: Callable[[], None] | None = None) -> type[asyncio.Protocol]:
     """The protocol with a time limit.
 
     Args:
         patience_s: Seconds for a request to arrive, and for a full buffer to be read.
+        when_lost: Called after a connection has ended.
     """
-    return type("TimedProtocol", (TimedProtocol,), {"patience_s": patience_s})
+    members: dict[str, Any] = {"patience_s": patience_s}
+    if when_lost is not None:
+        members["when_lost"] = lambda _: when_lost()
+    return type("TimedProtocol", (TimedProtocol,), members)
 
 
 def _cancelled(clock: TimerHandle | None) -> None:

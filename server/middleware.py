@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access_log import AccessLog
+from .errors import ApiError
 
 OPEN_PATHS = frozenset({"/health"})
 """Paths that are answered without an API key and, for the sake of probes by address, under every host name."""
@@ -23,6 +23,14 @@ PAGE_PATHS = ("/", "/page/")
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+SHUTTING_DOWN = ApiError(
+    503,
+    "the server is shutting down",
+    code="shutting_down",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
 
 
 @dataclass
@@ -38,23 +46,6 @@ class Presence:
     draining: bool = False
 
 
-def error_response(status: int, message: str, *, code: str | None = None, **headers: str) -> JSONResponse:
-    """An error in OpenAI's form.
-
-    Args:
-        status: HTTP status.
-        message: What is wrong, and what to do.
-        code: OpenAI's code of the error.
-        headers: More headers, with underscores for hyphens.
-    """
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse(
-        {"error": {"message": message, "type": kind, "param": None, "code": code}},
-        status,
-        {name.replace("_", "-"): value for name, value in headers.items()},
-    )
-
-
 class Drain:
     """Counts the running requests, and refuses new ones with 503 while the server drains."""
 
@@ -68,8 +59,7 @@ class Drain:
             await self._app(scope, receive, send)
             return
         if self._presence.draining:
-            refusal = error_response(503, "the server is shutting down", connection="close", retry_after="5")
-            await refusal(scope, receive, send)
+            await SHUTTING_DOWN.response()(scope, receive, send)
             return
         self._presence.running += 1
         try:
@@ -101,18 +91,19 @@ class HostCheck:
         """Serve one request."""
         app = self._app
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            app = self._refusal(scope) or app
+            refusal = self._refusal(scope)
+            app = app if refusal is None else refusal.response()
         await app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ASGIApp | None:
+    def _refusal(self, scope: Scope) -> ApiError | None:
         host, origin = _header(scope, b"host"), _header(scope, b"origin")
         if self._hosts is not None and host_name(host) not in self._hosts:
-            return error_response(403, f"this server does not answer to the host {host!r}: start it with --allow-host")
+            return ApiError(403, f"this server does not answer to the host {host!r}: start it with --allow-host")
         if origin is None or "*" in self._origins or origin in self._origins:
             return None
         if host is not None and urlsplit(origin).netloc == host:
             return None
-        return error_response(403, f"pages of {origin} may not use this server: start it with --cors {origin}")
+        return ApiError(403, f"pages of {origin} may not use this server: start it with --cors {origin}")
 
 
 class ApiKeys:
@@ -126,8 +117,8 @@ class ApiKeys:
         """Serve one request."""
         if scope["type"] == "http" and not self._passes(scope):
             message = "the API key is missing or wrong: send the header Authorization: Bearer KEY"
-            refusal = error_response(401, message, code="invalid_api_key", www_authenticate="Bearer")
-            await refusal(scope, receive, send)
+            refusal = ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+            await refusal.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -161,8 +152,8 @@ class BodyLimit:
         fits = not announced.isdecimal() or int(announced) <= self._max_bytes
         body = await self._read(receive) if fits else None
         if body is None:
-            refusal = error_response(413, f"the body is longer than {self._max_bytes} bytes (--max-body)")
-            await refusal(scope, receive, send)
+            refusal = ApiError(413, f"the body is longer than {self._max_bytes} bytes (--max-body)")
+            await refusal.response()(scope, receive, send)
             return
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -183,7 +174,7 @@ class BodyLimit:
                 return bytes(body)
 
 
-def guarded(  # noqa: PLR0913
+def guarded(
     app: ASGIApp,
     presence: Presence,
     *,

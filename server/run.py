@@ -36,12 +36,18 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, presence: Presence, drain_s: float, when_ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        presence: Presence,
+        drain_s: float,
+        when_ready: Callable[[], None],
+        on_second: Callable[[], None] | None,
     ) -> None:
         super().__init__(config)
         self._presence = presence
         self._drain_s = drain_s
         self._when_ready = when_ready
+        self._on_second = on_second
         self._ends_at: float | None = None
         self.interrupted = False
 
@@ -68,6 +74,8 @@ class DrainingServer(uvicorn.Server):
         """Whether to end now; called ten times a second."""
         if self._ends_at is not None and (not self._presence.running or time.monotonic() > self._ends_at):
             self.should_exit = True
+        if self._on_second is not None and counter % 10 == 0:
+            self._on_second()
         return await super().on_tick(counter)
 
 
@@ -115,7 +123,13 @@ def is_loopback(host: str) -> bool:
 
 
 def make_server(
-    app: ASGIApp, presence: Presence, *, timeout_s: float, when_ready: Callable[[], None]
+    app: ASGIApp,
+    presence: Presence,
+    timeout_s: float,
+    when_ready: Callable[[], None],
+    *,
+    when_lost: Callable[[], None] | None = None,
+    on_second: Callable[[], None] | None = None,
 ) -> DrainingServer:
     """A server of an application.
 
@@ -124,10 +138,12 @@ def make_server(
         presence: The running requests.
         timeout_s: Seconds for a request to arrive, for a full buffer to be read, and for the drain.
         when_ready: Called when requests are accepted.
+        when_lost: Called after a connection has ended.
+        on_second: Called every second.
     """
     config = uvicorn.Config(
         app,
-        http=timed_protocol(timeout_s),
+        http=timed_protocol(timeout_s, when_lost),
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         ws="none",
         lifespan="on",
@@ -139,4 +155,4 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
-    return DrainingServer(config, presence, timeout_s, when_ready)
+    return DrainingServer(config, presence, timeout_s, when_ready, on_second)
