@@ -53,7 +53,8 @@ ROW = max(place.stop for place in OFFSETS.values())
 class Metrics:
     """The figures of the models that a worker serves, and those of the other workers for the exposition.
 
-    An answer is counted when it ends, by what its ticket tells; nothing is done for a single token.
+    Times are counted when an answer ends, by what its ticket tells; tokens are those that the engine has counted.
+    Nothing is done here for a single token.
 
     Args:
         engines: The engines by the name of their model.
@@ -68,6 +69,7 @@ class Metrics:
         self._engines = engines
         self._rows = np.zeros((1, len(engines), ROW)) if rows is None else rows
         self._own = {name: self._rows[worker, index] for index, name in enumerate(engines)}
+        self._before = {name: row.copy() for name, row in self._own.items()}  # what a worker before this one counted
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if rows is None:  # with several workers, the figures of the one that was asked mean little
@@ -77,11 +79,8 @@ class Metrics:
         """Count an answer that has ended."""
         row, tokens = self._own[model], len(ticket.token_ids)
         row[OFFSETS[reason]] += 1
-        row[OFFSETS["generation_tokens"]] += tokens
         if not ticket.begun_at:
             return
-        row[OFFSETS["prompt_tokens"]] += len(ticket.request.prompt.token_ids)
-        row[OFFSETS["cached_tokens"]] += ticket.cached_tokens
         _observe(row, "request_queue_time", ticket.begun_at - ticket.asked_at)
         if not ticket.first_token_at:
             return
@@ -98,9 +97,15 @@ class Metrics:
     def update(self) -> None:
         """Note what the engines are doing now."""
         for name, engine in self._engines.items():
-            counts = engine.counts()
-            for gauge in GAUGES:
-                self._own[name][OFFSETS[gauge]] = counts.get(gauge, 0)
+            counts, row, before = engine.counts(), self._own[name], self._before[name]
+            row[OFFSETS["running"]], row[OFFSETS["waiting"]] = counts.running, counts.waiting
+            row[OFFSETS["kv_cache_usage"]] = counts.kv_positions / max(1, counts.kv_capacity)
+            for counter, count in (
+                ("prompt_tokens", counts.prompt_tokens),
+                ("cached_tokens", counts.cached_tokens),
+                ("generation_tokens", counts.generated_tokens),
+            ):
+                row[OFFSETS[counter]] = before[OFFSETS[counter]] + count
 
     def collect(self) -> Iterator[Metric]:
         """The figures of all workers together."""

@@ -37,18 +37,19 @@ class EngineSettings:
         device: Device that runs it.
         step_ms: Most milliseconds of prompt work between two tokens of the other answers.
         queue: Most requests that wait for a slot.
-        invariant: Whether every answer is the same, bit for bit, whatever runs next to it, a single one included.
+        invariant: Whether every answer is the same, bit for bit, whatever runs next to it, a single one included; None
+            for true with more than one slot.
         prefix_cache_mib: Most MiB of the prompts and answers that are kept for later requests.
     """
 
-    slots: int | None = None
+    slots: int = 16
     threads: int | None = None
     max_length: int | None = None
     precision: str | None = None
     device: str = "auto"
     step_ms: float | None = None
     queue: int | None = None
-    invariant: bool = False
+    invariant: bool | None = None
     prefix_cache_mib: float | None = None
 
 
