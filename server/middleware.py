@@ -17,9 +17,6 @@ from .errors import ApiError
 OPEN_PATHS = frozenset({"/health"})
 """Paths that are answered without an API key and, for the sake of probes by address, under every host name."""
 
-PAGE_PATHS = ("/", "/page/")
-"""The page's own path, and the beginning of those of its files, which hold nothing secret."""
-
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -109,8 +106,9 @@ class HostCheck:
 class ApiKeys:
     """Lets requests pass that carry one of the keys as `Authorization: Bearer KEY`."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Collection[str]) -> None:
         self._app = app
+        self._open = OPEN_PATHS.union(open_paths)
         self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,8 +121,7 @@ class ApiKeys:
         await self._app(scope, receive, send)
 
     def _passes(self, scope: Scope) -> bool:
-        page, files = PAGE_PATHS
-        if scope["path"] in OPEN_PATHS or scope["path"] == page or scope["path"].startswith(files):
+        if scope["path"] in self._open:
             return True
         scheme, _, key = (_header(scope, b"authorization") or "").partition(" ")
         digest = _digest(key.strip().encode("latin-1"))
@@ -182,6 +179,7 @@ def guarded(
     hosts: Collection[str] | None,
     origins: Sequence[str],
     max_body_bytes: int,
+    open_paths: Collection[str] = (),
 ) -> ASGIApp:
     """An application with all that stands before it.
 
@@ -192,10 +190,11 @@ def guarded(
         hosts: Names that the server answers to, None for all.
         origins: Origins whose pages may use the server, by CORS.
         max_body_bytes: Most bytes of a request's body.
+        open_paths: Paths that take no key, such as those of the page's files.
     """
     inner: ASGIApp = BodyLimit(app, max_body_bytes)
     if keys:
-        inner = ApiKeys(inner, keys)
+        inner = ApiKeys(inner, keys, open_paths)
     inner = HostCheck(inner, hosts, origins)
     if origins:
         inner = CORSMiddleware(

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from .access_log import writing_logs
 from .app import create_app
+from .chat_page import page_files, page_routes
 from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
@@ -60,7 +61,8 @@ def build_app(
         metrics: Counts the answers.
     """
     app = create_app(engines, settings.app, metrics)
-    app.router.routes.append(Route("/metrics", metrics.endpoint))
+    page = page_routes(settings.artifacts, engines, settings.engine.precision)
+    app.router.routes.extend([Route("/metrics", metrics.endpoint), *page])
     return guarded(
         app,
         presence,
@@ -68,6 +70,7 @@ def build_app(
         hosts=settings.hosts,
         origins=settings.origins,
         max_body_bytes=settings.max_body_bytes,
+        open_paths=page_files(),
     )
 
 
@@ -129,4 +132,4 @@ def greeting(settings: ServeSettings, listener: socket.socket) -> str:
     from .run import address_of
 
     address = address_of(listener)
-    return f"serving {', '.join(settings.artifacts)} at {address} (OpenAI's API at {address}/v1)"
+    return f"serving {', '.join(settings.artifacts)} at {address} (OpenAI's API at {address}/v1, a chat page at {address}/)"

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from minimind_edge.server.access_log import writing_logs
 from minimind_edge.server.middleware import LOOPBACK_NAMES, Presence, guarded, host_name
 
+PAGE = ("/", "/app/main.js")
 SECRET = "a secret of the prompt"
 
 
@@ -42,9 +43,9 @@ def ask():
     """Send a request to an application that echoes, with the settings given: `ask(method, path, keys=..., ...)`."""
 
     def ask(method="POST", path="/v1/echo", *, presence=None, request=None, **settings):
-        routes = [Route(name, echo, methods=["GET", "POST"]) for name in ("/health", "/v1/echo", "/", "/page/app.js")]
+        routes = [Route(name, echo, methods=["GET", "POST"]) for name in ("/health", "/v1/echo", *PAGE)]
         routes.append(Route("/fail", fail))
-        defaults = {"keys": (), "hosts": LOOPBACK_NAMES, "origins": (), "max_body_bytes": 1000}
+        defaults = {"keys": (), "hosts": LOOPBACK_NAMES, "origins": (), "max_body_bytes": 1000, "open_paths": PAGE}
         app = guarded(Starlette(routes=routes), presence or Presence(), **defaults | settings)
         return asyncio.run(send_to(app, method, path, **(request or {})))
 
@@ -72,7 +73,7 @@ class TestApiKeys:
         assert ask(keys=("one",)).status_code == 401
         assert ask("GET", "/metrics", keys=("one",)).status_code == 401
 
-    @pytest.mark.parametrize("path", ["/health", "/", "/page/app.js"])
+    @pytest.mark.parametrize("path", ["/health", "/", "/app/main.js"])
     def test_health_and_page_are_open(self, ask, path):
         assert ask("GET", path, keys=("one",)).status_code == 200
 
