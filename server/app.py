@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .chat import chat_completions
+from .completions import completions
 from .delivery import Observer
 from .engine import BatchEngine
 from .errors import ApiError
 from .models import ServedModels
 from .settings import ServerSettings
+from .tokens import detokenize, tokenize
 
 
 def create_app(
@@ -37,10 +40,14 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/health", _health, methods=["GET"]),
+            Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+            Route("/v1/completions", completions, methods=["POST"]),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
             Route("/v1/models", _list_models, methods=["GET"]),
             Route("/v1/models/{name:path}", _one_model, methods=["GET"]),
         ],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _bug},
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, ClientDisconnect: _gone, Exception: _bug},
         lifespan=_lifespan,
     )
     app.state.models = ServedModels(models, settings, observer)
@@ -86,6 +93,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return ApiError(error.status_code, message, headers=error.headers).response()
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return ApiError(400, "the request ended before its body was complete").response()
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -22,6 +22,9 @@ OWN = Path(__file__).parent / "page"
 FACTS_PATH = "/page.json"
 """The path of what the page shows about the models; like the API, it takes a key."""
 
+THINKING = ("enable_thinking", "open_thinking")
+"""The variables by which chat templates are told whether the model thinks first."""
+
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -52,7 +55,9 @@ def page_files() -> dict[str, Path]:
     return files
 
 
-def page_routes(artifacts: Mapping[str, Path], engines: Mapping[str, BatchEngine], precision: str | None) -> list[Route]:
+def page_routes(
+    artifacts: Mapping[str, Path], engines: Mapping[str, BatchEngine], precision: str | None
+) -> list[Route]:
     """The routes of the page.
 
     Args:
@@ -97,7 +102,7 @@ def _facts(name: str, artifact: Artifact, engine: BatchEngine) -> dict[str, Any]
         "maxNewTokens": engine.max_new_tokens,
         "maxLength": engine.max_length,
         "chats": template is not None,
-        "knowsThinking": template is not None and template.knows_thinking,
+        "knowsThinking": template is not None and any(map(template.reads, THINKING)),
     }
 
 

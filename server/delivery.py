@@ -9,6 +9,9 @@ from minimind_edge.runtime.batch.request import BatchRequest, EndReason, Piece, 
 
 from .engine import BatchEngine
 
+FAILURES = frozenset({"error", "cancelled"})
+"""The reasons of an answer's end that leave it incomplete."""
+
 
 class Observer(Protocol):
     """Is told about every answer that ends, on the event loop."""
@@ -28,27 +31,34 @@ class Inbox:
     """The pieces of one HTTP request's answers, which its coroutine takes whenever it is ready for them.
 
     Args:
-        whole: Whether the coroutine wakes up only when all answers have ended.
+        lazy: Whether the coroutine wakes up only when all answers have ended, or one has failed.
 
     Attributes:
         tickets: The requests to the batch, in the order of their indices.
         running: Number of answers that have not ended.
+        is_abandoned: Whether nobody waits for the answers any more.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
+    def __init__(self, *, lazy: bool = False) -> None:
         self.tickets: list[Ticket] = []
         self.running = 0
         self.is_abandoned = False
-        self._whole = whole
+        self._lazy = lazy
         self._pieces: list[tuple[int, Piece]] = []
+        self._is_ready = False
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are pieces to take, now or later."""
+        return bool(self.running or self._pieces)
 
     def put(self, index: int, piece: Piece) -> None:
         """Add a piece of the answer with this index."""
         self._pieces.append((index, piece))
         if piece.finish_reason is not None:
             self.running -= 1
-        if not self._whole or not self.running:
+        if not self._lazy or not self.running or piece.finish_reason in FAILURES:
             self._wake()
 
     def abandon(self) -> None:
@@ -57,14 +67,16 @@ class Inbox:
         self._wake()
 
     async def take(self) -> list[tuple[int, Piece]]:
-        """The pieces that have come since the last call, at least one, unless the inbox was abandoned."""
-        while not self.is_abandoned and (not self._pieces or (self._whole and self.running)):
+        """Wait, and take the pieces that have come since the last call."""
+        if not self._is_ready:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        self._is_ready = False
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def _wake(self) -> None:
+        self._is_ready = True
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

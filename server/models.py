@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .constraints import GrammarCompiler
 from .delivery import Delivery, Observer
 from .engine import BatchEngine
 from .errors import ApiError, bad_request
+from .logprobs import TokenTexts
 from .settings import ServerSettings
 
 
@@ -22,6 +24,7 @@ class ServedModel:
         delivery: The way of its pieces to the event loop.
         preparation: The thread that renders templates, tokenizes prompts and compiles grammars, so that a long prompt
             delays no stream.
+        texts: The texts of tokens.
     """
 
     def __init__(self, name: str, engine: BatchEngine, observer: Observer | None = None) -> None:
@@ -29,7 +32,21 @@ class ServedModel:
         self.engine = engine
         self.delivery = Delivery(name, engine, observer)
         self.preparation = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"prepare-{name}")
+        self.texts = TokenTexts(engine.tokenizer)
         self.created = int(time.time())
+        self._grammars: GrammarCompiler | None = None
+
+    @property
+    def grammars(self) -> GrammarCompiler:
+        """The compiler of grammars, which is made when it is first used, on the preparation thread.
+
+        Raises:
+            UsageError: The model's answers cannot be held to a grammar.
+        """
+        if self._grammars is None:
+            engine = self.engine
+            self._grammars = GrammarCompiler(engine.tokenizer, engine.vocab_size, engine.stop_token_ids)
+        return self._grammars
 
     def describe(self) -> dict[str, Any]:
         """The entry of this model in `/v1/models`."""

@@ -132,4 +132,4 @@ def greeting(settings: ServeSettings, listener: socket.socket) -> str:
     from .run import address_of
 
     address = address_of(listener)
-    return f"serving {', '.join(settings.artifacts)} at {address} (OpenAI's API at {address}/v1, a chat page at {address}/)"
+    return f"serving {', '.join(settings.artifacts)} at {address}/ (a chat page; OpenAI's API is at {address}/v1)"

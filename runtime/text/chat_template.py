@@ -20,9 +20,6 @@ Message: TypeAlias = Mapping[str, Any]
 MAX_BYTES = 1 << 20
 """The size limit of a template in bytes; the largest in use have some 30,000."""
 
-THINKING_NAMES = ("enable_thinking", "open_thinking")
-"""The variables by which templates are told whether the model thinks first: MiniMind2's and Qwen3's, MiniMind-3's."""
-
 REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """The keys by which a message may hold its reasoning, in order of precedence; templates read the first two."""
 
@@ -91,10 +88,9 @@ class ChatTemplate:
             raise ArtifactError(f"{config.where}: there is no chat template named default, only {', '.join(sources)}")
         return cls(sources, special_tokens) if sources else None
 
-    @property
-    def knows_thinking(self) -> bool:
-        """Whether the template can be told to let the model think first, or not to."""
-        return any(name in source for source in self._sources.values() for name in THINKING_NAMES)
+    def reads(self, name: str) -> bool:
+        """Whether a variable, such as `tools`, occurs in the text of a template."""
+        return any(name in source for source in self._sources.values())
 
     def render(
         self,
