@@ -51,7 +51,7 @@ class TimedProtocol(_Protocol):
             return
         self._watch_head(len(data))
         if self._is_whole():
-            self._arriving = _cancelled(self._arriving)
+            self._arriving = _cancel(self._arriving)
         elif self._arriving is None:
             self._arriving = self.loop.call_later(self.patience_s, self._refuse, REQUEST_TOO_SLOW)
 
@@ -63,7 +63,7 @@ class TimedProtocol(_Protocol):
     def resume_writing(self) -> None:
         """The client has read."""
         super().resume_writing()
-        self._unread = _cancelled(self._unread)
+        self._unread = _cancel(self._unread)
 
     def on_response_complete(self) -> None:
         """The answer is written, but it may not be read yet."""
@@ -79,7 +79,7 @@ class TimedProtocol(_Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End all waiting."""
         for clock in (self._arriving, self._unread, self._closing):
-            _cancelled(clock)
+            _cancel(clock)
         super().connection_lost(exc)
         self.when_lost()
 
@@ -122,6 +122,8 @@ def timed_protocol(patience_s: float, when_lost: Callable[[], None] | None = Non
     return type("TimedProtocol", (TimedProtocol,), members)
 
 
-def _cancelled(clock: TimerHandle | None) -> None:
+def _cancel(clock: TimerHandle | None) -> TimerHandle | None:
+    """Cancel a clock; None, for the place where it was kept."""
     if clock is not None:
         clock.cancel()
+    return None

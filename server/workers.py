@@ -261,13 +261,9 @@ def _obey(server: DrainingServer, channel: socket.socket) -> None:
 
 
 async def _connect(server: DrainingServer, connection: socket.socket) -> None:
-    config = server.config
-    await asyncio.get_running_loop().connect_accepted_socket(
-        lambda: config.http_protocol_class(
-            config=config, server_state=server.server_state, app_state=server.lifespan.state
-        ),
-        connection,
-    )
+    make_protocol: Any = server.config.http_protocol_class
+    facts = {"config": server.config, "server_state": server.server_state, "app_state": server.lifespan.state}
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: make_protocol(**facts), connection)
 
 
 _tasks: set[asyncio.Task[None]] = set()

@@ -23,7 +23,6 @@ from minimind_edge.export.web.site import PAGE
 from minimind_edge.page import INTERFACE
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 
-
 HOMES = (INTERFACE, PAGE)
 OWN = Path(__file__).resolve().parents[2] / "server" / "page"
 """The server's part of the page."""
