@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .artifact.folder import Artifact
 from .artifact.generation_config import GenerationConfig
@@ -28,7 +28,7 @@ class ModelText:
 
     tokenizer: Tokenizer | None = None
     template: ChatTemplate | None = None
-    config: GenerationConfig = GenerationConfig()
+    config: GenerationConfig = field(default_factory=GenerationConfig)
 
     @classmethod
     def load(cls, artifact: Artifact) -> ModelText:
@@ -42,9 +42,7 @@ class ModelText:
             return cls(config=artifact.generation)
         tokenizer = Tokenizer.load(artifact.tokenizer, artifact.tokenizer_config)
         texts = tokenizer.special_tokens
-        template = ChatTemplate.find(
-            artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates
-        )
+        template = ChatTemplate.find(artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates)
         return cls(tokenizer, template, artifact.generation)
 
     def completed(self, eos_token_ids: tuple[int, ...]) -> ModelText:

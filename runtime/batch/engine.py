@@ -59,7 +59,8 @@ class BatchEngine:
         step_ms: Milliseconds of prompt work in a step while other requests wait for their next token; None for a fixed
             number of prompt tokens.
         queue: Most requests that wait for a slot; None for 4 for each slot, and at least 64.
-        even_chunks: Whether prompts run in even chunks, which the same text from quantized weights takes.
+        even_chunks: Whether prompts run in even chunks, which quantized weights need for the same text in any company.
+        exact_reuse: Whether reused prefixes must give the same logits, to the last bit, as those that are run again.
         prefix_cache_mib: Memory for the prefixes of finished requests, in MiB; 0 keeps only what the slots hold.
 
     Attributes:
@@ -89,6 +90,7 @@ class BatchEngine:
         step_ms: float | None = None,
         queue: int | None = None,
         even_chunks: bool = False,
+        exact_reuse: bool = True,
         prefix_cache_mib: float = PREFIX_CACHE_MIB,
     ) -> None:
         self.queue = max(LEAST_QUEUE, QUEUE_PER_SLOT * session.slots) if queue is None else queue
@@ -98,6 +100,7 @@ class BatchEngine:
             step_ms=step_ms,
             queue=self.queue,
             even_chunks=even_chunks,
+            exact_reuse=exact_reuse,
             prefix_bytes=round(prefix_cache_mib * (1 << 20)),
         )
         self._text = text
@@ -145,8 +148,9 @@ class BatchEngine:
             step_ms: Milliseconds of prompt work in a step while other requests wait for their next token; None for a
                 fixed number of prompt tokens.
             queue: Most requests that wait for a slot; None for 4 for each slot, and at least 64.
-            invariant: Whether a request's tokens must be the same whatever runs at the same time; None for true with
-                more than one slot. It costs quantized weights an idle row now and then, and fp32 nothing.
+            invariant: Whether a request's tokens must be the same whatever runs at the same time or ran before; None
+                for true with more than one slot. It costs quantized weights an idle row now and then, and conversations
+                another run of the last answer, since positions that were decoded are not reused.
             prefix_cache_mib: Memory for the prefixes of finished requests, in MiB; 0 keeps only what the slots hold.
 
         Raises:
@@ -160,8 +164,9 @@ class BatchEngine:
         artifact = Artifact.open(path, precision)
         text = ModelText.load(artifact)
         limit = artifact.max_length if max_length is None else max_length
-        is_exact = artifact.entry is not None and artifact.entry.precision == "fp32"
-        even = not is_exact and (slots > 1 if invariant is None else invariant)
+        if invariant is None:
+            invariant = slots > 1
+        even = invariant and (artifact.entry is None or artifact.entry.precision != "fp32")
         session = load_slots(
             artifact.graph, slots=slots, max_length=limit, threads=threads, device=device, even_rows=even
         )
@@ -171,6 +176,7 @@ class BatchEngine:
             step_ms=step_ms,
             queue=queue,
             even_chunks=even,
+            exact_reuse=invariant,
             prefix_cache_mib=prefix_cache_mib,
         )
 
