@@ -146,6 +146,7 @@ class Scheduler:
             raise UsageError("stop strings need a tokenizer, which this model came without")
         if not all(request.stop):
             raise UsageError("a stop string is empty: expected at least one character")
+        request.params.check_vocabulary(self._session.vocab_size)
         check_prompt(request.prompt.token_ids, self._session.max_length, self._session.vocab_size)
 
     def check_room(self, in_flight: int) -> None:
