@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
+TORTURE_SERVE ?= --minutes 1
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
@@ -115,6 +116,15 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
+
+.PHONY: image
+image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
+	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+
+.PHONY: torture-serve
+torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
+	$(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
 
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
