@@ -38,6 +38,11 @@ class AnswerParser:
         """Whether the text so far ends inside a think block."""
         return self._thinking.is_thinking
 
+    def is_plain(self, text: str) -> bool:
+        """Whether `push` would give this text back as it is, as content: the usual case, which takes a shortcut."""
+        thinking = self._thinking
+        return self._calls is None and "<" not in text and thinking.is_settled and not thinking.is_thinking
+
     def push(self, text: str) -> list[Reasoning | Content | ToolCall]:
         """The parts that are certain."""
         return self._divide(self._thinking.push(text)) if text else []

@@ -167,6 +167,9 @@ class ChatStream(_ChatWriter):
 
     def feed(self, index: int, piece: Piece) -> bytes:
         """The chunks of a piece's parts."""
+        text = piece.text
+        if piece.finish_reason is None and not piece.logprobs and text and self._choices[index].parser.is_plain(text):
+            return self._contents[index] + _json(text) + self._tail
         parts = self._feed(index, piece)
         choice = self._choices[index]
         chunks = [self._chunk(index, choice, part) for part in parts]

@@ -330,5 +330,5 @@ def test_what_is_not_supported_is_named(address, engine, fields, param) -> None:
 
 def test_a_prompt_longer_than_the_context_is_refused(client, engine) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        chat(client, messages=[{"role": "user", "content": "word " * 2000}])
+        chat(client, messages=[{"role": "user", "content": "word " * 3000}])
     assert refused.value.code == "context_length_exceeded" and refused.value.param == "messages"

@@ -85,7 +85,7 @@ def test_logprobs_have_openai_s_older_form(client, follow, minimind3) -> None:
     streamed: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "text_offset": [], "top_logprobs": []}
     for each in client.completions.create(model="minimind", prompt="x", logprobs=2, stream=True):
         for name, values in streamed.items():
-            values += getattr(each.choices[0].logprobs, name)
+            values.extend(getattr(each.choices[0].logprobs, name))
     assert streamed == {name: getattr(whole, name) for name in streamed}
     follow("a")
     whole = client.completions.create(model="minimind", prompt="x", logprobs=0).choices[0].logprobs

@@ -49,7 +49,7 @@ def test_tokenize_in_each_form(address, minimind3) -> None:
         return httpx.post(f"{address}/tokenize", json=fields)
 
     plain = tokenizer.encode(text, add_special_tokens=False)
-    assert tokens(content=text).json() == {"tokens": plain, "count": len(plain), "max_model_len": 512}
+    assert tokens(content=text).json() == {"tokens": plain, "count": len(plain), "max_model_len": 2048}
     assert tokens(prompt=text).json()["tokens"] == tokenizer.encode_raw(text)
     assert tokens(prompt=text, add_special_tokens=False).json()["tokens"] == plain
     assert tokens(content=text, add_special=True).json()["tokens"] == tokenizer.encode_raw(text)

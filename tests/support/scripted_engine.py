@@ -1,4 +1,4 @@
-"""An engine that answers by a script instead of a model, piece by piece on a thread of its own, as the real one does."""
+"""An engine that answers by a script instead of a model, piece by piece on its own thread, as the real one does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ScriptedEngine:
     """Submitted requests are in `requests`, cancelled tickets in `cancelled`."""
 
     slots = 4
-    max_length = 512
+    max_length = 2048
     max_new_tokens = 100
     stop_token_ids = (2,)
     stop_strings: tuple[str, ...] = ()
