@@ -124,7 +124,7 @@ image: ## the image of minimind-serve, where docker runs; elsewhere the rules th
 
 .PHONY: torture-serve
 torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
-	$(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
 
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less

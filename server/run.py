@@ -25,6 +25,12 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 15
 """Seconds that a connection may be idle between two requests."""
 
+SEND_BUFFER = 65536
+"""Bytes of an answer that the system takes before the client does; it would grow to megabytes by itself."""
+
+GRACE_S = 0.3
+"""Seconds after the last running request in which connections that were just accepted get their refusal."""
+
 LAST_SECONDS = 2
 """Seconds for the last answers' bytes after the drain."""
 
@@ -40,16 +46,28 @@ class DrainingServer(uvicorn.Server):
         config: uvicorn.Config,
         presence: Presence,
         drain_s: float,
+        *,
         when_ready: Callable[[], None],
+        when_leaving: Callable[[], None] | None,
         on_second: Callable[[], None] | None,
     ) -> None:
         super().__init__(config)
+        self._when_leaving = when_leaving
+        self._leaves_at: float | None = None
         self._presence = presence
         self._drain_s = drain_s
         self._when_ready = when_ready
         self._on_second = on_second
         self._ends_at: float | None = None
         self.interrupted = False
+
+    def _leave(self, now: float) -> None:
+        """Accept no more connections, and end in a moment."""
+        self._leaves_at = now + GRACE_S
+        for server in self.servers:
+            server.close()
+        if self._when_leaving is not None:
+            self._when_leaving()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and tell so."""
@@ -72,8 +90,11 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now; called ten times a second."""
-        if self._ends_at is not None and (not self._presence.running or time.monotonic() > self._ends_at):
-            self.should_exit = True
+        now = time.monotonic()
+        if self._leaves_at is not None:
+            self.should_exit |= now > self._leaves_at
+        elif self._ends_at is not None and (not self._presence.running or now > self._ends_at):
+            self._leave(now)
         if self._on_second is not None and counter % 10 == 0:
             self._on_second()
         return await super().on_tick(counter)
@@ -98,6 +119,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # its connections inherit this
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
@@ -130,6 +152,7 @@ def make_server(
     *,
     when_lost: Callable[[], None] | None = None,
     on_second: Callable[[], None] | None = None,
+    when_leaving: Callable[[], None] | None = None,
 ) -> DrainingServer:
     """A server of an application.
 
@@ -140,6 +163,7 @@ def make_server(
         when_ready: Called when requests are accepted.
         when_lost: Called after a connection has ended.
         on_second: Called every second.
+        when_leaving: Called when the drain is over, a moment before the end.
     """
     config = uvicorn.Config(
         app,
@@ -155,4 +179,6 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
-    return DrainingServer(config, presence, timeout_s, when_ready, on_second)
+    return DrainingServer(
+        config, presence, timeout_s, when_ready=when_ready, when_leaving=when_leaving, on_second=on_second
+    )

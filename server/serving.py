@@ -87,6 +87,7 @@ def prepare(
     rows: NDArray[np.float64] | None = None,
     worker: int = 0,
     when_lost: Callable[[], None] | None = None,
+    when_leaving: Callable[[], None] | None = None,
 ) -> DrainingServer:
     """Load the models, and make the server of them.
 
@@ -97,6 +98,7 @@ def prepare(
         rows: The memory for the metrics of all workers; None for a single one.
         worker: The index of this worker.
         when_lost: Called after a connection has ended.
+        when_leaving: Called when the drain is over, a moment before the end.
 
     Raises:
         EdgeError: An artifact cannot be served.
@@ -105,7 +107,15 @@ def prepare(
     metrics = Metrics(engines, rows, worker)
     app = build_app(settings, engines, presence, metrics)
     on_second = metrics.update if rows is not None else None
-    return make_server(app, presence, settings.timeout_s, when_ready, when_lost=when_lost, on_second=on_second)
+    return make_server(
+        app,
+        presence,
+        settings.timeout_s,
+        when_ready,
+        when_lost=when_lost,
+        on_second=on_second,
+        when_leaving=when_leaving,
+    )
 
 
 def serve_alone(

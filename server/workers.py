@@ -32,8 +32,8 @@ from .settings import ServeSettings
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-READY, TAKEN, LOST = b"r", b"k", b"x"
-"""What a worker says to the supervisor: it accepts connections; it has taken one; one has ended."""
+READY, TAKEN, LOST, LEAVING = b"r", b"k", b"x", b"l"
+"""What a worker says to the supervisor: it accepts connections; it has taken one; one has ended; it takes no more."""
 
 TAKE, END = b"t", b"e"
 """What the supervisor says: take this connection; finish what runs, and end."""
@@ -95,7 +95,7 @@ class Worker:
             return True
         except OSError:
             return False
-        self.is_ready = self.is_ready or READY in said
+        self.is_ready = (self.is_ready or READY in said) and LEAVING not in said
         self.connections -= said.count(LOST)
         for _ in range(said.count(TAKEN)):
             self.given.popleft().close()
@@ -249,8 +249,19 @@ def run_worker(settings: ServeSettings, channel: socket.socket, rows: Any, index
         asyncio.get_running_loop().add_reader(channel, _obey, server, channel)
         say(READY)
 
-    shape = settings.workers, len(settings.artifacts), ROW
-    server = prepare(settings, tell, listen, rows=_figures(rows, shape), worker=index, when_lost=lambda: say(LOST))
+    def leave() -> None:
+        asyncio.get_running_loop().remove_reader(channel)
+        say(LEAVING)
+
+    server = prepare(
+        settings,
+        tell,
+        listen,
+        rows=_figures(rows, (settings.workers, len(settings.artifacts), ROW)),
+        worker=index,
+        when_lost=lambda: say(LOST),
+        when_leaving=leave,
+    )
     with writing_logs(requests=settings.access_log):
         server.run([])
 
@@ -270,8 +281,9 @@ def _obey(server: DrainingServer, channel: socket.socket) -> None:
         with contextlib.suppress(OSError):
             channel.send(TAKEN)
         _keep(loop.create_task(_connect(server, connection)))
-    if said in (END, b""):
+    if not said:
         loop.remove_reader(channel)
+    if said in (END, b""):
         server.drain()
 
 

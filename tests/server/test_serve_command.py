@@ -13,6 +13,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
+from random_requests import random_request
 from served_command import ServedCommand, chat, wait_until
 
 from minimind_edge.export.pipeline import export_onnx
@@ -101,6 +103,18 @@ class TestAnswers:
             True,
             "minimind2",
         )
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(draw=strategies.randoms(use_true_random=False))
+def test_no_body_is_the_servers_fault(served, draw):
+    """Every random request is answered or refused; OpenAI's form is kept in every refusal."""
+    path, body = random_request(draw)
+    with served.client() as client:
+        answer = client.post(path, content=body)
+    assert answer.status_code in (200, 400, 404, 429), (path, body, answer.text)
+    if answer.status_code != 200:
+        assert answer.json()["error"]["message"], (path, body)
 
 
 class TestTheEnd:

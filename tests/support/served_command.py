@@ -26,6 +26,7 @@ class ServedCommand:
 
     Args:
         words: The command's arguments; a free port is added.
+        log: Where stdout goes; what is piped is kept in `logged`.
         environment: Variables in addition to this process's own.
 
     Attributes:
@@ -34,20 +35,20 @@ class ServedCommand:
         process: The process.
     """
 
-    def __init__(self, *words: object, **environment: str) -> None:
+    def __init__(self, *words: object, log: Any = subprocess.PIPE, **environment: str) -> None:
         self.told: list[str] = []
         self.logged: list[str] = []
         self.process = subprocess.Popen(
             [str(SCRIPTS / "minimind-serve"), *map(str, words), "--port", "0"],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         )
+        streams = ((self.process.stdout, self.logged), (self.process.stderr, self.told))
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self.logged), daemon=True),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.told), daemon=True),
+            threading.Thread(target=self._read, args=pair, daemon=True) for pair in streams if pair[0] is not None
         ]
         for reader in self._readers:
             reader.start()
@@ -66,7 +67,7 @@ class ServedCommand:
         return bool(found)
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=SECONDS, **options)
+        return httpx.Client(base_url=self.url, timeout=SECONDS, verify=False, **options)  # plain HTTP needs no certificates
 
     def ask(self, question: str, **fields: Any) -> httpx.Response:
         """Ask one question of a chat, greedily."""
@@ -87,6 +88,11 @@ class ServedCommand:
         """The process ids of the workers."""
         children = map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
         return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def memory(self) -> int:
+        """The bytes of memory that the command and its workers have in use."""
+        statuses = (Path(f"/proc/{pid}/status").read_text() for pid in (self.process.pid, *self.workers()))
+        return sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses) * 1024
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log so far."""
