@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..artifact.folder import Artifact
 from ..errors import EngineClosedError, UsageError
@@ -356,7 +356,7 @@ class BatchEngine:
             return self._scheduler.fail_all(error)
 
 
-def _guarded(deliver: Deliver, pieces: Sequence[tuple[Ticket, Piece]]) -> Any:
+def _guarded(deliver: Deliver, pieces: Sequence[tuple[Ticket, Piece]]) -> None:
     """Deliver; what the callable raises is logged, since the other requests' pieces are still to come."""
     try:
         deliver(pieces)

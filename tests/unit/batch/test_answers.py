@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from minimind_edge.runtime.sampling import SamplingParams
@@ -15,8 +16,6 @@ def script(tokenizer):
     """Logits of a model that writes a text after any prompt of one token, then the token that ends it."""
 
     def build(text):
-        import numpy as np
-
         ids = [*tokenizer.encode(text), END]
 
         def logits(row):
