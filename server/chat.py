@@ -149,11 +149,9 @@ def _grammar(asked: ChatRequest, model: ServedModel, tools: Sequence[Tool], thin
     functions = [tool.function for tool in tools]
     choice, form = asked.tool_choice, asked.response_format
     several = asked.parallel_tool_calls is not False
-    if isinstance(form, JsonSchemaFormat):
-        schema = form.json_schema.schema
-        return _compiled("response_format", lambda: model.grammars.json_answer(schema, thinks=thinks))
-    if isinstance(form, JsonObjectFormat):
-        return _compiled("response_format", lambda: model.grammars.json_answer(None, thinks=thinks))
+    if isinstance(form, (JsonObjectFormat, JsonSchemaFormat)):
+        schema = form.json_schema.schema if isinstance(form, JsonSchemaFormat) else None
+        return _compiled("response_format", lambda: model.grammars.json_answer(schema, functions, thinks=thinks))
     if isinstance(choice, NamedToolChoice):
         named = [function for function in functions if function.name == choice.function.name][:1]
         return _compiled("tools", lambda: model.grammars.tool_calls(named, several=False, thinks=thinks))

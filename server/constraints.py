@@ -97,18 +97,24 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._tokens = _open_tokenizer(tokenizer, vocab_size, stop_token_ids)
 
-    def json_answer(self, schema: dict[str, Any] | None, *, thinks: bool) -> Grammar:
-        """An answer that is JSON.
+    def json_answer(
+        self, schema: dict[str, Any] | None, functions: Sequence[FunctionDefinition], *, thinks: bool
+    ) -> Grammar:
+        """An answer that is JSON, or calls functions instead.
 
         Args:
             schema: The schema that it follows; None for any object.
-            thinks: Whether the answer begins inside a think block, which comes before the JSON.
+            functions: The functions that may be called, none for an answer that is always JSON.
+            thinks: Whether the answer begins inside a think block, which comes first.
 
         Raises:
-            UsageError: The schema is wrong, or has keywords that cannot be enforced.
+            UsageError: A schema is wrong, or has keywords that cannot be enforced.
         """
-        start = "start: thinking GAP? @answer\n" + _THINKING if thinks else "start: @answer\n"
-        return self._compile(start, [_schema("answer", schema or _ANY_OBJECT)])
+        answer = _schema("answer", _ANY_OBJECT if schema is None else schema)
+        if not functions:
+            return self._compile(_start("@answer", thinks), [answer])
+        rules = _start(f"@answer | {_SEVERAL_CALLS}", thinks) + _call_rules(functions)
+        return self._compile(rules, [answer, *_argument_schemas(functions, strictly=False)])
 
     def tool_calls(self, functions: Sequence[FunctionDefinition], *, several: bool, thinks: bool) -> Grammar:
         """An answer that calls functions, and nothing else.
@@ -116,17 +122,13 @@ class GrammarCompiler:
         Args:
             functions: The functions of which one has to be called.
             several: Whether more calls may follow.
-            thinks: Whether the answer begins inside a think block, which comes before the calls.
+            thinks: Whether the answer begins inside a think block, which comes first.
 
         Raises:
             UsageError: The schema of a function's parameters is wrong, or cannot be enforced.
         """
-        calls = 'call ("\\n" call)*' if several else "call"
-        start = f"start: thinking GAP? {calls}\n{_THINKING}" if thinks else f"start: {calls}\n"
-        rules = [f"call: {' | '.join(f'call{index}' for index in range(len(functions)))}\n"]
-        for index, function in enumerate(functions):
-            rules.append(f"call{index}: {json.dumps(OPEN_TAG + _head(function))} @arguments{index} {_TAIL}\n")
-        return self._compile(start + "".join(rules), _argument_schemas(functions, strictly=True))
+        rules = _start(_SEVERAL_CALLS if several else "call", thinks) + _call_rules(functions)
+        return self._compile(rules, _argument_schemas(functions, strictly=True))
 
     def text_with_calls(self, functions: Sequence[FunctionDefinition]) -> Grammar:
         """An answer of any text, in which every tool call is well-formed and follows the schema where that is strict.
@@ -146,14 +148,34 @@ class GrammarCompiler:
     def _compile(self, lark: str, schemas: list[dict[str, Any]]) -> Grammar:
         from llguidance import LLMatcher
 
-        grammar = json.dumps({"grammars": [{"name": "root", "lark_grammar": lark}, *schemas]})
+        try:
+            grammar = json.dumps({"grammars": [{"name": "root", "lark_grammar": lark}, *schemas]})
+        except RecursionError as error:
+            raise UsageError("the schema is nested too deeply") from error
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
             raise UsageError(f"the schema cannot be enforced: {_first_line(matcher.get_error())}")
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()
+        if trial.is_error():
+            raise UsageError("no answer follows the schema: expected one that some JSON value follows")
         return Grammar(matcher, self._vocab_size)
 
 
 _TAIL = json.dumps("}\n" + CLOSE_TAG)
+_SEVERAL_CALLS = 'call ("\\n" call)*'
+
+
+def _start(answer: str, thinks: bool) -> str:
+    """The first rule of a grammar, whose answer may come after a think block."""
+    return f"start: thinking GAP? ({answer})\n{_THINKING}" if thinks else f"start: {answer}\n"
+
+
+def _call_rules(functions: Sequence[FunctionDefinition]) -> str:
+    rules = [f"call: {' | '.join(f'call{index}' for index in range(len(functions)))}\n"]
+    for index, function in enumerate(functions):
+        rules.append(f"call{index}: {json.dumps(OPEN_TAG + _head(function))} @arguments{index} {_TAIL}\n")
+    return "".join(rules)
 
 
 def _head(function: FunctionDefinition) -> str:

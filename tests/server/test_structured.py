@@ -155,6 +155,30 @@ def test_json_object_gives_an_object(client) -> None:
     assert ended and all(isinstance(json.loads(text), dict) for text in ended)
 
 
+def test_an_answer_may_be_json_or_a_call(client, minimind3) -> None:
+    (opening,) = minimind3[0].encode("<tool_call>", add_special_tokens=False)
+    format_ = schema_format(
+        {"type": "object", "properties": {"x": {"type": "null"}}, "required": ["x"], "additionalProperties": False}
+    )
+    answer = chat(
+        client,
+        n=12,
+        seed=1,
+        tools=[STOP],
+        response_format=format_,
+        temperature=6,
+        max_tokens=60,
+        logit_bias={str(opening): -2},
+    )
+    reasons = {choice.finish_reason for choice in answer.choices}
+    assert {"stop", "tool_calls"} <= reasons
+    for choice in answer.choices:
+        if choice.finish_reason == "stop":
+            assert json.loads(choice.message.content) == {"x": None}
+        if choice.finish_reason == "tool_calls":
+            assert {call.function.name for call in choice.message.tool_calls} == {"stop"}
+
+
 def test_a_stream_of_a_schema_is_the_same_json(client) -> None:
     fields = {"seed": 5, "response_format": schema_format(PERSON)}
     whole = chat(client, **fields).choices[0].message.content
@@ -198,6 +222,9 @@ def test_a_strict_function_is_called_by_its_schema_or_not_at_all(client, minimin
         ({"response_format": schema_format({"type": "string", "pattern": "("})}, "response_format"),
         ({"response_format": schema_format({"type": "object", "unevaluatedProperties": False})}, "response_format"),
         ({"response_format": schema_format({"$ref": "https://example.com/x"})}, "response_format"),
+        ({"response_format": schema_format({"$ref": "#"})}, "response_format"),
+        ({"response_format": schema_format({"not": {}})}, "response_format"),
+        ({"response_format": schema_format({"enum": []})}, "response_format"),
         (
             {
                 "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],
