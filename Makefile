@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
+TORTURE_SERVE ?= --minutes 1
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
@@ -30,7 +31,7 @@ COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,min
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
-PACKAGES := cli export minimind runtime server
+PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -91,7 +92,7 @@ format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
 	$(BIN)/ruff check --fix .
 
 .PHONY: types
-types: $(VENV)/.dependencies ## mypy --strict over the four packages
+types: $(VENV)/.dependencies ## mypy --strict over the packages
 	$(BIN)/python scripts/check_types.py
 
 .PHONY: layers
@@ -118,6 +119,15 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
+
+.PHONY: image
+image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
+	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+
+.PHONY: torture-serve
+torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
 
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
@@ -153,6 +163,7 @@ coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/
 .PHONY: web-test
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
+	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.server.json
 	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
 
 # Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.

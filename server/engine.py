@@ -22,8 +22,8 @@ class BatchEngine(Protocol):
     tokenizer: Tokenizer | None
     default_params: SamplingParams
     max_new_tokens: int
-    stop_token_ids: Sequence[int]
-    stop_strings: Sequence[str]
+    stop_token_ids: tuple[int, ...]
+    stop_strings: tuple[str, ...]
     slots: int
     max_length: int
     vocab_size: int

@@ -101,12 +101,15 @@ class AnswerResponse(Response):
 
     def _facts(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
         """What the access log tells about the request."""
+        waits = [ticket.first_token_at - ticket.asked_at for ticket in tickets if ticket.first_token_at]
         return {
             "model": self._model,
             "stream": self._writer.streams,
             "prompt_tokens": sum(len(ticket.request.prompt.token_ids) for ticket in tickets),
             "cached_tokens": sum(ticket.cached_tokens for ticket in tickets),
             "completion_tokens": sum(len(ticket.token_ids) for ticket in tickets),
+            "reason": ",".join(sorted({ticket.finish_reason or "cancelled" for ticket in tickets})),
+            "first_token_ms": round(min(waits) * 1e3, 1) if waits else None,
         }
 
     async def _answer(self, inbox: Inbox, send: Send) -> None:

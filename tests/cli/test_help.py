@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2")
-MODULE = {"minimind-export": "export_app", "minimind-run": "run_app", "minimind-bench": "bench_app"}
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2", "starlette")
+MODULE = {
+    "minimind-export": "export_app",
+    "minimind-run": "run_app",
+    "minimind-serve": "serve_app",
+    "minimind-bench": "bench_app",
+}
 HELP_SECONDS = 0.45
 """Of processor time; 0.3 is the aim on an idle machine, this one may be busy."""
 
@@ -33,6 +38,7 @@ def test_version(command, name):
         ("minimind-export", "eval"),
         ("minimind-export", "inspect"),
         ("minimind-run",),
+        ("minimind-serve",),
         ("minimind-bench",),
     ],
     ids=" ".join,
