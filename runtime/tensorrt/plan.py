@@ -281,7 +281,7 @@ class Plan:
         return data
 
     def _read_bytes(self) -> bytes:
-        """The plan that is described; a new one that waits to take its place, where its writer was killed before that."""
+        """The described plan: a new one that waits to take its place, where its writer was killed before that."""
         data, built = self.path.read_bytes(), self.description.plan
         if built is None or _is_described(data, built):
             return data
