@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import os
 import sys
@@ -85,6 +86,11 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def keep_imports() -> None:
+    """Exempt what is imported by now from garbage collection, which looks at all of it several times in a comparison."""
+    gc.freeze()
 
 
 def guarded(call: Callable[[], object]) -> int:
