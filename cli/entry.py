@@ -89,7 +89,7 @@ def prepare_streams() -> None:
 
 
 def keep_imports() -> None:
-    """Exempt what is imported by now from garbage collection, which looks at all of it several times in a comparison."""
+    """Exempt what is imported by now from the garbage collections of a comparison, each of which would look at it."""
     gc.freeze()
 
 

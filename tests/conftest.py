@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what is imported from garbage collection, which looks at all of it several times in each comparison."""
+    """Exempt what is imported by now from the garbage collections of comparisons, each of which would look at it."""
     gc.freeze()
 
 
