@@ -80,9 +80,9 @@ def refused():
     return run
 
 
-@pytest.fixture
-def export_here(capsys):
-    """As `command`, for `minimind-export` inside this process, which has torch imported already."""
+@pytest.fixture(scope="session")
+def export_in_process():
+    """Run `minimind-export` inside this process, which has torch imported already; its exit code."""
     import typer
 
     from minimind_edge.cli.entry import guarded
@@ -91,9 +91,19 @@ def export_here(capsys):
     def run(*arguments):
         program = typer.main.get_command(app)
         words = list(map(str, arguments))
-        code = guarded(lambda: program.main(args=words, prog_name="minimind-export", standalone_mode=False))
+        return guarded(lambda: program.main(args=words, prog_name="minimind-export", standalone_mode=False))
+
+    return run
+
+
+@pytest.fixture
+def export_here(export_in_process, capsys):
+    """As `command`, for `minimind-export` inside this process."""
+
+    def run(*arguments):
+        code = export_in_process(*arguments)
         told = capsys.readouterr()
-        return subprocess.CompletedProcess(words, code, told.out, told.err)
+        return subprocess.CompletedProcess(arguments, code, told.out, told.err)
 
     return run
 
