@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
 TORTURE_SERVE ?= --minutes 1
+WORKERS ?= 2
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
@@ -33,6 +34,8 @@ HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
 PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
+# Whoever is done early takes over tests of the other; tests/conftest.py gives each worker its own core.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
@@ -100,8 +103,9 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 	$(BIN)/python scripts/check_layers.py
 
 .PHONY: pytest
-pytest: $(VENV)/.installed ## the tests, against the built wheel
-	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest --durations=10
+pytest: $(VENV)/.installed ## the tests, against the built wheel; in WORKERS=2 processes, and then those that measure time
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(PYTEST) -m "not alone" --durations=20
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest -m alone
 
 .PHONY: fuzz
 fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
@@ -109,7 +113,7 @@ fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=100000
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
-	PYTHONPATH=$(CURDIR)/$(TF4)/site $(BIN)/pytest $(TF4_TESTS)
+	PYTHONPATH=$(CURDIR)/$(TF4)/site $(PYTEST) $(TF4_TESTS)
 
 $(TF4)/.installed: Makefile $(VENV)/.dependencies
 	rm -rf $(TF4)
@@ -164,7 +168,7 @@ coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.server.json
-	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
+	PYTHONPATH=$(CURDIR)/$(WEB)/site $(PYTEST) tests/web
 
 # Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.
 $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .artifact_options import ArtifactArgument, JsonOption, PrecisionOption, chosen_graph
+from .entry import keep_imports
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def verify(
     """
     from minimind_edge.export.verification import verify_artifact
 
+    keep_imports()
     with progress_display(silent=as_json) as progress:
         chosen = chosen_graph(artifact, precision)
         if against_code is None:
