@@ -118,6 +118,10 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
+.PHONY: bench-serve
+bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
+	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
+
 include interop/interop.mk
 
 .PHONY: web-test
