@@ -184,7 +184,8 @@ def generate(
             repeats itself; for a single prompt and a session with `gives_all_logits`.
 
     Raises:
-        UsageError: `max_new_tokens` or `cached_length` is out of range, or speculation is not possible here.
+        UsageError: `max_new_tokens`, `cached_length` or a token id of the parameters is out of range, or speculation is
+            not possible here.
         PromptError: There is no prompt, a prompt is empty, or a token id is unknown to the model.
         ContextLengthError: The longest prompt is longer than the session's `max_length`.
     """
@@ -192,6 +193,7 @@ def generate(
         raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be 1 or more")
     if not prompt_ids:
         raise PromptError("there is no prompt to continue: expected at least one row of token ids")
+    params.check_vocabulary(session.vocab_size)
     prompts = [_check_prompt(row, session) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run, of a single prompt")
