@@ -17,6 +17,12 @@ TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tes
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
+# The documentation's site has an environment of its own.
+DOCS := .venv-docs
+DOCS_PACKAGES := mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
+COVERAGE := coverage==7.17.4
+COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,minimind_edge.server
+
 # TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
@@ -124,6 +130,23 @@ bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO 
 
 include interop/interop.mk
 
+.PHONY: docs
+docs: $(DOCS)/.installed ## the documentation's site, in out/docs
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: Makefile
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check install --quiet $(DOCS_PACKAGES)
+	touch $@
+
+.PHONY: coverage
+coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/coverage/index.html
+	$(PIP) $(COVERAGE)
+	$(BIN)/coverage run --source-pkgs=$(COVERED) -m pytest tests/unit tests/parity tests/server
+	$(BIN)/coverage html --quiet -d $(OUT)/coverage
+	$(BIN)/coverage report --skip-covered
+
 .PHONY: web-test
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
@@ -140,4 +163,4 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS)
