@@ -27,7 +27,7 @@ COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,min
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
-PACKAGES := cli export minimind runtime server
+PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -88,7 +88,7 @@ format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
 	$(BIN)/ruff check --fix .
 
 .PHONY: types
-types: $(VENV)/.dependencies ## mypy --strict over the four packages
+types: $(VENV)/.dependencies ## mypy --strict over the packages
 	$(BIN)/python scripts/check_types.py
 
 .PHONY: layers
@@ -150,6 +150,7 @@ coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/
 .PHONY: web-test
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
+	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.server.json
 	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
 
 # Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.
