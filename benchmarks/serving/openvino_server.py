@@ -26,7 +26,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
-from tokenizers import Tokenizer
 
 
 class Engine:
@@ -52,6 +51,11 @@ class Engine:
         self._arrivals: deque[tuple[list[int], int, asyncio.Queue]] = deque()
         self._wake = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def texts(self) -> list[str]:
+        """The text of every token."""
+        tokenizer = self._pipeline.get_tokenizer()
+        return list(tokenizer.decode([[token] for token in range(len(tokenizer.get_vocab()))]))
 
     def submit(self, prompt: list[int], new_tokens: int) -> asyncio.Queue:
         """Take a request; its tokens come one list at a time, and None after the last."""
@@ -94,9 +98,9 @@ def deliver(news: list[tuple[asyncio.Queue, list[int] | None]]) -> None:
         queue.put_nowait(tokens)
 
 
-def application(engine: Engine, tokenizer: Tokenizer) -> Starlette:
+def application(engine: Engine) -> Starlette:
     """The HTTP application."""
-    texts = [tokenizer.decode([token]) for token in range(tokenizer.get_vocab_size())]
+    texts = engine.texts()
     head = 'data: {"id":"cmpl-0123456789abcdef","object":"text_completion","created":1764100000,"model":"m","choices":['
 
     async def events(queue: asyncio.Queue, prompt_tokens: int) -> AsyncIterator[bytes]:
@@ -129,9 +133,9 @@ def main() -> None:
     parser.add_argument("--step-tokens", type=int, default=256)
     arguments = parser.parse_args()
     engine = Engine(arguments.folder, arguments.threads, arguments.clients, arguments.step_tokens)
-    tokenizer = Tokenizer.from_file(str(arguments.folder / "tokenizer.json"))
-    app = application(engine, tokenizer)
-    uvicorn.run(app, port=arguments.port, loop="uvloop", http="httptools", log_level="warning", access_log=False)
+    uvicorn.run(
+        application(engine), port=arguments.port, loop="uvloop", http="httptools", log_level="warning", access_log=False
+    )
 
 
 if __name__ == "__main__":
