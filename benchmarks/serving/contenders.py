@@ -71,21 +71,30 @@ class Server:
 
 def edge_command(prepared: Prepared, site: Site) -> list[str]:
     """This project's server with one process."""
-    return serve_command(prepared, site, threads=site.threads, slots=site.clients)
+    return serve_command(prepared, site, workers=1)
 
 
 def edge_workers_command(prepared: Prepared, site: Site) -> list[str]:
     """This project's server with a process of one thread for each of the threads."""
-    slots = -(-site.clients // site.threads)
-    # A kernel's choice of a process for each connection is uneven: every process can hold all clients.
-    return [*serve_command(prepared, site, threads=1, slots=max(slots, site.clients)), "--workers", str(site.threads)]
+    return serve_command(prepared, site, workers=site.threads)
 
 
-def serve_command(prepared: Prepared, site: Site, *, threads: int, slots: int) -> list[str]:
-    """`minimind-serve`, by the interpreter that has this checkout's packages."""
+def serve_command(prepared: Prepared, site: Site, *, workers: int) -> list[str]:
+    """`minimind-serve`, by the interpreter that has this checkout's packages.
+
+    A worker has a slot for every client, since the system deals connections out unevenly.
+    """
     program = "from minimind_edge.cli.serve_app import main; main()"
-    options = {"port": site.port, "threads": threads, "slots": slots, "max-length": POSITIONS}
-    return [str(prepared.python), "-c", program, str(prepared.folder), *as_options(options)]
+    options = {"port": site.port, "slots": site.clients, "max-length": POSITIONS, "prefix-cache": 0}
+    machine = {"workers": workers, "threads": site.threads // workers}
+    return [
+        str(prepared.python),
+        "-c",
+        program,
+        str(prepared.folder),
+        *as_options(options | machine),
+        "--no-access-log",
+    ]
 
 
 def llama_command(prepared: Prepared, site: Site) -> list[str]:
