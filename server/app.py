@@ -19,6 +19,7 @@ from .delivery import Observer
 from .engine import BatchEngine
 from .errors import ApiError
 from .models import ServedModels
+from .openapi import openapi
 from .settings import ServerSettings
 from .tokens import detokenize, tokenize
 
@@ -42,6 +43,7 @@ def create_app(
             Route("/health", _health, methods=["GET"]),
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/completions", completions, methods=["POST"]),
+            Route("/openapi.json", openapi, methods=["GET"]),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
             Route("/v1/models", _list_models, methods=["GET"]),

@@ -20,7 +20,7 @@ from .models import ServedModel, ServedModels
 from .requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat, NamedToolChoice, Tool
 from .sampling import make_plan
 from .settings import ServerSettings
-from .streaming import AnswerResponse, RequestRecord
+from .streaming import AnswerResponse
 
 _NO_THINKING = ("none", "minimal")
 
@@ -39,7 +39,7 @@ async def chat_completions(request: Request) -> Response:
         model.delivery,
         requests,
         writer,
-        RequestRecord(model.name, bool(asked.stream)),
+        model=model.name,
         param="messages",
         retry_after_s=settings.retry_after_s,
     )

@@ -18,7 +18,7 @@ from .models import ServedModel, ServedModels
 from .requests import CompletionRequest
 from .sampling import make_plan
 from .settings import ServerSettings
-from .streaming import AnswerResponse, RequestRecord
+from .streaming import AnswerResponse
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's default for the most tokens of a text completion."""
@@ -39,7 +39,7 @@ async def completions(request: Request) -> Response:
         model.delivery,
         requests,
         writer,
-        RequestRecord(model.name, bool(asked.stream)),
+        model=model.name,
         param="prompt",
         retry_after_s=settings.retry_after_s,
     )

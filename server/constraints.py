@@ -25,6 +25,8 @@ JSON_STYLE: dict[str, Any] = {"whitespace_flexible": False, "item_separator": ",
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
 _THINKING = f'thinking[suffix="{THINK_END}"]: /(.|\\n)*/\nGAP: /\\n{{1,2}}/\n'
 _TEXT = "TEXT: /(.|\\n)*/\n"
 
@@ -161,7 +163,7 @@ def _head(function: FunctionDefinition) -> str:
 def _argument_schemas(functions: Sequence[FunctionDefinition], *, strictly: bool) -> list[dict[str, Any]]:
     schemas = []
     for index, function in enumerate(functions):
-        parameters = function.parameters if function.parameters is not None else {**_ANY_OBJECT, "properties": {}}
+        parameters = _NO_PARAMETERS if function.parameters is None else function.parameters
         if not strictly and not function.strict:
             parameters = _ANY_OBJECT
         if parameters.get("type", "object") != "object":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from minimind_edge.runtime.batch.request import BatchRequest, EndReason, Piece, Ticket
@@ -103,7 +104,7 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._engine.start(self.deliver)
 
-    def deliver(self, pieces: list[tuple[Ticket, Piece]]) -> None:
+    def deliver(self, pieces: Sequence[tuple[Ticket, Piece]]) -> None:
         """Hand the pieces of one step over, from the engine's thread, by a single wake-up of the loop."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
@@ -139,7 +140,7 @@ class Delivery:
             self._engine.cancel(ticket)
             self._tell(ticket, "cancelled")
 
-    def _spread(self, pieces: list[tuple[Ticket, Piece]]) -> None:
+    def _spread(self, pieces: Sequence[tuple[Ticket, Piece]]) -> None:
         inboxes = self._inboxes
         for ticket, piece in pieces:
             entry = inboxes.get(ticket)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from minimind_edge.runtime.batch.request import BatchRequest, Piece, Ticket
+from minimind_edge.runtime.batch.scheduler import BatchCounts
 from minimind_edge.runtime.sampling import SamplingParams
 from minimind_edge.runtime.text.prompt import PromptBuilder
 from minimind_edge.runtime.text.tokenizer import Tokenizer
 
-Deliver: TypeAlias = Callable[[list[tuple[Ticket, Piece]]], None]
+Deliver: TypeAlias = Callable[[Sequence[tuple[Ticket, Piece]]], None]
 """Takes the pieces of one step, on the engine's thread."""
 
 
@@ -48,10 +49,10 @@ class BatchEngine(Protocol):
         """End a request within a step."""
         ...
 
-    def close(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
+    def close(self, *, drain: bool, timeout_s: float | None = None) -> None:
         """Take no more requests, and end."""
         ...
 
-    def counts(self) -> Mapping[str, int]:
-        """Numbers of running and waiting requests."""
+    def counts(self) -> BatchCounts:
+        """What the engine has done so far and does now."""
         ...

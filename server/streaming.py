@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -51,21 +50,6 @@ class AnswerWriter(Protocol):
         ...
 
 
-@dataclass
-class RequestRecord:
-    """What a request was about, for an access log; the application puts it into `scope["minimind.record"]`.
-
-    Attributes:
-        model: The name of the model.
-        streams: Whether the answer was streamed.
-        tickets: The requests to the batch, with their times and tokens.
-    """
-
-    model: str
-    streams: bool
-    tickets: list[Ticket] = field(default_factory=list)
-
-
 class AnswerResponse(Response):
     """Submits requests to the batch when it is sent, and sends what the writer makes of their pieces.
 
@@ -76,7 +60,7 @@ class AnswerResponse(Response):
         delivery: The way of the model's pieces.
         requests: The requests.
         writer: Makes bytes of the pieces.
-        record: What the access log may tell.
+        model: The name of the model, for the access log.
         param: The field of the request that holds the prompt, for errors.
         retry_after_s: Seconds after which a refused request may be sent again.
     """
@@ -86,8 +70,8 @@ class AnswerResponse(Response):
         delivery: Delivery,
         requests: list[BatchRequest],
         writer: AnswerWriter,
-        record: RequestRecord,
         *,
+        model: str,
         param: str,
         retry_after_s: int,
     ) -> None:
@@ -95,26 +79,35 @@ class AnswerResponse(Response):
         self._delivery = delivery
         self._requests = requests
         self._writer = writer
-        self._record = record
+        self._model = model
         self._param = param
         self._retry_after_s = retry_after_s
         self._has_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        scope["minimind.record"] = self._record
         inbox = Inbox(lazy=self._writer.is_lazy)
         try:
             self._delivery.submit(self._requests, inbox)
         except EdgeError as error:
             raise api_error(error, self._param, self._retry_after_s) from error
-        self._record.tickets = inbox.tickets
         watcher = asyncio.ensure_future(_watch(receive, inbox))
         try:
             await self._answer(inbox, send)
         finally:
             watcher.cancel()
             self._delivery.release(inbox)
+            scope.get("state", {}).get("log", {}).update(self._facts(inbox.tickets))
+
+    def _facts(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
+        """What the access log tells about the request."""
+        return {
+            "model": self._model,
+            "stream": self._writer.streams,
+            "prompt_tokens": sum(len(ticket.request.prompt.token_ids) for ticket in tickets),
+            "cached_tokens": sum(ticket.cached_tokens for ticket in tickets),
+            "completion_tokens": sum(len(ticket.token_ids) for ticket in tickets),
+        }
 
     async def _answer(self, inbox: Inbox, send: Send) -> None:
         writer = self._writer
