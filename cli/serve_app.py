@@ -192,8 +192,9 @@ def serve_until_the_end(settings: ServeSettings, host: str, port: int, allowed: 
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("minimind_edge"):
             raise
+        package = (error.name or "").partition(".")[0]
         raise MissingError(
-            f"the Python package {error.name!r} is not installed: run pip install 'minimind-edge[serve]'"
+            f"the Python package {package!r} is not installed: run pip install 'minimind-edge[serve]'"
         ) from error
     if is_loopback(host):
         settings = replace(settings, hosts=(*LOOPBACK_NAMES, host, *allowed))

@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .streaming import RequestRecord
+
 MAX_WAITING_LINES = 10_000
 """Most lines that wait for a slow or full disk; later ones are dropped."""
 
@@ -24,6 +26,9 @@ MAX_PATH = 200
 
 CLIENT_CLOSED = 499
 """The status in the log of a request whose client went away before the answer began, as nginx has it."""
+
+RECORD = "minimind.record"
+"""The key of the scope under which an endpoint notes what it answers."""
 
 REQUEST_ID = b"x-request-id"
 USABLE_ID = re.compile(rb"[\w.:-]{1,64}")
@@ -34,8 +39,8 @@ logger = logging.getLogger("minimind_edge.access")
 class AccessLog:
     """ASGI middleware that gives each request an id, and logs it when it has ended.
 
-    What the endpoints put into `scope["state"]["log"]`, such as the model and the counts of tokens, becomes part of the
-    line. The id is the client's `X-Request-Id` or a new one, and goes back in the header of that name.
+    What an endpoint notes about its answers in `scope["minimind.record"]` becomes part of the line. The id is the
+    client's `X-Request-Id` or a new one, and goes back in the header of that name.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -48,8 +53,6 @@ class AccessLog:
             return
         began, status = time.perf_counter(), CLIENT_CLOSED
         request_id = request_id_of(scope)
-        facts: dict[str, Any] = {}
-        scope.setdefault("state", {}).update(log=facts, request_id=request_id.decode())
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -65,7 +68,7 @@ class AccessLog:
             raise
         finally:
             milliseconds = round((time.perf_counter() - began) * 1e3, 1)
-            logger.info(line(scope, status, milliseconds, request_id, facts))
+            logger.info(line(scope, status, milliseconds, request_id))
 
 
 def request_id_of(scope: Scope) -> bytes:
@@ -76,7 +79,24 @@ def request_id_of(scope: Scope) -> bytes:
     return f"req-{uuid.uuid4().hex}".encode()
 
 
-def line(scope: Scope, status: int, milliseconds: float, request_id: bytes, facts: dict[str, Any]) -> str:
+def answer_facts(record: RequestRecord) -> dict[str, Any]:
+    """What the log tells about the answers of a request; times in milliseconds."""
+    tickets = record.tickets
+    facts: dict[str, Any] = {"model": record.model, "stream": record.streams}
+    if tickets:
+        facts |= {
+            "prompt_tokens": sum(len(ticket.request.prompt.token_ids) for ticket in tickets),
+            "cached_tokens": sum(ticket.cached_tokens for ticket in tickets),
+            "completion_tokens": sum(len(ticket.token_ids) for ticket in tickets),
+            "reason": ",".join(sorted({ticket.finish_reason or "cancelled" for ticket in tickets})),
+        }
+        waited = [ticket.first_token_at - ticket.asked_at for ticket in tickets if ticket.first_token_at]
+        if waited:
+            facts["first_token_ms"] = round(min(waited) * 1e3, 1)
+    return facts
+
+
+def line(scope: Scope, status: int, milliseconds: float, request_id: bytes) -> str:
     """A request as one line of JSON, without its query, headers and bodies."""
     now = time.time()
     entry = {
@@ -87,6 +107,8 @@ def line(scope: Scope, status: int, milliseconds: float, request_id: bytes, fact
         "status": status,
         "ms": milliseconds,
     }
+    record: RequestRecord | None = scope.get(RECORD)
+    facts = {} if record is None else answer_facts(record)
     return json.dumps(entry | facts, ensure_ascii=False, separators=(",", ":"))
 
 

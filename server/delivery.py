@@ -152,5 +152,6 @@ class Delivery:
             entry[0].put(entry[1], piece)
 
     def _tell(self, ticket: Ticket, reason: EndReason) -> None:
+        ticket.finish_reason = reason
         if self._observer is not None:
             self._observer.ended(self._name, ticket, reason)

@@ -20,6 +20,9 @@ from .middleware import Presence, guarded
 from .run import DrainingServer, make_server
 from .settings import ServeSettings
 
+WARM_UP = "hello"
+"""A prompt that is made from the chat template before the first request."""
+
 Tell = Callable[[str], None]
 """Takes a line about the progress of loading, or a remark about a model."""
 
@@ -43,9 +46,11 @@ def load_engines(settings: ServeSettings, tell: Tell) -> dict[str, BatchEngine]:
     for name, path in settings.artifacts.items():
         tell(f"loading {name} from {path}")
         options = {key: value for key, value in asdict(settings.engine).items() if value is not None}
-        engines[name] = Engine.load(path, **options)
-        if engines[name].remark is not None:
-            tell(f"{name}: {engines[name].remark}")
+        engine = engines[name] = Engine.load(path, **options)
+        if engine.prompts.template is not None:  # the first use takes as long as many later ones
+            engine.prompts.build(WARM_UP)
+        if engine.remark is not None:
+            tell(f"{name}: {engine.remark}")
     return engines
 
 

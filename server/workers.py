@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -31,8 +32,8 @@ from .settings import ServeSettings
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-READY, LOST = b"r", b"x"
-"""What a worker says to the supervisor: it accepts connections; one of them has ended."""
+READY, TAKEN, LOST = b"r", b"k", b"x"
+"""What a worker says to the supervisor: it accepts connections; it has taken one; one has ended."""
 
 TAKE, END = b"t", b"e"
 """What the supervisor says: take this connection; finish what runs, and end."""
@@ -55,6 +56,7 @@ class Worker:
         index: Its place among the workers, which its successor takes over.
         channel: The supervisor's end of the channel to it.
         connections: Number of its open connections.
+        given: Connections that it has been given and not taken yet, oldest first.
         is_ready: Whether it accepts connections.
     """
 
@@ -62,6 +64,7 @@ class Worker:
         self.index = index
         self.channel, theirs = socket.socketpair()
         self.connections = 0
+        self.given: deque[socket.socket] = deque()
         self.is_ready = False
         self.began = time.monotonic()
         self.process: SpawnProcess = context.Process(target=work, args=(settings, theirs, rows, index))
@@ -69,13 +72,14 @@ class Worker:
         theirs.close()
         self.channel.setblocking(False)
 
-    def take(self, connection: socket.socket) -> bool:
+    def give(self, connection: socket.socket) -> bool:
         """Give the worker a connection; return whether it could be given."""
         try:
             socket.send_fds(self.channel, [TAKE], [connection.fileno()])
         except OSError:
             return False
         self.connections += 1
+        self.given.append(connection)
         return True
 
     def end(self) -> None:
@@ -93,6 +97,8 @@ class Worker:
             return False
         self.is_ready = self.is_ready or READY in said
         self.connections -= said.count(LOST)
+        for _ in range(said.count(TAKEN)):
+            self.given.popleft().close()
         return bool(said)
 
 
@@ -177,13 +183,18 @@ class Supervisor:
         self._tell(f"{greeting(self._settings, self._listener)}, {self._settings.workers} workers")
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
+        """Accept one connection, unless no worker could take it now."""
+        if not any(worker.is_ready for worker in self._workers.values()):
+            time.sleep(0.05)
             return
-        with connection:
-            ready = [worker for worker in self._workers.values() if worker.is_ready]
-            any(worker.take(connection) for worker in sorted(ready, key=lambda worker: worker.connections))
+        with contextlib.suppress(OSError):
+            self._give(self._listener.accept()[0])
+
+    def _give(self, connection: socket.socket) -> None:
+        """Give a connection to the worker that has the fewest; without any, it is closed."""
+        ready = [worker for worker in self._workers.values() if worker.is_ready]
+        if not any(worker.give(connection) for worker in sorted(ready, key=lambda worker: worker.connections)):
+            connection.close()
 
     def _bury(self, worker: Worker) -> None:
         """Forget a worker that has ended, and plan its successor's start."""
@@ -192,6 +203,8 @@ class Supervisor:
         worker.process.join()
         self._last_exit_code = worker.process.exitcode or 0
         del self._workers[worker.index]
+        for connection in worker.given:  # nothing of them has been read: another worker may answer them
+            self._give(connection)
         if self._ends_at is not None or not self._accepts:
             return
         steady = worker.is_ready and time.monotonic() - worker.began > STEADY_S
@@ -254,6 +267,8 @@ def _obey(server: DrainingServer, channel: socket.socket) -> None:
     for number in sockets:
         connection = socket.socket(fileno=number)
         connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            channel.send(TAKEN)
         _keep(loop.create_task(_connect(server, connection)))
     if said in (END, b""):
         loop.remove_reader(channel)

@@ -14,17 +14,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from minimind_edge.runtime.batch.request import BatchRequest, Ticket
+from minimind_edge.runtime.sampling import SamplingParams
+from minimind_edge.runtime.text.prompt import Prompt
 from minimind_edge.server.access_log import writing_logs
 from minimind_edge.server.middleware import LOOPBACK_NAMES, Presence, guarded, host_name
+from minimind_edge.server.streaming import RequestRecord
 
 PAGE = ("/", "/app/main.js")
 SECRET = "a secret of the prompt"
 
 
 async def echo(request: Request) -> JSONResponse:
-    """Tell how long the body is; and the log, what an endpoint tells it."""
+    """Tell how long the body is, and note an answer of three tokens."""
     body = await request.body()
-    request.state.log.update(model="m", completion_tokens=3)
+    wanted = BatchRequest(Prompt((1, 2, 3, 4)), SamplingParams(), 8)
+    ticket = Ticket(wanted, cached_tokens=2, token_ids=[5, 6, 7], finish_reason="stop")
+    request.scope["minimind.record"] = RequestRecord("m", False, [ticket])
     return JSONResponse({"length": len(body)})
 
 
@@ -180,15 +186,20 @@ class TestAccessLog:
         headers = {"Authorization": "Bearer key-that-is-secret"}
         request = {"content": SECRET, "headers": headers, "params": {"q": SECRET}}
         (line,), answer, text = self.lines(ask, keys=("key-that-is-secret",), request=request)
-        assert {key: line[key] for key in ("method", "path", "status", "model", "completion_tokens")} == {
+        assert line.pop("ms") >= 0
+        assert line.pop("time")[10] == "T"
+        assert line == {
+            "request_id": answer.headers["x-request-id"],
             "method": "POST",
             "path": "/v1/echo",
             "status": 200,
             "model": "m",
+            "stream": False,
+            "prompt_tokens": 4,
+            "cached_tokens": 2,
             "completion_tokens": 3,
+            "reason": "stop",
         }
-        assert line["ms"] >= 0
-        assert line["request_id"] == answer.headers["x-request-id"]
         assert "secret" not in text
 
     def test_refusals_are_logged_too(self, ask):
