@@ -17,6 +17,9 @@ TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tes
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
+# Where the user land for Arm is made and kept.
+ARM64 := .arm64
+
 # The documentation's site has an environment of its own.
 DOCS := .venv-docs
 DOCS_PACKAGES := mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
@@ -128,6 +131,10 @@ bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH=
 bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
 	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
 
+.PHONY: test-arm64
+test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
+	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
+
 include interop/interop.mk
 
 .PHONY: docs
@@ -164,4 +171,4 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS) $(ARM64)

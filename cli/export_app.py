@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from .entry import EXIT_CODES, run
+from .export_bundle import bundle
 from .export_engine import engine
 from .export_eval import evaluate
 from .export_inspect import inspect
@@ -22,6 +23,7 @@ app.command()(verify)
 app.command("eval")(evaluate)
 app.command()(inspect)
 app.command()(web)
+app.command()(bundle)
 
 
 @app.callback(epilog=EXIT_CODES)

@@ -23,7 +23,7 @@ from .logits_processors import (
     SuppressTokens,
 )
 from .session.model import Logits, TokenIds
-from .token_filters import Floats, RowFilters, draw, filtered
+from .token_filters import Filter, Floats, RowFilters, draw, kept_tokens
 
 if TYPE_CHECKING:
     from .artifact.generation_config import GenerationConfig
@@ -161,6 +161,11 @@ class SamplingParams:
             raise UsageError(f"logit_bias names token id {unknown[0]}: this model's ids are 0 to {vocab_size - 1}")
 
     @property
+    def filter(self) -> Filter:
+        """The parameters that filter a row's tokens, for `RowFilters`."""
+        return Filter.of(self.temperature, self.top_k, self.top_p, self.min_p)
+
+    @property
     def is_greedy(self) -> bool:
         """Whether decoding is greedy, so that no random number is drawn."""
         return self.greedy or self.temperature == 0
@@ -238,7 +243,7 @@ class Sampler:
         self._processors = params.processors(max_new_tokens)
         # Greedy decoding starts faster without numpy's generators.
         self._random = None if params.is_greedy else np.random.default_rng(params.seed)
-        self._filters = RowFilters.of([params])
+        self._filters = RowFilters.of([params.filter])
 
     @property
     def needs_history(self) -> bool:
@@ -281,11 +286,7 @@ class Sampler:
             ArtifactError: A logit is NaN, or none is finite.
         """
         row = logits[None] if history is None else self._processed(logits[None], [history])
-        (found,) = filtered(row, _largest(row), self._filters)
-        ids = np.arange(found.weights.shape[1]) if found.ids is None else found.ids[0]
-        weights = found.weights[0]
-        if found.kept is not None:
-            ids, weights = ids[found.kept[0]], weights[found.kept[0]]
+        ids, weights = kept_tokens(row, _largest(row), self._filters)
         return ids, weights / weights.sum()
 
     def _processed(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:

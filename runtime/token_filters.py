@@ -1,14 +1,14 @@
 """Temperature, top-k, top-p, min-p and the draw of a token, for many rows of logits at once.
 
 A row's token is the same, bit for bit, alone and among others: sums along a row are taken in an order that neither the
-number of rows nor zeros between and after its tokens can change, and nothing else depends on more than one token.
+number of rows nor zeros after its tokens can change, and nothing else depends on more than one token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,32 +22,56 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 _LOWEST, _LARGEST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
 _LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+_LEAST_WEIGHT = float(np.finfo(np.float32).smallest_subnormal)
+_ALL_TOKENS = 2**31
 
 _BLOCK = 256
 """The length of the blocks that a draw from a whole row is split into."""
 
-_FIRST_FLOOR = 8.0
-"""The height of the floor that top-p tries first, in units of the floor that is certain to be low enough."""
+_FOLDS, _EXACT_ABOVE = 8, 0.99
+"""The number of weights that are added in float32 before float64 takes over, and the top-p above which none are.
+
+Rounding such a sum is an error of about 1e-8, of which only the probability that top-p removes has to be far."""
+
+_FLOORS = (16.0, 4.0, 1.0)
+"""The heights of the floors that top-p tries, in units of the one that is certain to be low enough.
+
+A higher floor leaves fewer tokens to sort, and their sum shows whether it was too high."""
 
 
-class Filter(Protocol):
-    """The sampling parameters of one row that filter its tokens, as `SamplingParams` has them."""
+class Filter(NamedTuple):
+    """The filters of one row, as numbers to compute with.
+
+    Attributes:
+        temperature: Divisor of the logits.
+        top_k: Number of likeliest tokens to keep, 0 for all.
+        top_p: Probability that the kept tokens reach together, 1 for no limit; slightly below the parameter.
+        min_p: Least weight of a kept token, 0 for no limit.
+    """
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+    @classmethod
+    def of(cls, temperature: float, top_k: int, top_p: float, min_p: float) -> Filter:
+        """The filters that the sampling parameters of the same names ask for."""
+        if top_p < 1.0:
+            # As in torch, the sum of the removed tokens is at most 1 - top_p where both are rounded to float32.
+            removable = np.float32(1.0 - top_p)
+            top_p = 1.0 - (float(removable) + float(np.nextafter(removable, np.float32(2.0)))) / 2.0
+        return cls(
+            temperature=min(max(temperature, _LEAST_TEMPERATURE), _LARGEST),
+            top_k=top_k if top_k < _ALL_TOKENS else 0,
+            top_p=top_p,
+            min_p=max(min_p, _LEAST_WEIGHT) if min_p > 0.0 else 0.0,
+        )
 
     @property
-    def temperature(self) -> float:
-        """Divisor of the logits, above 0."""
-
-    @property
-    def top_k(self) -> int:
-        """Number of likeliest tokens to keep, 0 for all."""
-
-    @property
-    def top_p(self) -> float:
-        """Probability that the kept likeliest tokens reach together."""
-
-    @property
-    def min_p(self) -> float:
-        """Least probability of a kept token as a fraction of the likeliest one's."""
+    def group(self) -> tuple[int, bool, bool]:
+        """The group of a row: rows of the same group are filtered together."""
+        return self.top_k, self.top_p < 1.0, self.min_p > 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +81,8 @@ class RowFilters:
     Attributes:
         temperatures: Divisor of each row's logits, `[n, 1]` float32; None where all are 1.
         top_k: Number of likeliest tokens to keep of every row, 0 for all.
-        top_p: Probability that each row's kept tokens reach together, `[n, 1]` float64; None where all are 1.
-        min_p: Least weight of a kept token of each row, `[n, 1]` float32; None where all are 0.
+        top_p: Probability that each row's kept tokens reach together, `[n, 1]` float64; None where there is no limit.
+        min_p: Least weight of a kept token of each row, `[n, 1]` float32; None where there is no limit.
     """
 
     temperatures: Floats | None
@@ -66,77 +90,60 @@ class RowFilters:
     top_p: Doubles | None
     min_p: Floats | None
 
-    @staticmethod
-    def group(row: Filter) -> tuple[int, bool, bool]:
-        """The group of a row: only rows of the same group can be filtered together."""
-        return row.top_k, row.top_p < 1.0, row.min_p > 0.0
-
     @classmethod
     def of(cls, rows: Sequence[Filter]) -> RowFilters:
-        """The filters of rows of the same group.
-
-        Args:
-            rows: The sampling parameters of each row.
-        """
-        top_k, has_top_p, has_min_p = cls.group(rows[0])
-        temperatures = [min(max(row.temperature, _LEAST_TEMPERATURE), _LARGEST) for row in rows]
+        """Join the filters of rows that belong to the same group."""
+        top_k, has_top_p, has_min_p = rows[0].group
+        columns = np.array(rows)
+        temperatures = columns[:, :1].astype(np.float32)
         return cls(
-            temperatures=None if all(each == 1.0 for each in temperatures) else _column(temperatures),
+            temperatures=None if (temperatures == 1.0).all() else temperatures,
             top_k=top_k,
-            top_p=_reached([row.top_p for row in rows]) if has_top_p else None,
-            min_p=_column([row.min_p for row in rows]) if has_min_p else None,
+            top_p=columns[:, 2:3] if has_top_p else None,
+            min_p=columns[:, 3:].astype(np.float32) if has_min_p else None,
         )
 
+    def removes_tokens(self, vocab_size: int) -> bool:
+        """Whether any token may be removed from the vocabulary."""
+        return 0 < self.top_k < vocab_size or self.top_p is not None or self.min_p is not None
 
-class Candidates(NamedTuple):
-    """The tokens of some rows that may be drawn.
+
+class Ranked(NamedTuple):
+    """The likeliest tokens of some rows. Their order is that of their weights, logits, and ids, the largest first.
 
     Attributes:
         rows: Indices of the rows, `[n]` int64; None for all.
-        ids: Token ids, ascending in each row, `[n, M]` int64; None where column `i` is token `i`.
-        weights: Their probabilities times a factor of each row, `[n, M]` float32; 0 where `kept` is false.
-        kept: Whether a token was kept by all filters, `[n, M]` bool; None where all were.
+        ids: Token ids, ascending in each row, `[n, M]` int64; without meaning where the weight is 0.
+        weights: Their probabilities times a factor of each row, `[n, M]` float32.
+        descending: The same weights in descending order, `[n, M]` float32.
+        sums: The sums of `descending` up to each of them, `[n, M]` float64.
+        last: Index in `descending` of the last token that the filters keep, `[n]` int64.
     """
 
     rows: Indices | None
-    ids: TokenIds | None
+    ids: TokenIds
     weights: Floats
-    kept: Mask | None
+    descending: Floats
+    sums: Doubles
+    last: Indices
 
-    def of_rows(self, rows: Indices) -> Candidates:
-        """The candidates of some of the rows, where these are of all."""
-        ids = None if self.ids is None else self.ids[rows]
-        return Candidates(rows, ids, self.weights[rows], None if self.kept is None else self.kept[rows])
-
-
-def filtered(logits: Logits, largest: Floats, filters: RowFilters) -> list[Candidates]:
-    """Apply the filters in the order of transformers: temperature, top-k, top-p, min-p.
-
-    Top-k compares the logits before the temperature divides them, which is the same unless rounding makes two equal.
-
-    Args:
-        logits: Logits, `[n, V]` float32, C-contiguous; not changed.
-        largest: The largest logit of each row, `[n, 1]` float32, finite.
-        filters: The filters of the rows.
-
-    Returns:
-        The tokens that all filters keep; each row is in one of the parts.
-    """
-    if 0 < filters.top_k < logits.shape[1]:
-        ids, logits = top_k_logits(logits, filters.top_k)
-        weights = _weights(logits, largest, filters.temperatures)
-        kept = logits > -np.inf if filters.top_p is None else _top_p(weights, None, filters.top_p, logits, None)[0]
-        return _min_p([_kept(ids, weights, kept)], filters.min_p)
-    weights = _weights(logits, largest, filters.temperatures)
-    if filters.top_p is not None:
-        return _min_p(_likeliest(weights, logits, filters.top_p), filters.min_p)
-    if filters.min_p is not None:
-        return [_kept(*_gather(weights, filters.min_p))]
-    return [Candidates(None, None, weights, None)]
+    def select(self, chosen: Indices) -> Ranked:
+        """Some of the rows, by their places in these."""
+        return Ranked(
+            chosen if self.rows is None else self.rows[chosen],
+            self.ids[chosen],
+            self.weights[chosen],
+            self.descending[chosen],
+            self.sums[chosen],
+            self.last[chosen],
+        )
 
 
 def draw(logits: Logits, largest: Floats, filters: RowFilters, thresholds: Doubles) -> TokenIds:
-    """Draw a token from each row, by the inverse of its cumulative distribution in the order of token ids.
+    """Filter the tokens of each row and draw one, by the inverse of the cumulative distribution.
+
+    The order of the filters is that of transformers: temperature, top-k, top-p, min-p. Tokens are drawn in the order of
+    their ids from unfiltered rows, and from the likeliest on in filtered ones.
 
     Args:
         logits: Logits, `[n, V]` float32, C-contiguous; not changed.
@@ -147,13 +154,33 @@ def draw(logits: Logits, largest: Floats, filters: RowFilters, thresholds: Doubl
     Returns:
         Token ids, `[n]` int64.
     """
-    parts = filtered(logits, largest, filters)
-    if parts[0].rows is None:
-        return _draw(parts[0], thresholds)
+    if not filters.removes_tokens(logits.shape[1]):
+        return _draw_in_blocks(_weights(logits, largest, filters.temperatures), thresholds)
     tokens = np.empty(len(logits), dtype=np.int64)
-    for part in parts:
-        tokens[part.rows] = _draw(part, thresholds[part.rows])
+    for part in _filtered(logits, largest, filters):
+        if part.rows is None:
+            return _draw(part, logits, thresholds)
+        tokens[part.rows] = _draw(part, logits, thresholds[part.rows])
     return tokens
+
+
+def kept_tokens(logits: Logits, largest: Floats, filters: RowFilters) -> tuple[TokenIds, Floats]:
+    """The tokens of one row that all filters keep.
+
+    Args:
+        logits: Logits, `[1, V]` float32.
+        largest: The largest of them, `[1, 1]` float32, finite.
+        filters: The filters of the row.
+
+    Returns:
+        Token ids, `[N]` int64 ascending, and their weights, `[N]` float32: probabilities times a common factor.
+    """
+    if not filters.removes_tokens(logits.shape[1]):
+        return np.arange(logits.shape[1]), _weights(logits, largest, filters.temperatures)[0]
+    (part,) = _filtered(logits, largest, filters)
+    ids, weights = part.ids[0], part.weights[0]
+    kept = np.sort(_order(weights, logits[0, ids])[: part.last[0] + 1])
+    return ids[kept], weights[kept]
 
 
 def top_k_logits(logits: Logits, top_k: int) -> tuple[TokenIds, Floats]:
@@ -206,7 +233,8 @@ def _below_kth(logits: Logits, top_k: int) -> Floats:
         # Columns that are left over are in no group, which can only lower the bound.
         groups = groups[:, : width - width % folds].reshape(len(groups), folds, -1).max(axis=1)
     bound: Floats = np.sort(groups, axis=1)[:, groups.shape[1] - top_k, None]
-    return np.maximum(bound, np.float32(_LOWEST))
+    np.maximum(bound, np.float32(_LOWEST), out=bound)
+    return bound
 
 
 def _gather(values: Floats, bound: Floats) -> tuple[TokenIds, Floats, Mask | None]:
@@ -227,89 +255,111 @@ def _gather(values: Floats, bound: Floats) -> tuple[TokenIds, Floats, Mask | Non
     return chosen - firsts[:-1, None], values.ravel().take(chosen), places < lengths[:, None]
 
 
-def _likeliest(weights: Floats, logits: Logits, top_p: Doubles) -> list[Candidates]:
+def _filtered(logits: Logits, largest: Floats, filters: RowFilters) -> list[Ranked]:
+    """The tokens that all filters keep, some of which are filters; each row is in one of the parts.
+
+    Top-k compares the logits before the temperature divides them, which is the same unless rounding makes two equal.
+    """
+    if 0 < filters.top_k < logits.shape[1]:
+        ids, logits = top_k_logits(logits, filters.top_k)
+        part = _ranked(ids, _weights(logits, largest, filters.temperatures), (logits > -np.inf).sum(axis=1) - 1)
+        if filters.top_p is not None:
+            part, _ = _top_p(part, part.sums[:, -1:] * filters.top_p)
+        parts = [part]
+    else:
+        weights = _weights(logits, largest, filters.temperatures)
+        if filters.top_p is None:
+            assert filters.min_p is not None
+            return [_listed(weights, filters.min_p)]
+        parts = _whole_top_p(weights, filters.top_p)
+    return parts if filters.min_p is None else [_min_p(part, filters.min_p) for part in parts]
+
+
+def _whole_top_p(weights: Floats, top_p: Doubles) -> list[Ranked]:
     """Top-p of whole rows."""
-    totals = weights.astype(np.float64).sum(axis=1)[:, None]
+    totals = _totals(weights, top_p)
+    targets = totals * top_p
     # All tokens below this floor are removed together, so only the others need sorting.
     floor = (1.0 - top_p) * totals * (0.999 / weights.shape[1])
-    # A higher floor leaves fewer to sort, and their sum shows whether it was too high.
-    part, complete = _above_floor(weights, logits, np.minimum(_FIRST_FLOOR * floor, 1.0), totals, top_p)
-    if complete.all():
-        return [part]
-    done, rest = np.flatnonzero(complete), np.flatnonzero(~complete)
-    if not done.size:
-        return [_above_floor(weights, logits, floor, totals, top_p)[0]]
-    second, _ = _above_floor(weights[rest], logits[rest], floor[rest], totals[rest], top_p[rest])
-    return [part.of_rows(done), second._replace(rows=rest)]
+    rows: Indices | None = None
+    parts = []
+    for height in _FLOORS:
+        bound = np.minimum(height * floor, 1.0).astype(np.float32)
+        part, complete = _top_p(_listed(weights, bound)._replace(rows=rows), targets)
+        if complete.all() or height == _FLOORS[-1]:
+            break
+        if complete.any():
+            parts.append(part.select(np.flatnonzero(complete)))
+        rest = np.flatnonzero(~complete)
+        weights, floor, targets = weights[rest], floor[rest], targets[rest]
+        rows = rest if rows is None else rows[rest]
+    return [*parts, part]
 
 
-def _above_floor(
-    weights: Floats, logits: Logits, floor: Doubles, totals: Doubles, top_p: Doubles
-) -> tuple[Candidates, Mask]:
-    """Top-p among the tokens whose weight is not below a floor, and whether they reach it in each row, `[n]`."""
-    ids, listed, valid = _gather(weights, floor.astype(np.float32))
-    if valid is not None:
-        listed *= valid
-    kept, complete = _top_p(listed, totals, top_p, logits, ids)
-    return _kept(ids, listed, kept), complete
+def _totals(weights: Floats, top_p: Doubles) -> Doubles:
+    """The sum of each row, `[n, 1]`, accurate enough for the tokens that top-p leaves out of it."""
+    if weights.shape[1] % _FOLDS:
+        exact: Doubles = weights.astype(np.float64).sum(axis=1, keepdims=True)
+        return exact
+    folded = weights.reshape(len(weights), _FOLDS, -1).sum(axis=1)
+    totals: Doubles = folded.astype(np.float64).sum(axis=1, keepdims=True)
+    close = np.flatnonzero(top_p > _EXACT_ABOVE)
+    if close.size:
+        totals[close] = weights[close].astype(np.float64).sum(axis=1, keepdims=True)
+    return totals
 
 
-def _top_p(
-    weights: Floats, totals: Doubles | None, top_p: Doubles, logits: Logits, ids: TokenIds | None
-) -> tuple[Mask, Mask]:
-    """Keep the likeliest tokens of each row until they reach top-p together, one at least.
+def _listed(weights: Floats, floor: Floats) -> Ranked:
+    """The tokens whose weights are not below a floor, `[n, 1]`."""
+    ids, listed, valid = _gather(weights, floor)
+    if valid is None:
+        return _ranked(ids, listed, np.array([listed.shape[1] - 1]))
+    return _ranked(ids, listed * valid, valid.sum(axis=1) - 1)
 
-    Of equal ones at the border, the later ones stay.
 
-    Args:
-        weights: Weights of the likeliest tokens of each row in the order of their ids, `[n, M]` float32.
-        totals: Sum of all weights of each row, `[n, 1]` float64; None where `weights` holds them all.
-        top_p: As in `RowFilters`.
-        logits: Logits, `[n, V]`, for the order of tokens whose weights were rounded to the same number.
-        ids: Columns of `logits` that belong to `weights`, `[n, M]`; None where they are the same.
-
-    Returns:
-        The tokens that stay, `[n, M]` bool; whether a row's listed tokens reach top-p, `[n]` bool.
-    """
+def _ranked(ids: TokenIds, weights: Floats, last: Indices) -> Ranked:
     descending = np.sort(weights, axis=1)[:, ::-1]
     # Sums are taken in sequence, so that zeros after a row do not change them.
-    sums = np.cumsum(descending, axis=1, dtype=np.float64)
-    reached = sums >= (sums[:, -1:] if totals is None else totals) * top_p
+    return Ranked(None, ids, weights, descending, np.cumsum(descending, axis=1, dtype=np.float64), last)
+
+
+def _top_p(part: Ranked, targets: Doubles) -> tuple[Ranked, Mask]:
+    """Keep the likeliest tokens of each row until they reach a sum of weights, `[n, 1]`, one at least.
+
+    Returns:
+        The tokens that stay; whether they reach the sum, `[n]` bool.
+    """
+    reached = part.sums >= targets
     complete = reached[:, -1].copy()
     reached[:, -1] = True
-    last = reached.argmax(axis=1)
-    border = descending[np.arange(len(last)), last][:, None]
-    kept = weights >= border
-    if np.count_nonzero(kept) > last.sum() + len(last):
-        for row in np.flatnonzero(kept.sum(axis=1) > last + 1):
-            equal = np.flatnonzero(weights[row] == border[row])
-            order = logits[row, equal if ids is None else ids[row, equal]].argsort(kind="stable")
-            kept[row, equal[order[: kept[row].sum() - last[row] - 1]]] = False
-    return kept, complete
+    return part._replace(last=np.minimum(part.last, reached.argmax(axis=1))), complete
 
 
-def _min_p(parts: list[Candidates], min_p: Floats | None) -> list[Candidates]:
-    """The tokens that min-p keeps of those that the other filters keep."""
-    if min_p is None:
-        return parts
-    least = [min_p if part.rows is None else min_p[part.rows] for part in parts]
-    return [
-        _kept(part.ids, part.weights, part.weights >= bound)._replace(rows=part.rows)
-        for part, bound in zip(parts, least, strict=True)
-    ]
+def _min_p(part: Ranked, min_p: Floats) -> Ranked:
+    """Keep the tokens whose weight is not below a fraction of the largest one's, which is 1."""
+    least = min_p if part.rows is None else min_p[part.rows]
+    return part._replace(last=np.minimum(part.last, (part.descending >= least).sum(axis=1) - 1))
 
 
-def _kept(ids: TokenIds | None, weights: Floats, kept: Mask | None) -> Candidates:
-    return Candidates(None, ids, weights if kept is None else weights * kept, kept)
+def _draw(part: Ranked, logits: Logits, thresholds: Doubles) -> TokenIds:
+    rows = np.arange(len(thresholds))
+    totals = part.sums[rows, part.last]
+    ranks = _first_above(part.sums, thresholds * totals, totals)
+    drawn = part.weights == part.descending[rows, ranks][:, None]
+    columns = drawn.argmax(axis=1)
+    if np.count_nonzero(drawn) > len(rows):
+        for row in np.flatnonzero(drawn.sum(axis=1) > 1):
+            listed = np.flatnonzero(part.weights[row])
+            source = row if part.rows is None else part.rows[row]
+            order = _order(part.weights[row, listed], logits[source, part.ids[row, listed]])
+            columns[row] = listed[order[ranks[row]]]
+    tokens: TokenIds = part.ids[rows, columns]
+    return tokens
 
 
-def _draw(part: Candidates, thresholds: Doubles) -> TokenIds:
-    if part.ids is None:
-        return _draw_in_blocks(part.weights, thresholds)
-    # Sums are taken in sequence, so that zeros in a row do not change them.
-    sums = np.cumsum(part.weights, axis=1, dtype=np.float64)
-    columns = _first_above(sums, thresholds * sums[:, -1])
-    return part.ids[np.arange(len(columns)), columns]
+def _order(weights: Floats, logits: Logits) -> Indices:
+    """The places of one row's tokens by weight, logit and id, the largest first, `[N]`."""
+    return np.lexsort((logits, weights))[::-1]
 
 
 def _draw_in_blocks(weights: Floats, thresholds: Doubles) -> TokenIds:
@@ -318,32 +368,19 @@ def _draw_in_blocks(weights: Floats, thresholds: Doubles) -> TokenIds:
     blocks = (np.pad(weights, ((0, 0), (0, missing))) if missing else weights).reshape(len(weights), -1, _BLOCK)
     sums = np.cumsum(blocks.sum(axis=2), axis=1, dtype=np.float64)
     targets = thresholds * sums[:, -1]
-    chosen = _first_above(sums, targets)
+    chosen = _first_above(sums, targets, sums[:, -1])
     rows = np.arange(len(weights))
     sums_before = np.where(chosen > 0, sums[rows, chosen - 1], 0.0)
     sums = np.cumsum(blocks[rows, chosen], axis=1, dtype=np.float64)
-    return chosen * _BLOCK + _first_above(sums, targets - sums_before)
+    tokens: TokenIds = chosen * _BLOCK + _first_above(sums, targets - sums_before, sums[:, -1])
+    return tokens
 
 
-def _first_above(sums: Doubles, targets: Doubles) -> Indices:
-    """The first column of each row whose sum is above the target, `[n]`.
+def _first_above(sums: Doubles, targets: Doubles, totals: Doubles) -> Indices:
+    """The first column of each row whose sum is above the target, `[n]`; totals are the sums of what may be drawn.
 
-    Where rounding has made the target as large as the last sum, it is the last token with a weight.
+    Where rounding has made the target as large as the total, it is the last token with a weight.
     """
-    below = np.minimum(targets, np.nextafter(sums[:, -1], 0.0))
-    return (sums > below[:, None]).argmax(axis=1)
-
-
-def _reached(top_p: Sequence[float]) -> Doubles:
-    """The least float64 sums that count as `top_p`, `[n, 1]`.
-
-    As in torch, the sum of the tokens that are removed is at most 1 - top_p when both are rounded to float32.
-    """
-    removable = np.array([1.0 - each for each in top_p], dtype=np.float32)[:, None]
-    above = np.nextafter(removable, np.float32(2.0))
-    reached: Doubles = 1.0 - (removable.astype(np.float64) + above) / 2.0
-    return reached
-
-
-def _column(values: Sequence[float]) -> Floats:
-    return np.array(values, dtype=np.float32)[:, None]
+    below = np.minimum(targets, np.nextafter(totals, 0.0))
+    first: Indices = (sums > below[:, None]).argmax(axis=1)
+    return first

@@ -1,4 +1,4 @@
-"""Slots over a graph of target `ort` on the CPU: one KV buffer, of which decode runs the first rows and a chunk its own."""
+"""Slots over a graph of target `ort` on the CPU: decode runs rows of one KV buffer, a chunk the row of its slot."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ from ..session.session import check_positive
 ALIGNMENT = 64
 """The alignment of the KV cache's buffers in bytes: a cache line, and the widest vector register."""
 
+FEWEST_TOKENS = 2
+"""The fewest tokens of a chunk, padding included."""
+
+LOGITS_ROWS = 2
+"""The last tokens of a chunk whose logits are computed, so that the last real one's are in a pair of rows."""
+
 INT64, INT32, FLOAT = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 
 
@@ -44,12 +50,13 @@ class OrtSlots:
     """Slots that live in one buffer `[rows, H_kv, capacity, D]` for each cached tensor; see `SlotSession`.
 
     A decode step runs the first n rows of the buffer, a prompt's chunk the one row of its slot, both in place, so that
-    rows join and leave without a copy. The graph takes the length of each row and the number of its tokens in the run; a
-    row without a token keeps its cache.
+    rows join and leave without a copy. The graph takes the length of each row and the number of its tokens in the run;
+    a row without a token keeps its cache.
 
-    The kernels of quantized weights compute rows in pairs and a row that is left over in another order, which changes
-    its last bits. With `even_rows`, every run has an even number of rows, by an idle row in a decode step and a token of
-    padding after a chunk, and a row's bits do not depend on what runs next to it.
+    A row's bits depend on the number of rows that a kernel computes at once: quantized products compute rows in pairs
+    and a row that is left over in another order, and attention to floats computes a single token in another order than
+    several. So a chunk has at least two tokens, and with `even_rows`, every run has an even number of rows, by an idle
+    row in a decode step and a token after a chunk, whose position the next token overwrites.
 
     Args:
         onnxruntime: The imported module.
@@ -97,15 +104,14 @@ class OrtSlots:
         self._errors = onnxruntime_errors(onnxruntime)
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = SILENT
-        self._multiple = 2 if even_rows else 1
-        # The token of padding after a chunk that fills its slot needs a position too, though none is written.
-        self._mask: TokenIds = np.ones(self.max_length + self._multiple - 1, np.int64)
+        self._even_rows = even_rows
+        self._mask: TokenIds = np.ones(self.max_length + 1, np.int64)  # one more for padding after a full slot
         self._names = bound_names(self.facts)
-        shape = (self._padded(slots), self.facts.num_key_value_heads, len(self._mask), self.facts.head_dim)
+        shape = (self._rows(slots), self.facts.num_key_value_heads, len(self._mask), self.facts.head_dim)
         self._buffers = [_aligned_zeros(shape, self.facts.kv_dtype) for _ in self._names]
         self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0])
         self._steps: dict[int, _Bound] = {}
-        self._chunk = _Arrays(1, self._multiple, self.vocab_size, logits=self._multiple)
+        self._chunk = _Arrays(1, FEWEST_TOKENS, self.vocab_size, logits=LOGITS_ROWS)
         self._chunk_bound = _Bound(session.io_binding())
         register(self)
 
@@ -122,17 +128,17 @@ class OrtSlots:
         self._check_ids(token_ids)
         count, past = len(token_ids), int(self.lengths[slot])
         self._check_room(past, count)
-        size = self._padded(count)
+        size = self._rows(max(count, FEWEST_TOKENS))
         bound, arrays = self._bind_chunk(slot, size), self._chunk
         arrays.input_ids[:count] = token_ids
         arrays.position_ids[:count] = np.arange(past, past + count)
         arrays.input_ids[count:size] = 0
         arrays.position_ids[count:size] = past  # any position that the graph knows
-        arrays.row_lengths[0] = past + count
-        arrays.row_tokens[0] = count
+        arrays.row_lengths[0] = past + size
+        arrays.row_tokens[0] = size
         self._run(bound, past + size)
         self.lengths[slot] = past + count
-        return arrays.logits[self._multiple - 1 - (size - count)]
+        return arrays.logits[count - size - 1]
 
     def decode(self, tokens: TokenIds, active: NDArray[np.bool_]) -> Logits:
         """Append one token to each active row of the first slots; see `SlotSession.decode`."""
@@ -143,7 +149,7 @@ class OrtSlots:
             )
         if active.shape != tokens.shape or active.dtype != np.bool_:
             raise PromptError(f"expected {count} flags of active rows, found {active.dtype} {active.shape}")
-        arrays, lengths, size = self._step, self.lengths[:count], self._padded(count)
+        arrays, lengths, size = self._step, self.lengths[:count], self._rows(count)
         np.multiply(tokens, active, out=arrays.input_ids[:count])
         self._check_ids(arrays.input_ids[:count])
         # A row without a token attends to one position, whichever, because its result is not used.
@@ -217,14 +223,14 @@ class OrtSlots:
         bound = self._chunk_bound
         if size > len(self._chunk.input_ids):
             length = min(max(size, 2 * len(self._chunk.input_ids)), len(self._mask))
-            self._chunk = _Arrays(1, length, self.vocab_size, logits=self._multiple)
+            self._chunk = _Arrays(1, length, self.vocab_size, logits=LOGITS_ROWS)
             bound.size = 0
         if bound.rows != (slot, slot + 1):
             bound.rows = (slot, slot + 1)
             self._bind_rows(bound)
         if bound.size != size:
-            self._chunk.start[0] = size - self._multiple
-            self._chunk.bind(bound.binding, 1, size, self._multiple)
+            self._chunk.start[0] = size - LOGITS_ROWS
+            self._chunk.bind(bound.binding, 1, size, LOGITS_ROWS)
             bound.size = size
         return bound
 
@@ -236,9 +242,9 @@ class OrtSlots:
             _bind(bind_input, past, view, view.shape)
             _bind(bind_output, present, view, view.shape)
 
-    def _padded(self, count: int) -> int:
-        """The number of rows that a product computes for `count`."""
-        return -(-count // self._multiple) * self._multiple
+    def _rows(self, count: int) -> int:
+        """The number of rows that a run computes for `count`."""
+        return count + count % 2 if self._even_rows else count
 
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self.slots:

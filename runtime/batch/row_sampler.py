@@ -44,6 +44,15 @@ class RowSampler:
 
     Its tokens are those that `Sampler` chooses for the prompt alone, with the same parameters, seed and logits.
 
+    Attributes:
+        top_logprobs: Number of likeliest tokens with log probabilities, None for no log probabilities.
+        constraint: Rule that the answer keeps.
+        filter: The filters of its tokens.
+        group: The group of rows that it is filtered with, None for greedy decoding.
+        processors: The logits processors, in their order.
+        history: The tokens so far, None where no processor needs them.
+        random: The random generator, None for greedy decoding.
+
     Args:
         request: The request.
         vocab_size: Number of token ids of the model.
@@ -57,8 +66,8 @@ class RowSampler:
         params.check_vocabulary(vocab_size)
         self.top_logprobs = request.top_logprobs
         self.constraint = request.constraint
-        self.params = params
-        self.group = RowFilters.group(params)
+        self.filter = params.filter
+        self.group = None if params.is_greedy else self.filter.group
         # An answer that has to keep a rule is not forced to end in the middle of it.
         self.processors = params.processors(None if request.constraint else request.max_new_tokens)
         self.history = TokenHistory(vocab_size, request.prompt.token_ids) if self.processors else None
@@ -85,16 +94,6 @@ class RowSampler:
         if allowed is not None and not scores.max() > -math.inf:
             raise UsageError("the answer cannot go on: its grammar and the other rules leave no token to choose")
 
-    def take(self, token_id: int) -> bool:
-        """Note the chosen token; whether the constraint says that the answer is complete with it.
-
-        Raises:
-            EdgeError: The constraint failed.
-        """
-        if self.history is not None:
-            self.history.add(token_id)
-        return self.constraint is not None and self.constraint.accept(token_id)
-
 
 def sample_rows(logits: Logits, rows: Sequence[RowSampler | None]) -> list[SampledToken | None]:
     """Choose the next token of every row.
@@ -119,9 +118,12 @@ def sample_rows(logits: Logits, rows: Sequence[RowSampler | None]) -> list[Sampl
     _draw(scores, largest, tokens, active, failed)
     logprobs = _logprobs(logits, tokens, active, failed)
     chosen: list[SampledToken | None] = [None] * len(rows)
-    for row, token in enumerate(tokens.tolist()):
-        if row in active:
-            chosen[row] = _taken(active[row], token, logprobs.get(row), failed.get(row))
+    token_ids = tokens.tolist()
+    for row, sampler in active.items():
+        if row in failed:
+            chosen[row] = SampledToken(NO_TOKEN, error=failed[row])
+        else:
+            chosen[row] = _taken(sampler, token_ids[row], logprobs.get(row))
     return chosen
 
 
@@ -156,11 +158,11 @@ def _draw(scores: Logits, largest: Floats, tokens: TokenIds, active: Active, fai
     """Replace the likeliest tokens by drawn ones in the rows that are sampled, group by group."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for row, sampler in active.items():
-        if sampler.random is not None and row not in failed:
+        if sampler.group is not None and row not in failed:
             groups[sampler.group].append(row)
     for members in groups.values():
         samplers = [active[row] for row in members]
-        filters = RowFilters.of([sampler.params for sampler in samplers])
+        filters = RowFilters.of([sampler.filter for sampler in samplers])
         thresholds = np.array([sampler.random.random() for sampler in samplers if sampler.random is not None])
         if len(members) == len(scores):
             tokens[:] = draw(scores, largest[:, None], filters, thresholds)
@@ -179,31 +181,37 @@ def _logprobs(logits: Logits, tokens: TokenIds, active: Active, failed: Failures
         return {}
     rows = list(wanted)
     scores = logits if len(rows) == len(logits) else logits[rows]
-    normalizers = _log_normalizers(scores)
-    chosen = scores[np.arange(len(rows)), tokens[rows]] - normalizers
+    largest, sums = _log_sums(scores)
+    chosen = scores[np.arange(len(rows)), tokens[rows]] - largest - sums
     top: list[list[tuple[int, float]]] = [[]] * len(rows)
     if most := min(max(wanted.values()), scores.shape[1]):
         ids, values = top_k_logits(scores, most)
         order = np.argsort(-values, axis=1, kind="stable")[:, :most]
         likeliest = np.take_along_axis(ids, order, axis=1).tolist()
-        logprobs = (np.take_along_axis(values, order, axis=1) - normalizers[:, None]).tolist()
-        top = [list(zip(*each, strict=True)) for each in zip(likeliest, logprobs, strict=True)]
+        values = np.take_along_axis(values, order, axis=1) - largest[:, None] - sums[:, None]
+        top = [_pairs(*each) for each in zip(likeliest, values.tolist(), strict=True)]
     found = zip(rows, tokens[rows].tolist(), chosen.tolist(), top, strict=True)
     return {row: TokenLogprobs(token, logprob, tuple(pairs[: wanted[row]])) for row, token, logprob, pairs in found}
 
 
-def _log_normalizers(logits: Logits) -> Floats:
-    """The logarithm of the sum of the exponentials of each row, `[n]` float32."""
-    largest = logits.max(axis=1)
-    sums: Floats = np.exp(logits - largest[:, None]).sum(axis=1)
-    return largest + np.log(sums)
+def _log_sums(logits: Logits) -> tuple[Floats, Floats]:
+    """The largest logit of each row, `[n]`, and the logarithm of the sum of exponentials of the distances from it."""
+    largest: Floats = logits.max(axis=1)
+    with np.errstate(over="ignore"):
+        return largest, np.log(np.exp(logits - largest[:, None]).sum(axis=1))
 
 
-def _taken(sampler: RowSampler, token: int, logprobs: TokenLogprobs | None, error: EdgeError | None) -> SampledToken:
+def _pairs(ids: list[int], logprobs: list[float]) -> list[tuple[int, float]]:
+    return [(token, logprob) for token, logprob in zip(ids, logprobs, strict=True) if logprob > -math.inf]
+
+
+def _taken(sampler: RowSampler, token_id: int, logprobs: TokenLogprobs | None) -> SampledToken:
     """Bring a row's state up to date."""
-    if error is None:
-        try:
-            return SampledToken(token, logprobs, sampler.take(token))
-        except EdgeError as raised:
-            error = raised
-    return SampledToken(NO_TOKEN, error=error)
+    if sampler.history is not None:
+        sampler.history.add(token_id)
+    if sampler.constraint is None:
+        return SampledToken(token_id, logprobs)
+    try:
+        return SampledToken(token_id, logprobs, sampler.constraint.accept(token_id))
+    except EdgeError as error:
+        return SampledToken(NO_TOKEN, error=error)

@@ -15,8 +15,6 @@ from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime.batch.ort_slots import OrtSlots
-from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
-from minimind_edge.runtime.interruption import allow_runs, interrupt_runs
 from minimind_edge.runtime.ort.loading import open_graph
 
 MAX_LENGTH = 96
