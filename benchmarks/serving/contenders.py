@@ -86,7 +86,7 @@ def serve_command(prepared: Prepared, site: Site, *, workers: int) -> list[str]:
     """
     program = "from minimind_edge.cli.serve_app import main; main()"
     options = {"port": site.port, "slots": site.clients, "max-length": POSITIONS, "prefix-cache": 0}
-    machine = {"workers": workers, "threads": site.threads // workers}
+    machine = {"workers": workers, "threads": site.threads // workers, "precision": prepared.contender.build}
     return [
         str(prepared.python),
         "-c",
