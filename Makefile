@@ -141,6 +141,10 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
+.PHONY: bench-serve
+bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
+	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
+
 .PHONY: test-arm64
 test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
 	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
