@@ -69,6 +69,12 @@ wheel: ## build dist/minimind_edge-*.whl, and the demo checkpoints as dist/minim
 	rm -rf build export/demo/build export/demo/*.egg-info
 	$(BIN)/python scripts/check_wheel.py dist
 
+.PHONY: dist
+dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, checked, ready for a package index
+	$(MAKE) --no-print-directory wheel
+	$(BIN)/python scripts/check_release.py dist
+	rm -rf *.egg-info export/demo/*.egg-info
+
 .PHONY: dev
 dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)
 	rm -f $(VENV)/.installed
@@ -84,10 +90,11 @@ demo: setup ## export the bundled checkpoint to out/demo, and let it talk in Eng
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
 
 .PHONY: lint
-lint: $(VENV)/.dependencies ## ruff check, ruff format --check, and the lists in docs/architecture.md
+lint: $(VENV)/.dependencies ## ruff check, ruff format --check, the lists in docs/architecture.md, and links and sections of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/module_lists.py --check
+	$(BIN)/python scripts/check_docs.py
 
 .PHONY: format
 format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
