@@ -12,6 +12,7 @@ import typer
 from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption
 from .choices import Device
 from .entry import INTERRUPTED, guarded, run
+from .help_text import HelpCommand
 from .version import VersionOption
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from minimind_edge.server.settings import ServeSettings
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode=None)
 
 WHERE, LOAD, ACCESS = "Where", "Load and limits", "Access"
 
@@ -34,7 +35,7 @@ EXIT_CODES = (
 )
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, cls=HelpCommand)
 def serve(
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact folders.", show_default=False)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .streaming import CONNECTION
+
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _Protocol
 except ImportError:  # httptools has no wheel everywhere
@@ -54,6 +56,23 @@ class TimedProtocol(_Protocol):
             self._arriving = _cancel(self._arriving)
         elif self._arriving is None:
             self._arriving = self.loop.call_later(self.patience_s, self._refuse, REQUEST_TOO_SLOW)
+
+    def on_message_begin(self) -> None:
+        """A request begins: give the application a way to write that is shorter than `send`."""
+        super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether a chunk may be written now: a chunked answer has begun, goes on, and is being read."""
+        cycle = self.cycle
+        return bool(cycle.chunked_encoding) and not (
+            cycle.response_complete or cycle.disconnected or self.flow.write_paused
+        )
+
+    def write_chunk(self, body: bytes) -> None:
+        """Write a chunk of the running answer, not empty; only where `takes_chunks`."""
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read: the write buffer is full."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from minimind_edge.runtime.batch.request import BatchRequest, EndReason, Piece, Ticket
@@ -45,6 +45,8 @@ class Inbox:
         self.running = 0
         self.is_abandoned = False
         self._lazy = lazy
+        self._shortcut: Callable[[int, Piece], bool] | None = None
+        self._failure: Exception | None = None
         self._pieces: list[tuple[int, Piece]] = []
         self._is_ready = False
         self._waiter: asyncio.Future[None] | None = None
@@ -56,10 +58,32 @@ class Inbox:
 
     def put(self, index: int, piece: Piece) -> None:
         """Add a piece of the answer with this index."""
+        if self._shortcut is not None and self._waiter is not None and piece.finish_reason is None:
+            try:
+                if self._shortcut(index, piece):
+                    return
+            except Exception as error:  # the other requests' pieces are still to be spread
+                self._failure = error
+                self._wake()
+                return
         self._pieces.append((index, piece))
         if piece.finish_reason is not None:
             self.running -= 1
         if not self._lazy or not self.running or piece.finish_reason in FAILURES:
+            self._wake()
+
+    def shorten(self, shortcut: Callable[[int, Piece], bool]) -> None:
+        """Offer the next pieces to a callable while the coroutine waits, instead of waking it for each.
+
+        Args:
+            shortcut: Takes the piece of the answer with an index, or returns false. What it raises, `take` raises.
+        """
+        self._shortcut = shortcut
+
+    def leave(self) -> None:
+        """Note that an answer ends without a piece that says so."""
+        self.running -= 1
+        if not self.running:
             self._wake()
 
     def abandon(self) -> None:
@@ -73,6 +97,8 @@ class Inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         self._is_ready = False
+        if self._failure is not None:
+            raise self._failure
         pieces, self._pieces = self._pieces, []
         return pieces
 
@@ -136,7 +162,7 @@ class Delivery:
         """End an answer within a step; no more pieces of it reach its inbox."""
         entry = self._inboxes.pop(ticket, None)
         if entry is not None:
-            entry[0].running -= 1
+            entry[0].leave()
             self._engine.cancel(ticket)
             self._tell(ticket, "cancelled")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -16,6 +17,9 @@ from .delivery import FAILURES, Delivery, Inbox
 from .errors import ApiError, api_error
 
 DONE = b"data: [DONE]\n\n"
+
+CONNECTION = "minimind.connection"
+"""The key of a request's `Connection` in its scope, where the server has one."""
 
 _EVENT_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -47,6 +51,19 @@ class AnswerWriter(Protocol):
 
     def close(self) -> bytes:
         """The end of a stream, or the body of a whole answer."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection that takes chunks of an answer past the layers around `send`, which cost every token their share."""
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether a chunk may be written now."""
+        ...
+
+    def write_chunk(self, body: bytes) -> None:
+        """Write a chunk."""
         ...
 
 
@@ -93,7 +110,7 @@ class AnswerResponse(Response):
             raise api_error(error, self._param, self._retry_after_s) from error
         watcher = asyncio.ensure_future(_watch(receive, inbox))
         try:
-            await self._answer(inbox, send)
+            await self._answer(inbox, send, scope.get(CONNECTION))
         finally:
             watcher.cancel()
             self._delivery.release(inbox)
@@ -112,7 +129,7 @@ class AnswerResponse(Response):
             "first_token_ms": round(min(waits) * 1e3, 1) if waits else None,
         }
 
-    async def _answer(self, inbox: Inbox, send: Send) -> None:
+    async def _answer(self, inbox: Inbox, send: Send, connection: Connection | None) -> None:
         writer = self._writer
         opening = writer.open(inbox.tickets)
         while inbox.has_more and not inbox.is_abandoned:
@@ -126,6 +143,8 @@ class AnswerResponse(Response):
             if writer.streams and events and not inbox.is_abandoned:
                 await self._send_events(send, opening + events)
                 opening = b""
+                if connection is not None:
+                    inbox.shorten(partial(self._write, inbox, connection))
         if not inbox.is_abandoned:
             await self._end(send, opening)
 
@@ -141,6 +160,15 @@ class AnswerResponse(Response):
             if index in writer.finished:
                 self._delivery.cancel(inbox.tickets[index])
         return b"".join(events)
+
+    def _write(self, inbox: Inbox, connection: Connection, index: int, piece: Piece) -> bool:
+        """Write the events of a piece without waking the coroutine; false where the connection has to wait."""
+        if not connection.takes_chunks:
+            return False
+        events = self._feed(inbox, [(index, piece)])
+        if events:
+            connection.write_chunk(events)
+        return True
 
     async def _send_events(self, send: Send, events: bytes) -> None:
         if not self._has_started:

@@ -13,10 +13,10 @@ import uvicorn
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
-    """Serve an application; gives its address, such as `http://127.0.0.1:40000`."""
+def running(app: Any, http: Any = "auto") -> Iterator[str]:
+    """Serve an application, by a protocol of uvicorn's; gives its address, such as `http://127.0.0.1:40000`."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, access_log=False, lifespan="on"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

@@ -67,7 +67,9 @@ class ServedCommand:
         return bool(found)
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=SECONDS, verify=False, **options)  # plain HTTP needs no certificates
+        return httpx.Client(
+            base_url=self.url, timeout=SECONDS, verify=False, **options
+        )  # plain HTTP needs no certificates
 
     def ask(self, question: str, **fields: Any) -> httpx.Response:
         """Ask one question of a chat, greedily."""

@@ -128,6 +128,8 @@ def serve():
 def browser():
     from playwright.sync_api import sync_playwright
 
+    if hasattr(os, "sched_setaffinity"):  # the page takes as many threads as there are cores
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         yield browser

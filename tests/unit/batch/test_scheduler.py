@@ -243,26 +243,12 @@ def test_a_failing_prompt_fails_alone_and_any_error_becomes_one_of_ours(bench, a
 
 
 def test_logits_that_are_not_finite_fail_their_row_alone(bench, alone, request_of, tokens):
-<<<<<<< HEAD
     usual, broken = toy_logits(50), np.full(50, np.nan, np.float32)
     made = bench(2, logits=lambda row: broken if row[0] == 49 and len(row) > 12 else usual(row))
     failing, whole = made.add([49, *tokens(9)], 20), made.add(request_of(tokens(10, 3), 20))
     pieces = made.finish(failing, whole)
     assert reason_of(pieces[failing]) == "error"
     assert "not finite" in str(pieces[failing][-1].error)
-=======
-    import numpy as np
-    from toy_slots import toy_logits
-
-    usual = toy_logits(50)
-    made = bench(
-        2, logits=lambda row: np.full(50, np.nan, np.float32) if row[0] == 49 and len(row) > 12 else usual(row)
-    )
-    broken, whole = made.add([49, *tokens(9)], 20), made.add(request_of(tokens(10, 3), 20))
-    pieces = made.finish(broken, whole)
-    assert reason_of(pieces[broken]) == "error"
-    assert "not finite" in str(pieces[broken][-1].error)
->>>>>>> http
     assert whole.token_ids == alone()(whole.request).token_ids
 
 
