@@ -21,7 +21,9 @@ from minimind_edge.runtime.batch.loading import load_slots
 from minimind_edge.runtime.model_text import ModelText
 
 MAX_LENGTH = 512
-SYSTEM = "You are a helpful assistant. You answer briefly, in the language of the question, and you never make things up."
+SYSTEM = (
+    "You are a helpful assistant. You answer briefly, in the language of the question, and you never make things up."
+)
 QUESTIONS = ("Who are you?", "法国的首都是哪里？", "Tell me a story about a fox.", "讲一个关于小猫的故事。", "Why?")
 
 

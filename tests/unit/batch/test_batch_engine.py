@@ -287,7 +287,9 @@ def test_generate_all_may_be_left_early_and_is_no_second_user(open_engine, reque
 
 
 def test_a_request_has_the_models_defaults(open_engine, tokenizer):
-    config = GenerationConfig(eos_token_ids=(7,), max_new_tokens=33, do_sample=True, temperature=0.5, stop_strings=("Q",))
+    config = GenerationConfig(
+        eos_token_ids=(7,), max_new_tokens=33, do_sample=True, temperature=0.5, stop_strings=("Q",)
+    )
     engine = open_engine(ToySlots(1, 64, tokenizer.vocab_size), ModelText(tokenizer, None, config))
     made = engine.request("Hello", seed=3, stop=["x"])
     assert made.prompt.token_ids == tuple(tokenizer.encode("Hello"))

@@ -245,7 +245,9 @@ def test_logits_that_are_not_finite_fail_their_row_alone(bench, alone, request_o
     from toy_slots import toy_logits
 
     usual = toy_logits(50)
-    made = bench(2, logits=lambda row: np.full(50, np.nan, np.float32) if row[0] == 49 and len(row) > 12 else usual(row))
+    made = bench(
+        2, logits=lambda row: np.full(50, np.nan, np.float32) if row[0] == 49 and len(row) > 12 else usual(row)
+    )
     broken, whole = made.add([49, *tokens(9)], 20), made.add(request_of(tokens(10, 3), 20))
     pieces = made.finish(broken, whole)
     assert reason_of(pieces[broken]) == "error"
