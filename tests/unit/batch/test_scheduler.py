@@ -288,9 +288,9 @@ def test_no_row_moves_where_it_would_not_pay(bench, tokens):
     assert made.runs("copy") == []  # one row takes an idle one next to it anyway
     made = bench(2)
     for seed, count in enumerate((5, 13)):
-        made.add(tokens(10 if seed == 0 else 500, seed), count)
+        made.add(tokens(10 if seed == 0 else 600, seed), count)
     made.finish()
-    assert made.runs("copy") == []  # 500 positions for the few tokens that are left
+    assert made.runs("copy") == []  # 600 positions for the few tokens that are left
 
 
 def test_requests_that_cannot_run_are_refused(bench, tokenizer, request_of):
