@@ -107,6 +107,7 @@ class OrtDialect(Dialect):
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; queries, keys and values are one product, which the operator splits."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
+        scale = self._remaining_scale(attention)
         with self.writer.scope("qkv_proj"):
             weights = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
             packed = self.writer.product(x, *weights)
@@ -128,11 +129,24 @@ class OrtDialect(Dialect):
             domain=MICROSOFT,
             num_heads=heads,
             kv_num_heads=key_heads,
-            scale=1 / math.sqrt(dim),
+            scale=scale,
             do_rotary=int(self.rotates_inside),
             **format_attributes,
         )
         return mixed, (key, value)
+
+    def _remaining_scale(self, attention: Attention) -> float:
+        """Fold the scale of the scores into the queries' weights; gives what the operator has still to multiply by.
+
+        Without a scale, the operator's matrix products of a decode step read the cached keys as they lie; with one,
+        they first copy them into another order. Weights in 16 bits keep theirs, as they would be rounded once more.
+        """
+        scale = 1 / math.sqrt(self.config.head_dim)
+        if self.writer.dtype != FLOAT:
+            return scale
+        weight = attention.q_norm.weight if self.config.qk_norm else attention.q_proj.weight
+        self.writer.fold(scale, weight)
+        return 1.0
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
         """The scales of a block's cached keys and values, and the attributes for them; a float cache has none."""
