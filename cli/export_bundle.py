@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .artifact_options import JsonOption
+from .artifact_options import JsonIndentOption, JsonOption
 from .choices import PlatformName
 from .progress import progress_display
 
@@ -29,6 +29,7 @@ def bundle(
     zipped: Annotated[bool, typer.Option("--zip", help="Write one .zip file instead of a folder.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists already.")] = False,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Pack an artifact, the wheels that run it and the scripts that install it, for a device without network.
 
@@ -50,12 +51,12 @@ def bundle(
         zipped=zipped,
         force=force,
     )
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         result = write_bundle(request, progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(result.to_json())
+        print_json(result.to_json(), indent=json_indent)
     else:
         show_bundle(result)
 

@@ -28,7 +28,6 @@ from .token_filters import Filter, Floats, RowFilters, draw, kept_tokens
 if TYPE_CHECKING:
     from .artifact.generation_config import GenerationConfig
 
-
 _NOT_IN_ARTIFACTS = ("greedy", "seed", "eos_token_ids", "logit_bias")
 
 

@@ -132,13 +132,6 @@ class GraphFacts:
         Raises:
             ArtifactError: A name, a type or a shape violates the contract.
         """
-        try:
-            return cls._read(inputs, outputs, metadata)
-        except UnicodeDecodeError as error:  # the bindings decode a name when it is asked for
-            raise ArtifactError(f"the graph has a name that is not UTF-8: {error}; export it again") from error
-
-    @classmethod
-    def _read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")

@@ -1,10 +1,9 @@
-/** The form of settings: sampling, and the device that computes. */
+/** The form of settings: sampling, and what depends on the place where the model runs. */
 
-import { say } from "./language.js";
+import { describe, showFields } from "./place.js";
 import { pageElement } from "./page-element.js";
 
 /** @typedef {import("../engine/messages.js").ModelFacts} ModelFacts */
-/** @typedef {import("../engine/device.js").DeviceChoice} DeviceChoice */
 
 const SAMPLING = /** @type {const} */ (["temperature", "topK", "topP", "repetitionPenalty"]);
 
@@ -14,13 +13,8 @@ export class SettingsForm {
     this._form = pageElement("settings", HTMLFormElement);
     /** @type {ModelFacts | null} */
     this._facts = null;
-    const { device, threads } = chosenDevice();
-    this._field("device").value = device;
-    this._field("threads").value = threads === null ? "" : String(threads);
+    showFields(this._form);
     this._field("greedy").addEventListener("change", () => this._disableUnused());
-    for (const name of ["device", "threads"]) {
-      this._field(name).addEventListener("change", () => this._chooseDevice());
-    }
     pageElement("reset", HTMLButtonElement).addEventListener("click", () => this._reset());
     this._form.addEventListener("submit", (event) => event.preventDefault());
   }
@@ -40,11 +34,7 @@ export class SettingsForm {
 
   /** Write the hints in the language in use. */
   translate() {
-    if (this._facts === null) return;
-    const { device, threads } = this._facts;
-    const name = device === "webgpu" ? "WebGPU" : "WebAssembly";
-    const key = threads > 1 ? "deviceInUse" : "deviceInUseOne";
-    pageElement("device-hint", HTMLParagraphElement).textContent = say(key, { device: name, threads });
+    if (this._facts !== null) describe(this._facts);
   }
 
   /**
@@ -91,17 +81,6 @@ export class SettingsForm {
     for (const name of ["temperature", "topK", "topP", "seed"]) this._field(name).disabled = greedy;
   }
 
-  _chooseDevice() {
-    if (!this.isValid()) return;
-    const address = new URL(location.href);
-    for (const name of ["device", "threads"]) {
-      const value = this._field(name).value;
-      if (value === "" || value === "auto") address.searchParams.delete(name);
-      else address.searchParams.set(name, value);
-    }
-    location.assign(address);
-  }
-
   /** @param {string} name */
   _number(name) {
     const { value } = this._field(name);
@@ -115,19 +94,4 @@ export class SettingsForm {
   _field(name) {
     return /** @type {any} */ (this._form.elements.namedItem(name));
   }
-}
-
-/**
- * The device and threads in the page's address, such as `?device=wasm&threads=2`.
- *
- * @returns {import("../engine/model.js").LoadOptions}
- */
-export function chosenDevice() {
-  const asked = new URL(location.href).searchParams;
-  const device = asked.get("device");
-  const threads = Number(asked.get("threads"));
-  return {
-    device: device === "wasm" || device === "webgpu" ? device : "auto",
-    threads: Number.isInteger(threads) && threads > 0 ? threads : null,
-  };
 }

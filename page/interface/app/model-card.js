@@ -43,7 +43,7 @@ function cardRows({ checkpoint, architecture, graph, tool }) {
     [say("cardExperts"), moe ? `${moe.num_experts_per_tok} / ${moe.n_routed_experts}` : ""],
     [say("cardContext"), say("cardContextTokens", { count: graph.max_length })],
     [say("cardPrecision"), String(graph.precision ?? "")],
-    [say("cardSize"), `${(graph.bytes / MILLION).toFixed(1)} MB`],
+    [say("cardSize"), graph.bytes === undefined ? "" : `${(graph.bytes / MILLION).toFixed(1)} MB`],
     [say("cardParity"), parity(graph.parity)],
     [say("cardSha"), `${String(checkpoint.sha256 ?? "").slice(0, 16)}…`],
     [say("cardTool"), `${tool.name ?? ""} ${tool.version ?? ""}`.trim()],

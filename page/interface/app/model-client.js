@@ -12,13 +12,13 @@ export class ModelClient {
   constructor(onReport) {
     this._onReport = onReport;
     this._worker = this._start();
-    /** @type {import("../engine/model.js").LoadOptions | null} */
+    /** @type {import("../engine/messages.js").LoadOptions | null} */
     this._options = null;
     /** @type {number | undefined} */
     this._waiting = undefined;
   }
 
-  /** @param {import("../engine/model.js").LoadOptions} options */
+  /** @param {import("../engine/messages.js").LoadOptions} options */
   load(options) {
     this._options = options;
     this._request({ type: "load", options });

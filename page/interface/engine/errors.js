@@ -2,7 +2,8 @@
 
 /**
  * @typedef {"missing-file" | "unreachable" | "broken-file" | "unsupported-format" | "changed-file" | "no-webassembly"
- *   | "no-webgpu" | "no-memory" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "stuck" | "bug"} ErrorCode
+ *   | "no-webgpu" | "no-memory" | "runtime" | "context-full" | "broken-logits" | "template" | "bad-option" | "stuck"
+ *   | "no-key" | "refused" | "bug"} ErrorCode
  */
 
 /** An error that the page can explain. */

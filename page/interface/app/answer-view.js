@@ -81,7 +81,7 @@ export class AnswerView {
 /** @param {import("../engine/completion.js").CompletionResult} result */
 function describe(result) {
   const facts = say("facts", {
-    tokens: result.tokenIds.length,
+    tokens: result.tokens,
     speed: result.tokensPerSecond.toFixed(1),
     first: result.firstTokenSeconds.toFixed(2),
   });

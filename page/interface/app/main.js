@@ -2,14 +2,14 @@
 
 import { Composer } from "./composer.js";
 import { ConversationView } from "./conversation-view.js";
-import { isolate } from "./isolation.js";
 import { explain, say, switchLanguage, translatePage } from "./language.js";
 import { LoadingView } from "./loading-view.js";
 import { modelName, showModelCard } from "./model-card.js";
 import { ModelClient } from "./model-client.js";
 import { newElement, pageElement } from "./page-element.js";
 import { preparePanel } from "./panel.js";
-import { SettingsForm, chosenDevice } from "./settings-form.js";
+import { WELCOME, loadOptions, prepare, remark } from "./place.js";
+import { SettingsForm } from "./settings-form.js";
 
 /** @typedef {import("../engine/messages.js").Report} Report */
 /** @typedef {import("../engine/messages.js").ModelFacts} ModelFacts */
@@ -35,13 +35,13 @@ class Page {
 
   async start() {
     this._loading.showStage("starting");
-    if (await isolate()) this._client.load(chosenDevice());
+    if (await prepare()) this._client.load(loadOptions());
   }
 
   _retry() {
     this._client.restart();
     this._loading.showStage("starting");
-    this._client.load(chosenDevice());
+    this._client.load(loadOptions());
   }
 
   /** @param {Report} report */
@@ -66,7 +66,8 @@ class Page {
     if (!isFirst) return;
     document.title = modelName(facts.manifest);
     pageElement("title", HTMLHeadingElement).textContent = modelName(facts.manifest);
-    if (facts.device === "wasm" && !crossOriginIsolated) this._composer.notice(say("oneThread"));
+    const text = remark(facts);
+    if (text !== "") this._composer.notice(text);
     this._showWelcome();
     this._composer.open();
   }
@@ -127,7 +128,7 @@ class Page {
   _showWelcome() {
     const chats = this._facts?.chats ?? false;
     this._welcome.hidden = false;
-    pageElement("welcome-text", HTMLParagraphElement).textContent = say(chats ? "welcomeLocal" : "welcomeRaw");
+    pageElement("welcome-text", HTMLParagraphElement).textContent = chats ? say(WELCOME) : `${say("welcomeRaw")} ${say(WELCOME)}`;
     const examples = chats ? say("examples").split("\n") : [];
     const items = examples.map((example) => {
       const button = newElement("button", { text: example });
