@@ -1,4 +1,4 @@
-"""The Dockerfiles, where none can be built: their statements keep the rules that docker's own guide gives for images."""
+"""The Dockerfiles, where none can be built: their statements keep the rules of docker's own guide for images."""
 
 from __future__ import annotations
 
