@@ -55,16 +55,16 @@ class OrtSlots:
     a row without a token keeps its cache.
 
     A row's bits depend on the number of rows that a kernel computes at once: quantized products compute rows in pairs
-    and a row that is left over in another order, and attention to floats computes a single token in another order than
-    several. So a chunk has at least two tokens, and with `even_rows`, every run has an even number of rows, by an idle
-    row in a decode step and a token after a chunk, whose position the next token overwrites.
+    and a row that is left over in another order, and attention to floats computes a single token, also one that is left
+    over of a block of 64, in another order than several. So a chunk has an even number of tokens, by one of padding whose
+    position the next token overwrites, and with `even_rows` a decode step an even number of rows, by an idle one.
 
     Args:
         onnxruntime: The imported module.
         session: ONNX Runtime's session for the graph, on the CPU.
         slots: Number of slots.
         max_length: Most positions of a slot, where the graph's own limit is not lower; None for that limit.
-        even_rows: Whether every run has an even number of rows.
+        even_rows: Whether every decode step has an even number of rows.
 
     Attributes:
         facts: The sizes and types of the graph's inputs and outputs.
@@ -129,7 +129,7 @@ class OrtSlots:
         self._check_ids(token_ids)
         count, past = len(token_ids), int(self.lengths[slot])
         self._check_room(past, count)
-        size = self._rows(max(count, FEWEST_TOKENS))
+        size = count + count % 2
         bound, arrays = self._bind_chunk(slot, size), self._chunk
         arrays.input_ids[:count] = token_ids
         arrays.position_ids[:count] = np.arange(past, past + count)
