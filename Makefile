@@ -131,10 +131,11 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
-.PHONY: image
-image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
-	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
-	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+.PHONY: images
+images: ## the images of docker/, where docker runs; elsewhere the rules that they keep
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && for name in device serve export; do \
+	docker build --tag minimind-$$name --file docker/$$name.Dockerfile . || exit 1; done; \
+	else echo "no docker here: checking the files"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
 
 .PHONY: torture-serve
 torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak

@@ -68,7 +68,7 @@ def serve(
         typer.Option(
             min=0.1,
             metavar="MS",
-            help="Prompt work between two tokens of the others.  (default: 128 tokens)",
+            help="Prompt work between two tokens of the others.  (default: 64 to 128 tokens)",
             rich_help_panel=LOAD,
         ),
     ] = None,
