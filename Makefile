@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
+TORTURE_SERVE ?= --minutes 1
 WORKERS ?= 2
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
@@ -18,11 +19,20 @@ TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tes
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
+# Where the user land for Arm is made and kept.
+ARM64 := .arm64
+
+# The documentation's site has an environment of its own.
+DOCS := .venv-docs
+DOCS_PACKAGES := mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
+COVERAGE := coverage==7.17.4
+COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,minimind_edge.server
+
 # TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
-PACKAGES := cli export minimind runtime server
+PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
 # Whoever is done early takes over tests of the other; tests/conftest.py gives each worker its own core.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
@@ -59,6 +69,12 @@ wheel: ## build dist/minimind_edge-*.whl, and the demo checkpoints as dist/minim
 	rm -rf build export/demo/build export/demo/*.egg-info
 	$(BIN)/python scripts/check_wheel.py dist
 
+.PHONY: dist
+dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, checked, ready for a package index
+	$(MAKE) --no-print-directory wheel
+	$(BIN)/python scripts/check_release.py dist
+	rm -rf *.egg-info export/demo/*.egg-info
+
 .PHONY: dev
 dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)
 	rm -f $(VENV)/.installed
@@ -74,10 +90,11 @@ demo: setup ## export the bundled checkpoint to out/demo, and let it talk in Eng
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
 
 .PHONY: lint
-lint: $(VENV)/.dependencies ## ruff check, ruff format --check, and the lists in docs/architecture.md
+lint: $(VENV)/.dependencies ## ruff check, ruff format --check, the lists in docs/architecture.md, and links and sections of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/module_lists.py --check
+	$(BIN)/python scripts/check_docs.py
 
 .PHONY: format
 format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
@@ -85,7 +102,7 @@ format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
 	$(BIN)/ruff check --fix .
 
 .PHONY: types
-types: $(VENV)/.dependencies ## mypy --strict over the four packages
+types: $(VENV)/.dependencies ## mypy --strict over the packages
 	$(BIN)/python scripts/check_types.py
 
 .PHONY: layers
@@ -114,6 +131,15 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
+.PHONY: image
+image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
+	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+
+.PHONY: torture-serve
+torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
+
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
 	$(BIN)/python scripts/torture.py $(TORTURE)
@@ -122,11 +148,37 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
+.PHONY: bench-serve
+bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
+	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
+
+.PHONY: test-arm64
+test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
+	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
+
 include interop/interop.mk
+
+.PHONY: docs
+docs: $(DOCS)/.installed ## the documentation's site, in out/docs
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: Makefile
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check install --quiet $(DOCS_PACKAGES)
+	touch $@
+
+.PHONY: coverage
+coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/coverage/index.html
+	$(PIP) $(COVERAGE)
+	$(BIN)/coverage run --source-pkgs=$(COVERED) -m pytest tests/unit tests/parity tests/server
+	$(BIN)/coverage html --quiet -d $(OUT)/coverage
+	$(BIN)/coverage report --skip-covered
 
 .PHONY: web-test
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
+	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.server.json
 	PYTHONPATH=$(CURDIR)/$(WEB)/site $(PYTEST) tests/web
 
 # Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.
@@ -140,4 +192,4 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS) $(ARM64)

@@ -40,7 +40,8 @@ MaxLengthOption = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line, and nothing else.")]
+JsonIndentOption = Annotated[bool, typer.Option("--json-indent", help="The same object on several lines, for people.")]
 
 
 def chosen_graph(artifact: Path, precision: Precision | None) -> Path:

@@ -9,6 +9,7 @@ import typer
 from .artifact_options import (
     ArtifactArgument,
     DeviceOption,
+    JsonIndentOption,
     JsonOption,
     PrecisionOption,
     ThreadsOption,
@@ -16,16 +17,17 @@ from .artifact_options import (
 )
 from .choices import Device
 from .entry import EXIT_CODES, run
+from .help_text import HelpCommand
 from .progress import progress_display
 from .version import VersionOption
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.bench import BenchReport
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=HelpCommand, epilog=EXIT_CODES)
 def bench(
     artifact: ArtifactArgument,
     *,
@@ -39,6 +41,7 @@ def bench(
     device: DeviceOption = Device.AUTO,
     runs: Annotated[int, typer.Option(metavar="N", help="Measured runs for each row.")] = 5,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
     version: VersionOption = False,
 ) -> None:
     """Measure prefill and decode speed, time to first token, and the Python loop's overhead of a decode step.
@@ -56,12 +59,12 @@ def bench(
 
     plan = BenchPlan(parse_lengths(prompt_tokens), new_tokens, batch, runs)
     path = chosen_graph(artifact, precision)
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         report = measure_artifact(path, plan, threads=threads, device=device.value, progress=progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(report.to_json())
+        print_json(report.to_json(), indent=json_indent)
     else:
         print_report(report)
 

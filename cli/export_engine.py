@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .artifact_options import JsonOption
+from .artifact_options import JsonIndentOption, JsonOption
 from .checkpoint_options import (
     ConfigOption,
     LoraOption,
@@ -75,6 +75,7 @@ def engine(
     tokenizer: TokenizerOption = None,
     yarn: YarnOption = None,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Build a TensorRT plan, with a JSON file next to it that describes the plan and its requirements.
 
@@ -99,12 +100,12 @@ def engine(
         timing_cache=timing_cache,
         checkpoint=checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn),
     )
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         result = build_plan(request, progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(result.to_json())
+        print_json(result.to_json(), indent=json_indent)
     else:
         show_result(result)
 

@@ -10,6 +10,7 @@ import typer
 from .artifact_options import (
     ArtifactArgument,
     DeviceOption,
+    JsonIndentOption,
     JsonOption,
     PrecisionOption,
     ThreadsOption,
@@ -55,6 +56,7 @@ def evaluate(
     device: DeviceOption = Device.AUTO,
     save: Annotated[bool, typer.Option("--save", help="Save the figures in the artifact's manifest.")] = False,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Measure the quality of an artifact: its answers, its perplexity, and its divergence from float32.
 
@@ -71,7 +73,7 @@ def evaluate(
 
     if save:
         require_artifact(artifact)
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         report = evaluate(
             chosen_graph(artifact, precision),
             against=against,
@@ -85,10 +87,10 @@ def evaluate(
         )
     if save:
         save_evaluation(report)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(report.to_json())
+        print_json(report.to_json(), indent=json_indent)
     else:
         from .evaluation_table import print_evaluation
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .artifact_options import JsonOption
+from .artifact_options import JsonIndentOption, JsonOption
 
 
 def inspect(
@@ -16,6 +16,7 @@ def inspect(
     ],
     *,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Describe a checkpoint, a graph or an artifact folder.
 
@@ -27,10 +28,10 @@ def inspect(
     from minimind_edge.export.inspection import inspect_path
 
     inspection = inspect_path(path)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(inspection.to_json())
+        print_json(inspection.to_json(), indent=json_indent)
     else:
         for line in inspection.lines():
             print(line)

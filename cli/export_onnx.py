@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .artifact_options import JsonOption
+from .artifact_options import JsonIndentOption, JsonOption
 from .checkpoint_options import (
     CHECKPOINT,
     ConfigOption,
@@ -79,6 +79,7 @@ def onnx(
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an artifact that exists already.")] = False,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Export a checkpoint to an ONNX artifact folder, and compare the artifact with eager PyTorch.
 
@@ -111,12 +112,12 @@ def onnx(
         force=force,
         **vars(checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn)),
     )
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         result = export_onnx(request, progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(result.to_json())
+        print_json(result.to_json(), indent=json_indent)
     else:
         show_result(result)
 

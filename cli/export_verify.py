@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .artifact_options import ArtifactArgument, JsonOption, PrecisionOption, chosen_graph
+from .artifact_options import ArtifactArgument, JsonIndentOption, JsonOption, PrecisionOption, chosen_graph
 from .entry import keep_imports
 from .progress import progress_display
 
@@ -37,6 +37,7 @@ def verify(
     ] = None,
     precision: PrecisionOption = None,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Compare an artifact with eager PyTorch; exit code 5 if they differ by more than the precision allows.
 
@@ -49,7 +50,7 @@ def verify(
     from minimind_edge.export.verification import verify_artifact
 
     keep_imports()
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         chosen = chosen_graph(artifact, precision)
         if against_code is None:
             verification = verify_artifact(chosen, against, progress)
@@ -57,10 +58,10 @@ def verify(
             from minimind_edge.export.traced.verification import verify_against_code
 
             verification = verify_against_code(chosen, against_code, against, progress=progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(verification.to_json())
+        print_json(verification.to_json(), indent=json_indent)
     else:
         show_verification(verification)
     if not verification:

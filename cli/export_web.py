@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .artifact_options import JsonOption
+from .artifact_options import JsonIndentOption, JsonOption
 from .checkpoint_options import (
     ConfigOption,
     LoraOption,
@@ -57,6 +57,7 @@ def web(
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a site that exists already.")] = False,
     as_json: JsonOption = False,
+    json_indent: JsonIndentOption = False,
 ) -> None:
     """Export a checkpoint to a folder of static files: a page that runs the model in the browser, with no other server.
 
@@ -80,12 +81,12 @@ def web(
         **vars(checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn)),
     )
     request = SiteRequest(export, node_modules, None if precision is None else precision.value)
-    with progress_display(silent=as_json) as progress:
+    with progress_display(for_program=as_json or json_indent) as progress:
         result = write_site(request, progress)
-    if as_json:
+    if as_json or json_indent:
         from .json_output import print_json
 
-        print_json(result.to_json())
+        print_json(result.to_json(), indent=json_indent)
     else:
         show_site(result)
 

@@ -19,17 +19,19 @@ CLEAR_TO_END = "\x1b[K"
 
 
 @contextmanager
-def progress_display(*, silent: bool) -> Iterator[Progress]:
+def progress_display(*, for_program: bool, shares_terminal: bool = False) -> Iterator[Progress]:
     """Yield the callback for the progress of a long job; the bar is removed at the end.
 
     Args:
-        silent: Whether to show nothing, for commands whose output is for programs.
+        for_program: Whether the output is for programs: then only a terminal is shown any progress, and a log is not.
+        shares_terminal: Whether output is printed during the job, so that a bar has no place on the terminal that
+            stdout goes to.
     """
-    if silent:
-        yield no_progress
-    elif sys.stderr.isatty():
+    if sys.stderr.isatty() and not (shares_terminal and sys.stdout.isatty()):
         with _bar() as progress:
             yield progress
+    elif for_program:
+        yield no_progress
     else:
         yield _lines()
 

@@ -12,14 +12,15 @@ import typer
 from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption, ThreadsOption
 from .choices import Device, ThinkDisplay
 from .entry import EXIT_CODES, run
+from .help_text import HelpCommand
 from .version import VersionOption
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode=None)
 
 PROMPT, SAMPLING, OUTPUT = "Prompt", "Sampling (defaults: the model's own)", "Output"
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=HelpCommand, epilog=EXIT_CODES)
 def generate(
     prompt: Annotated[
         str | None,
@@ -50,6 +51,24 @@ def generate(
         bool,
         typer.Option("--raw", help="Continue the text as it is, without the chat template.", rich_help_panel=PROMPT),
     ] = False,
+    messages: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Answer a conversation: a JSON list of messages.", rich_help_panel=PROMPT),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answer many prompts: JSON Lines, an object with prompt or messages in, an object out.",
+            rich_help_panel=PROMPT,
+        ),
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Functions that the model may call: a JSON list of schemas.", rich_help_panel=PROMPT
+        ),
+    ] = None,
     ids: Annotated[
         bool, typer.Option("--ids", help="Take PROMPT as token ids, such as 1,2,3.", rich_help_panel=PROMPT)
     ] = False,
@@ -91,7 +110,12 @@ def generate(
     ] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print speeds on stderr.", rich_help_panel=OUTPUT)] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: text, ids, timings.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--json", help="Print one JSON object, on one line: text, ids, timings.", rich_help_panel=OUTPUT),
+    ] = False,
+    json_indent: Annotated[
+        bool,
+        typer.Option("--json-indent", help="The same object on several lines, for people.", rich_help_panel=OUTPUT),
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = Device.AUTO,
@@ -115,13 +139,15 @@ def generate(
       minimind-run --engine minimind-demo "What is the capital of France?"
       minimind-run --engine minimind-demo --chat
       echo "Why is the sky blue?" | minimind-run --engine minimind-demo --json
+      minimind-run --engine minimind-demo --prompts prompts.jsonl > answers.jsonl
     """
     gc.disable()  # imported objects stay: collecting garbage among them takes a twentieth of the start
     from minimind_edge.runtime import Engine
     from minimind_edge.runtime.options import GenerationOptions
 
     from .answer_printer import default_think_display
-    from .prompt_input import parse_token_ids, read_prompt
+    from .prompt_files import read_tools
+    from .prompt_input import RunInput
     from .run_request import RunRequest
 
     refuse_sampling_without_effect(greedy, {"temperature": temperature, "top-k": top_k, "top-p": top_p, "min-p": min_p})
@@ -132,6 +158,7 @@ def generate(
             ignore_eos=ignore_eos,
             raw=raw,
             system=system,
+            tools=None if tools is None else read_tools(tools),
             thinking=thinking,
             greedy=greedy or None,
             temperature=temperature,
@@ -146,10 +173,13 @@ def generate(
         think=think or default_think_display(),
         stream=not no_stream,
         stats=stats,
-        as_json=as_json,
+        as_json=as_json or json_indent,
+        json_indent=json_indent,
     )
-    text = None if chat else read_prompt(prompt)
-    ready = parse_token_ids(text) if ids and text is not None else text
+    source = RunInput(prompt, messages, prompts)
+    source.check(request)
+    lines = source.read_lines(request.options)
+    ready = None if chat or lines is not None else source.read_prompt(ids=ids)
     model = Engine.load(
         engine,
         device=device.value,
@@ -161,6 +191,10 @@ def generate(
     warn_of_limit(max_length, model.session.max_length)
     gc.freeze()
     gc.enable()
+    if lines is not None:
+        from .run_prompts import answer_prompts
+
+        return answer_prompts(model, lines, request)
     if ready is None:
         from .run_chat import Conversation
 

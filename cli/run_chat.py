@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.artifact.text_file import decode_text, has_wide_characters
-from minimind_edge.runtime.errors import InputError, PromptError
+from minimind_edge.runtime.errors import InputError
 
+from .chat_input import piped_messages, typed_messages
 from .entry import INTERRUPTED
-from .run_complete import show
+from .run_complete import show, tell_tool_calls
 
 if TYPE_CHECKING:
     from minimind_edge.runtime import Chat, Engine
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 HELP = """\
 /reset         forget the conversation
 /system TEXT   forget the conversation, and begin the next one with another system message
+/tool TEXT     give the model the result of a tool that it has called
 /help          this list
 /exit          leave (or Ctrl-D)
+A message of several lines stands between \"\"\" and \"\"\", or continues where a line ends with a backslash.
 Ctrl-C ends an answer; at the prompt it leaves."""
 
 
@@ -52,10 +53,10 @@ class Conversation:
         if self._is_interactive:
             tell("/help lists the commands, Ctrl-D leaves")
         try:
-            for line in self._lines(opening):
-                if line == "/exit":
+            for message in self._messages(opening):
+                if message == "/exit":
                     break
-                self._answer(line)
+                self._answer(message)
         except KeyboardInterrupt:
             tell("")
             return 0 if self._is_interactive else INTERRUPTED
@@ -64,32 +65,35 @@ class Conversation:
     def _begin(self, system: str | None) -> Chat:
         return self._engine.chat(self._request.options, system=system, on_drop=tell_dropped)
 
-    def _lines(self, opening: str | None) -> Iterator[str]:
-        """The user's messages, without empty lines."""
-        lines = typed_lines() if self._is_interactive else piped_lines()
+    def _messages(self, opening: str | None) -> Iterator[str]:
+        """The user's messages and commands."""
         if opening is not None:
             yield opening
-        yield from (line for line in lines if line and not line.isspace())
+        yield from typed_messages() if self._is_interactive else piped_messages()
 
-    def _answer(self, line: str) -> None:
-        """Run a command, or send the line to the model and print its answer."""
-        command, _, rest = line.partition(" ")
+    def _answer(self, message: str) -> None:
+        """Run a command, or send the message to the model and print its answer."""
+        command, _, rest = message.partition(" ")
         if command == "/help":
             tell(HELP)
         elif command == "/reset":
             self._chat.messages.clear()
         elif command == "/system":
             self._chat = self._begin(rest.strip() or None)
+        elif command == "/tool":
+            self._say(rest, role="tool")
         elif command.startswith("/"):
             tell(f"there is no command {command}; /help lists them")
         else:
-            self._say(line)
+            self._say(message)
 
-    def _say(self, line: str) -> None:
+    def _say(self, text: str, role: str = "user") -> None:
         """Send a message and print the answer; Ctrl-C ends it, also before its first word."""
         try:
-            completion = self._chat.send(line)
+            completion = self._chat.send(text, role)
             show(completion, self._request.printer(thinking=completion.prompt.opens_thinking))
+            if tell_tool_calls(completion.result, completion.prompt, self._request.options) and self._is_interactive:
+                tell("(/tool RESULT answers it)")
             self._request.tell_stats(completion.result)
         except InputError as error:
             if not self._is_interactive:
@@ -99,36 +103,6 @@ class Conversation:
             if not self._is_interactive:
                 raise
             tell("")
-
-
-def typed_lines() -> Iterator[str]:
-    """The lines that a user types, with history and editing where the system supports them."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() its editing
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            tell("")
-            return
-
-
-def piped_lines() -> Iterator[str]:
-    """The lines of a pipe or a file, whose first bytes may be a byte order mark.
-
-    Raises:
-        PromptError: A line is not UTF-8.
-    """
-    if sys.stdin is None:
-        return
-    first = sys.stdin.buffer.readline()
-    if has_wide_characters(first):  # line breaks of several bytes: lines can be split only after reading everything
-        yield from decode_text(first + sys.stdin.buffer.read(), "stdin", PromptError).splitlines()
-        return
-    raw = first
-    while raw:
-        yield decode_text(raw, "stdin", PromptError).rstrip("\r\n")
-        raw = sys.stdin.buffer.readline()
 
 
 def tell(text: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import sys
+from typing import TYPE_CHECKING, Any
 
 from .entry import INTERRUPTED
 
 if TYPE_CHECKING:
-    from minimind_edge.runtime import Completion, Engine
-    from minimind_edge.runtime.text.prompt import PromptLike
+    from minimind_edge.runtime import Completion, CompletionResult, Engine
+    from minimind_edge.runtime.options import GenerationOptions
+    from minimind_edge.runtime.text.prompt import Prompt, PromptLike
 
     from .answer_printer import AnswerPrinter
     from .run_request import RunRequest
@@ -19,7 +22,7 @@ def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
 
     Args:
         engine: The engine that answers.
-        prompt: Text or token ids.
+        prompt: Text, messages or token ids.
         request: The options of the command.
 
     Returns:
@@ -36,9 +39,11 @@ def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
     if request.as_json:
         from .json_output import print_json
 
-        print_json(result.to_json())
+        print_json(described(result, completion.prompt, request.options), indent=request.json_indent)
     elif printer is None:
         print(",".join(map(str, result.token_ids)))
+    else:
+        tell_tool_calls(result, completion.prompt, request.options)
     request.tell_stats(result)
     return 0 if finished else INTERRUPTED
 
@@ -61,3 +66,36 @@ def show(pieces: Completion, printer: AnswerPrinter | None) -> bool:
     if printer is not None:
         printer.finish()
     return finished
+
+
+def described(result: CompletionResult, prompt: Prompt, options: GenerationOptions) -> dict[str, Any]:
+    """The object that `--json` prints: the result, and its `tool_calls` where the model was given tools.
+
+    Args:
+        result: The result of the completion.
+        prompt: Its prompt.
+        options: Its options.
+    """
+    content = result.to_json()
+    if options.tools is not None:
+        from minimind_edge.runtime.text.tool_calls import find_tool_calls
+
+        content["tool_calls"] = [
+            call.to_json() for call in find_tool_calls(result.text, thinking=prompt.opens_thinking)
+        ]
+    return content
+
+
+def tell_tool_calls(result: CompletionResult, prompt: Prompt, options: GenerationOptions) -> bool:
+    """Print the tool calls of an answer on stderr, where the model was given tools, and return whether it has any."""
+    if options.tools is None:
+        return False
+    from minimind_edge.runtime.text.tool_calls import find_tool_calls
+
+    calls = find_tool_calls(result.text, thinking=prompt.opens_thinking)
+    for call in calls:
+        arguments = ", ".join(
+            f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items()
+        )
+        print(f"(tool call: {call.name}({arguments}))", file=sys.stderr)
+    return bool(calls)

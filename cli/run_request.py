@@ -28,6 +28,7 @@ class RunRequest:
         stream: Print each piece of the answer as it comes.
         stats: Print speeds on stderr.
         as_json: Print one JSON object instead of text.
+        json_indent: Print that object on several lines.
 
     Raises:
         UsageError: Two options exclude each other.
@@ -40,6 +41,7 @@ class RunRequest:
     stream: bool = True
     stats: bool = False
     as_json: bool = False
+    json_indent: bool = False
 
     def __post_init__(self) -> None:
         options = self.options
@@ -47,8 +49,9 @@ class RunRequest:
         for option, given in excluded.items():
             if self.chat and given:
                 raise UsageError(f"--chat and {option} exclude each other: leave one out")
-        if self.ids and options.system is not None:
-            raise UsageError("--ids and --system exclude each other: a system message is text")
+        for option, value in {"--system": options.system, "--tools": options.tools}.items():
+            if self.ids and value is not None:
+                raise UsageError(f"--ids and {option} exclude each other: only the chat template has a place for it")
 
     def printer(self, *, thinking: bool) -> AnswerPrinter:
         """The printer of an answer, which begins inside a think block if `thinking` is true."""

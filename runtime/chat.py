@@ -76,10 +76,14 @@ class Chat:
         self._on_drop = on_drop
         self._answer: Completion | None = None
 
-    def send(self, text: str) -> Completion:
+    def send(self, text: str, role: str = "user") -> Completion:
         """Send a message; iterate over the completion for the answer.
 
         The turn enters the history when the answer ends, complete or cut off, unless the answer has no text.
+
+        Args:
+            text: The message.
+            role: Role of its sender: `user`, or `tool` for the result of a function that the model called.
 
         Raises:
             ContextLengthError: The message alone, with the system message, is longer than the context.
@@ -87,7 +91,7 @@ class Chat:
         """
         if self._answer is not None:
             self._answer.close()
-        question = {"role": "user", "content": text}
+        question = {"role": role, "content": text}
         dropped, prompt = self._fit([*self.messages, question])
 
         def remember(result: CompletionResult) -> None:

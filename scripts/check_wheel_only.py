@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES = 205_000_000
@@ -22,6 +23,7 @@ LIMIT_BYTES = 205_000_000
 
 EXPORT_ONLY = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "rich", "pygments")
 OF_THE_VENV = {"pip", "setuptools", "pkg_resources", "_distutils_hack"}
+ONLY_ONNX_READS = ("producer", "ir_version", "opsets", "operators", "weights")
 PROMPT = "What is the capital of France?"
 
 
@@ -62,6 +64,15 @@ def generated_ids(bin_folder: Path, artifact: Path) -> list[int]:
     return token_ids
 
 
+def inspected(bin_folder: Path, artifact: Path) -> dict[str, Any]:
+    """What `minimind-export inspect` tells of an artifact, without what only the package onnx reads."""
+    found: dict[str, Any] = json.loads(output_of([bin_folder / "minimind-export", "inspect", artifact, "--json"]))
+    for graph in found["graphs"]:
+        for name in ONLY_ONNX_READS:
+            del graph[name]
+    return found
+
+
 def check(wheel: Path, python: str, work: Path) -> list[str]:
     """Return the faults of the wheel by itself, one line each."""
     venv, artifact, here = work / "venv", work / "artifact", Path(sys.executable).parent
@@ -86,6 +97,8 @@ def check(wheel: Path, python: str, work: Path) -> list[str]:
     expected, actual = generated_ids(here, artifact), generated_ids(venv / "bin", artifact)
     if not actual or actual != expected:
         problems.append(f"generated {actual}, expected {expected}")
+    if inspected(venv / "bin", artifact) != inspected(here, artifact):
+        problems.append("inspect tells something else about the artifact than where onnx is installed")
     return problems
 
 

@@ -128,15 +128,14 @@ def _read_graph(
 
 def _graph_section(inspected: InspectedGraph) -> Section:
     graph = inspected.graph
-    operators = {name: count for counts in graph.operators.values() for name, count in counts.items()}
     rows = [
         ("size", byte_count(graph.size)),
         *(("missing", f"{name}: the graph cannot run without it") for name in graph.missing_files),
         ("target", str(graph.metadata.get("minimind_edge.target", "unknown"))),
         ("precision", graph.precision or "unknown"),
-        ("opsets", ", ".join(f"{domain} {version}" for domain, version in graph.opsets.items())),
+        ("opsets", graph.shown_opsets()),
         ("kv cache", f"{graph.kv_bytes_per_token:,} bytes per token" if graph.kv_bytes_per_token else "none"),
-        ("nodes", f"{sum(operators.values())}: {', '.join(f'{name} {count}' for name, count in operators.items())}"),
+        ("nodes", graph.shown_operators()),
         ("parity", inspected.verdict()),
     ]
     return Section(inspected.file, tuple(rows))

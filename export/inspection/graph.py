@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimind_edge.runtime.artifact.paths import external_data
+from minimind_edge.runtime.artifact.paths import external_data, member
 
 from ..artifact.onnx_graph import read_graph
 from .table import Inspection, Section, byte_count
@@ -23,6 +23,12 @@ METADATA = "minimind_edge."
 PRECISION = f"{METADATA}precision"
 
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+UNREAD = "read with the package onnx (pip install onnx)"
+"""The phrase in place of a fact that ONNX Runtime does not tell."""
+
+WEIGHTS_SUFFIX = "_data"
+"""The end of the name of the file next to a graph that holds its weights, after the graph's own name."""
+
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 Shape = tuple["int | str | None", ...]
@@ -50,12 +56,13 @@ class GraphInspection(Inspection):
         missing_files: The names of weight files that are not there.
         size: The size of the graph and its weight files in bytes.
         producer: The tool that wrote the graph.
-        ir_version: The version of the file format.
+        ir_version: The version of the file format; None where the package onnx is missing, like the next one.
         opsets: The version of each operator domain.
         metadata: The graph's `metadata_props`.
         inputs: The inputs in order, without weights.
         outputs: The outputs in order.
-        operators: How often each operator occurs, by domain, in the graph, its subgraphs and functions.
+        operators: How often each operator occurs, by domain, in the graph, its subgraphs and functions; None where the
+            package onnx is missing, like the next one.
         weights: The number of weight elements of each dtype.
     """
 
@@ -64,21 +71,52 @@ class GraphInspection(Inspection):
     missing_files: tuple[str, ...]
     size: int
     producer: str
-    ir_version: int
-    opsets: dict[str, int]
+    ir_version: int | None
+    opsets: dict[str, int] | None
     metadata: dict[str, str]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    operators: dict[str, dict[str, int]]
-    weights: dict[str, int]
+    operators: dict[str, dict[str, int]] | None
+    weights: dict[str, int] | None
 
     @classmethod
     def read(cls, path: Path) -> GraphInspection:
-        """Read a graph.
+        """Read a graph: its file where the package onnx is installed, otherwise what ONNX Runtime tells about it.
 
         Raises:
             ArtifactError: There is no such file, or it is not an ONNX graph.
+            MissingError: Only the package onnx can read it, which is missing.
         """
+        try:
+            import onnx  # noqa: F401
+        except ModuleNotFoundError:
+            return cls._read_by_runtime(path)
+        return cls._read_file(path)
+
+    @classmethod
+    def _read_by_runtime(cls, path: Path) -> GraphInspection:
+        from .runtime_graph import read_by_runtime
+
+        graph = read_by_runtime(path)
+        weights = member(path.parent, f"{path.name}{WEIGHTS_SUFFIX}")
+        found = () if weights is None else (weights,)
+        return cls(
+            path=path,
+            weight_files=found,
+            missing_files=(),
+            size=sum(file.stat().st_size for file in (path, *found)),
+            producer=graph.producer,
+            ir_version=None,
+            opsets=None,
+            metadata=graph.metadata,
+            inputs=tuple(Tensor(*tensor) for tensor in graph.inputs),
+            outputs=tuple(Tensor(*tensor) for tensor in graph.outputs),
+            operators=None,
+            weights=None,
+        )
+
+    @classmethod
+    def _read_file(cls, path: Path) -> GraphInspection:
         model = read_graph(path)
         initializers = list(model.graph.initializer)
         names = {tensor.name for tensor in initializers}
@@ -148,18 +186,31 @@ class GraphInspection(Inspection):
             *(("weights in", str(file)) for file in self.weight_files),
             *(("missing", f"{name}: the graph cannot run without it") for name in self.missing_files),
             ("precision", self.precision or "unknown"),
-            *((f"weights, {dtype}", f"{count:,} elements") for dtype, count in self.weights.items()),
+            *((f"weights, {dtype}", f"{count:,} elements") for dtype, count in (self.weights or {}).items()),
             ("kv cache", f"{self.kv_bytes_per_token:,} bytes per token" if self.kv_bytes_per_token else "none"),
             ("producer", self.producer or "unknown"),
-            ("opsets", ", ".join(f"{domain} {version}" for domain, version in self.opsets.items())),
+            ("opsets", self.shown_opsets()),
             *((key.removeprefix(METADATA), value) for key, value in self.metadata.items() if key != PRECISION),
         ]
         return (
             Section("graph", tuple(summary)),
             Section("inputs", tuple((tensor.name, str(tensor)) for tensor in self.inputs)),
             Section("outputs", tuple((tensor.name, str(tensor)) for tensor in self.outputs)),
-            *(_operator_section(domain, counts) for domain, counts in self.operators.items()),
+            *(_operator_section(domain, counts) for domain, counts in (self.operators or {}).items()),
         )
+
+    def shown_opsets(self) -> str:
+        """The version of each operator domain in one phrase."""
+        if self.opsets is None:
+            return UNREAD
+        return ", ".join(f"{domain} {version}" for domain, version in self.opsets.items())
+
+    def shown_operators(self) -> str:
+        """The number of nodes, and how often each operator occurs, in one phrase."""
+        if self.operators is None:
+            return UNREAD
+        counts = {name: count for domain in self.operators.values() for name, count in domain.items()}
+        return f"{sum(counts.values())}: {', '.join(f'{name} {count}' for name, count in counts.items())}"
 
 
 def _weight_files(path: Path, initializers: Iterable[onnx.TensorProto]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

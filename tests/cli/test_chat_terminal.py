@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -20,6 +21,10 @@ SCRIPT = Path(sysconfig.get_path("scripts")) / "minimind-run"
 SECONDS = 60
 VOCABULARY = 2048
 CTRL_C, CTRL_D = b"\x03", b"\x04"
+PASTE_BEGINS, PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
+"""What a terminal puts around text that is pasted, once it was asked to (xterm's bracketed paste)."""
+PASTE_MODE = re.compile(rb"\x1b\[\?2004(?:h|l\r?)")
+"""What asks it to, and what takes that back."""
 
 
 class Terminal:
@@ -63,7 +68,7 @@ class Terminal:
         while not is_there():
             ready, _, _ = select.select([self._master], [], [], max(0.0, until - time.monotonic()))
             assert ready, f"{missing} within {SECONDS} s: {self._seen!r}"
-            self._seen += os.read(self._master, 4096)
+            self._seen = PASTE_MODE.sub(b"", self._seen + os.read(self._master, 4096))
 
     def close(self):
         self.process.kill()
@@ -107,3 +112,29 @@ def test_ctrl_c_at_the_prompt_leaves(chat):
     chat.wait_for(b"> ")
     chat.type(CTRL_C)
     assert chat.process.wait(timeout=SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        PASTE_BEGINS + b"How are you,\nall of you,\ntoday?" + PASTE_ENDS + b"\r",
+        b'"""How are you,\rall of you,\rtoday?"""\r',
+        b"How are you,\\\rall of you,\\\rtoday?\r",
+    ],
+    ids=["pasted", "between quotes", "after backslashes"],
+)
+def test_lines_that_belong_together_are_one_message(artifact, typed, command):
+    """The answer is that to the three lines at once, as --messages gets it."""
+    message = [{"role": "user", "content": "How are you,\nall of you,\ntoday?"}]
+    options = ("--engine", artifact, "--greedy", "-n", 12)
+    alone = command("minimind-run", *options, "--messages", "-", stdin=json.dumps(message)).stdout
+    terminal = Terminal(SCRIPT, *options, "--chat")
+    try:
+        terminal.wait_for(b"> ")
+        terminal.type(typed)
+        shown = terminal.wait_for(alone.strip().encode()[:20])
+        assert shown.count(b"today?") >= 1
+        terminal.type(CTRL_D)
+        assert terminal.process.wait(timeout=SECONDS) == 0
+    finally:
+        terminal.close()

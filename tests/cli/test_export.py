@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -101,3 +103,73 @@ def test_inspect_says_what_a_path_is(export_here, checkpoint, artifact, what):
     program = export_here("inspect", path, "--json")
     assert (program.returncode, program.stderr) == (0, "")
     assert json.loads(program.stdout)["kind"] == what
+
+
+WITHOUT_EXPORT = """
+import sys
+for name in ("onnx", "onnx_ir", "torch", "transformers", "safetensors", "rich"):
+    sys.modules[name] = None  # importing it fails, as it does where only the wheel is installed
+from minimind_edge.cli.export_app import main
+sys.argv = ["minimind-export", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def device_inspect():
+    """`minimind-export inspect` as on a device, where only the wheel is installed."""
+
+    def run(*words):
+        program = [sys.executable, "-c", WITHOUT_EXPORT, "inspect", *map(str, words)]
+        return subprocess.run(program, capture_output=True, text=True, check=False)
+
+    return run
+
+
+ONLY_ONNX_TELLS = {"ir_version", "opsets", "operators", "weights"}
+
+
+@pytest.mark.parametrize("what", ["artifact", "graph"])
+def test_inspect_tells_the_same_on_a_device_except_what_only_onnx_reads(device_inspect, export_here, artifact, what):
+    path = artifact if what == "artifact" else artifact / "onnx/model.onnx"
+    result = device_inspect(path, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    found, expected = json.loads(result.stdout), json.loads(export_here("inspect", path, "--json").stdout)
+    graphs, expected_graphs = ((each["graphs"] if what == "artifact" else [each]) for each in (found, expected))
+    for graph, whole in zip(graphs, expected_graphs, strict=True):
+        assert all(graph.pop(name) is None and whole.pop(name) for name in ONLY_ONNX_TELLS)
+        assert whole.pop("producer").startswith(graph.pop("producer")), "ONNX Runtime leaves out its version"
+    assert found == expected
+    people = device_inspect(path)
+    assert people.stdout.startswith(what)
+    assert "pip install onnx" in people.stdout
+
+
+def test_inspect_on_a_device_counts_the_weights_next_to_a_graph(device_inspect, tmp_path):
+    weight = numpy_helper.from_array(np.full((64, 8), 0.5, np.float32), "w")
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 64])
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value], [onnx.helper.make_empty_tensor_value_info("y")], [weight])
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    found = json.loads(device_inspect(path, "--json").stdout)
+    assert found["bytes"] == path.stat().st_size + 64 * 8 * 4
+    assert found["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["n", 64]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "told"),
+    [
+        ("broken.onnx", b"hello, I am a text file" * 20, 3, "not an ONNX graph"),
+        ("none.onnx", None, 3, "cannot read"),
+        ("full_sft_512.pth", b"PK", 4, "pip install 'minimind-edge[export]'"),
+    ],
+)
+def test_inspect_on_a_device_refuses_in_one_line(device_inspect, tmp_path, name, content, code, told):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = device_inspect(tmp_path / name)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert result.stderr.count("\n") == 1
+    assert told in result.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import statistics
 import subprocess
 import sys
 import sysconfig
@@ -11,8 +14,13 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2")
-MODULE = {"minimind-export": "export_app", "minimind-run": "run_app", "minimind-bench": "bench_app"}
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2", "starlette")
+MODULE = {
+    "minimind-export": "export_app",
+    "minimind-run": "run_app",
+    "minimind-serve": "serve_app",
+    "minimind-bench": "bench_app",
+}
 HELP_SECONDS = 0.45
 """Of processor time; 0.3 is the aim on an idle machine, this one may be busy."""
 
@@ -33,6 +41,7 @@ def test_version(command, name):
         ("minimind-export", "eval"),
         ("minimind-export", "inspect"),
         ("minimind-run",),
+        ("minimind-serve",),
         ("minimind-bench",),
     ],
     ids=" ".join,
@@ -42,6 +51,78 @@ def test_help_has_examples_and_comes_at_once(command, cpu_seconds, words):
     assert (result.returncode, result.stderr) == (0, "")
     assert words == ("minimind-export",) or f"  {words[0]} " in result.stdout.partition("Examples:")[2]
     assert cpu_seconds(SCRIPTS / words[0], *words[1:], "--help") < HELP_SECONDS
+
+
+@pytest.mark.parametrize("words", [("minimind-export",), ("minimind-export", "onnx"), ("minimind-run",)], ids=" ".join)
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_help_fits_a_narrow_terminal(command, words, columns):
+    """Only what is to be copied, an example or an option's own name, keeps its line whole."""
+    result = command(*words, "--help", env={"COLUMNS": str(columns)})
+    text = [line for line in result.stdout.splitlines() if not line.lstrip().startswith(("minimind-", "echo ", "-"))]
+    assert [line for line in text if len(line) >= columns] == []
+    descriptions = [len(line.split()) for line in text if line.startswith(" " * 8) and not line.startswith(" " * 15)]
+    assert columns == 80 or statistics.median(descriptions) >= 3, "a column of single words is no text"
+
+
+def test_the_export_alone_shows_its_help(command):
+    alone, asked = command("minimind-export"), command("minimind-export", "--help")
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == asked.stdout
+    assert "onnx " in alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        ((), 0, "export|run|bench"),
+        (("--help",), 0, "export|run|bench"),
+        (("run", "--help"), 0, "Usage: minimind-run "),
+        (("minimind-export", "onnx", "--help"), 0, "Usage: minimind-export onnx "),
+        (("bench", "--version"), 0, version("minimind-edge")),
+        (("runn",), 2, ""),
+    ],
+)
+def test_the_package_itself_is_a_program(words, code, shown):
+    program = [sys.executable, "-m", "minimind_edge.cli", *words]
+    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert shown in result.stdout
+    assert result.stderr.count("\n") == (code != 0)
+
+
+COMPLETIONS = [
+    ("minimind-run", "minimind-run --prec", "--precision"),
+    ("minimind-run", "minimind-run --precision ", "fp32 fp16 bf16 int8 int4"),
+    ("minimind-export", "minimind-export v", "verify"),
+    ("minimind-export", "minimind-export onnx --targ", "--target"),
+    ("minimind-bench", "minimind-bench --new", "--new-tokens"),
+]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(("name", "line", "found"), COMPLETIONS, ids=[line for _, line, _ in COMPLETIONS])
+def test_bash_completes_commands_options_and_their_values(command, name, line, found):
+    """Bash itself runs the script that `--show-completion` prints, as it does when Tab is pressed."""
+    function = f"_{name.replace('-', '_')}_completion"
+    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
+    script = command(name, env={variable: "source_bash"}).stdout
+    assert f"complete -o default -F {function} {name}" in script
+    words = [*line.split(" ")]
+    program = (
+        f'{script}\nCOMP_WORDS=("${{@}}"); COMP_CWORD=$((${{#}} - 1)); {function} {name}; echo "${{COMPREPLY[*]}}"'
+    )
+    path = {"PATH": f"{SCRIPTS}:{os.environ['PATH']}", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    result = subprocess.run(
+        ["bash", "-c", program, "bash", *words], capture_output=True, text=True, env=path, check=True
+    )
+    assert result.stdout.split() == found.split()
+
+
+@pytest.mark.parametrize("name", MODULE)
+def test_every_program_offers_its_completion(command, name):
+    told = command(name, "--help").stdout
+    assert "--install-completion" in told
+    assert "--show-completion" in told
 
 
 @pytest.mark.parametrize("module", MODULE.values())
@@ -69,7 +150,6 @@ main()
 @pytest.mark.parametrize(
     "words",
     [
-        ("minimind-export",),
         ("minimind-export", "onyx"),
         ("minimind-export", "onnx", "--precision", "fp8"),
         ("minimind-export", "onnx", "--max-length", "0"),

@@ -39,13 +39,14 @@ class FakeCompletion:
 
 
 class FakeEngine:
-    def __init__(self, interrupted=False, tokenizer="a tokenizer"):
+    def __init__(self, interrupted=False, tokenizer="a tokenizer", pieces=("Hel", "lo")):
         self.tokenizer = tokenizer
         self._interrupted = interrupted
+        self._pieces = pieces
 
     def stream(self, prompt, options):
         self.asked = (prompt, options)
-        return FakeCompletion(["Hel", "lo"], self._interrupted)
+        return FakeCompletion(self._pieces, self._interrupted)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -61,6 +62,26 @@ def test_json_is_printed_also_where_it_was_broken_off(capsys, interrupted, code,
     told = capsys.readouterr()
     assert json.loads(told.out)["finish_reason"] == reason
     assert told.err == ""
+
+
+@pytest.mark.parametrize("indent", [False, True])
+def test_json_is_one_line_for_programs_and_several_for_people(capsys, indent):
+    complete(FakeEngine(), "hi", RunRequest(as_json=True, json_indent=indent))
+    told = capsys.readouterr().out
+    assert (told.count("\n") == 1) != indent
+    assert json.loads(told)["token_ids"] == [4, 5]
+
+
+def test_tool_calls_are_shown_where_the_model_was_given_tools(capsys):
+    pieces = ["<tool_call>", '{"name": "get_time", "arguments": {"zone": "UTC"}}', "</tool_call>"]
+    options = GenerationOptions(tools=[{"name": "get_time"}])
+    complete(FakeEngine(pieces=pieces), "hi", RunRequest(options))
+    assert capsys.readouterr() == ("".join(pieces) + "\n", '(tool call: get_time(zone="UTC"))\n')
+    complete(FakeEngine(pieces=pieces), "hi", RunRequest(options, as_json=True))
+    told = json.loads(capsys.readouterr().out)
+    assert told["tool_calls"] == [{"name": "get_time", "arguments": {"zone": "UTC"}}]
+    complete(FakeEngine(pieces=pieces), "hi", RunRequest(as_json=True))
+    assert "tool_calls" not in json.loads(capsys.readouterr().out)
 
 
 def test_without_a_tokenizer_the_ids_are_printed(capsys):

@@ -190,11 +190,11 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, serve):
-    """Open sites as a new visitor; in the end, none may have asked for anything outside of its site."""
+    """Open sites, or addresses, as a new visitor; in the end, none may have asked for anything outside of them."""
     visits = []
 
-    def start(site: Path, **options) -> Visit:
-        visits.append(Visit(browser, serve(site), **options))
+    def start(site: Path | str, **options) -> Visit:
+        visits.append(Visit(browser, site if isinstance(site, str) else serve(site), **options))
         return visits[-1]
 
     yield start

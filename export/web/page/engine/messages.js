@@ -2,6 +2,7 @@
  * The messages between the page and its worker.
  *
  * @typedef {import("./sampling.js").SamplingParams} SamplingParams
+ * @typedef {import("./model.js").LoadOptions} LoadOptions
  */
 
 /**
@@ -16,7 +17,7 @@
  */
 
 /**
- * @typedef {{type: "load", options: import("./model.js").LoadOptions}
+ * @typedef {{type: "load", options: LoadOptions}
  *   | {type: "ask", question: Question}
  *   | {type: "stop"}
  *   | {type: "clear"}} Request
