@@ -118,6 +118,9 @@ pytest: $(VENV)/.installed ## the tests, against the built wheel; in WORKERS=2 p
 fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
 
+.PHONY: environments
+environments: $(TF4)/.installed $(WEB)/.installed interop-environments ## what test-transformers4, interop and web-test need beyond .venv
+
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
 	PYTHONPATH=$(CURDIR)/$(TF4)/site $(PYTEST) $(TF4_TESTS)
