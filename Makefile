@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 TORTURE ?= --seed 1
+TORTURE_SERVE ?= --minutes 1
+WORKERS ?= 2
 BENCH ?= --plot docs/images/speed-kl.png
 FUZZ_EXAMPLES ?= 100000
 FUZZ_SEED ?= 0
@@ -17,12 +19,23 @@ TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tes
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
+# Where the user land for Arm is made and kept.
+ARM64 := .arm64
+
+# The documentation's site has an environment of its own.
+DOCS := .venv-docs
+DOCS_PACKAGES := mkdocs==1.6.1 mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff==0.17.6
+COVERAGE := coverage==7.17.4
+COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,minimind_edge.server
+
 # TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
 HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
 
-PACKAGES := cli export minimind runtime server
+PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
+# Whoever is done early takes over tests of the other; tests/conftest.py gives each worker its own core.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
@@ -89,7 +102,7 @@ format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
 	$(BIN)/ruff check --fix .
 
 .PHONY: types
-types: $(VENV)/.dependencies ## mypy --strict over the four packages
+types: $(VENV)/.dependencies ## mypy --strict over the packages
 	$(BIN)/python scripts/check_types.py
 
 .PHONY: layers
@@ -97,8 +110,9 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 	$(BIN)/python scripts/check_layers.py
 
 .PHONY: pytest
-pytest: $(VENV)/.installed ## the tests, against the built wheel
-	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest --durations=10
+pytest: $(VENV)/.installed ## the tests, against the built wheel; in WORKERS=2 processes, and then those that measure time
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(PYTEST) -m "not alone" --durations=20
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest -m alone
 
 .PHONY: fuzz
 fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
@@ -106,7 +120,7 @@ fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=100000
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
-	PYTHONPATH=$(CURDIR)/$(TF4)/site $(BIN)/pytest $(TF4_TESTS)
+	PYTHONPATH=$(CURDIR)/$(TF4)/site $(PYTEST) $(TF4_TESTS)
 
 $(TF4)/.installed: Makefile $(VENV)/.dependencies
 	rm -rf $(TF4)
@@ -117,6 +131,15 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
+.PHONY: image
+image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
+	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+
+.PHONY: torture-serve
+torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
+
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
 	$(BIN)/python scripts/torture.py $(TORTURE)
@@ -125,12 +148,38 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
 	$(BIN)/python -m benchmarks.peers $(BENCH)
 
+.PHONY: bench-serve
+bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
+	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
+
+.PHONY: test-arm64
+test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
+	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
+
 include interop/interop.mk
+
+.PHONY: docs
+docs: $(DOCS)/.installed ## the documentation's site, in out/docs
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: Makefile
+	rm -rf $(DOCS)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check install --quiet $(DOCS_PACKAGES)
+	touch $@
+
+.PHONY: coverage
+coverage: $(VENV)/.installed ## the lines that the tests run; the report is out/coverage/index.html
+	$(PIP) $(COVERAGE)
+	$(BIN)/coverage run --source-pkgs=$(COVERED) -m pytest tests/unit tests/parity tests/server
+	$(BIN)/coverage html --quiet -d $(OUT)/coverage
+	$(BIN)/coverage report --skip-covered
 
 .PHONY: web-test
 web-test: $(VENV)/.installed $(WEB)/.installed ## the page: types of its scripts, and headless Chromium against the runtime
 	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.json
-	PYTHONPATH=$(CURDIR)/$(WEB)/site $(BIN)/pytest tests/web
+	node $(WEB)/node_modules/typescript/bin/tsc -p tests/web/tsconfig.server.json
+	PYTHONPATH=$(CURDIR)/$(WEB)/site $(PYTEST) tests/web
 
 # Chromium is the system's own; .ci/run installs it. npm writes no lock file: the versions are exact.
 $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
@@ -143,4 +192,4 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS) $(ARM64)

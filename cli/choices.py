@@ -54,3 +54,12 @@ class ThinkDisplay(str, Enum):
     DIM = "dim"
     SHOW = "show"
     HIDE = "hide"
+
+
+class PlatformName(str, Enum):
+    """The kind of machine that a bundle is made for."""
+
+    LINUX_AARCH64 = "linux-aarch64"
+    LINUX_X86_64 = "linux-x86_64"
+    MACOS_ARM64 = "macos-arm64"
+    WINDOWS_AMD64 = "windows-amd64"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import io
 import os
 import sys
@@ -85,6 +86,11 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def keep_imports() -> None:
+    """Exempt what is imported by now from the garbage collections of a comparison, each of which would look at it."""
+    gc.freeze()
 
 
 def guarded(call: Callable[[], object]) -> int:

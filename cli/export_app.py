@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from .entry import EXIT_CODES, run
+from .export_bundle import bundle
 from .export_engine import engine
 from .export_eval import evaluate
 from .export_inspect import inspect
@@ -23,6 +24,7 @@ app.command(cls=HelpCommand)(verify)
 app.command("eval", cls=HelpCommand)(evaluate)
 app.command(cls=HelpCommand)(inspect)
 app.command(cls=HelpCommand)(web)
+app.command(cls=HelpCommand)(bundle)
 
 
 @app.callback(epilog=EXIT_CODES, invoke_without_command=True)

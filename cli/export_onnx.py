@@ -19,6 +19,7 @@ from .checkpoint_options import (
     checkpoint_options,
 )
 from .choices import KVCacheType, Precision, Target
+from .entry import keep_imports
 from .next_command import engine_command, run_command
 from .progress import progress_display
 
@@ -97,6 +98,7 @@ def onnx(
     from minimind_edge.export.quantization import QuantizationSettings
     from minimind_edge.export.request import ExportRequest
 
+    keep_imports()
     request = ExportRequest(
         checkpoint=checkpoint,
         output=output,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .artifact_options import ArtifactArgument, JsonIndentOption, JsonOption, PrecisionOption, chosen_graph
+from .entry import keep_imports
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def verify(
     """
     from minimind_edge.export.verification import verify_artifact
 
+    keep_imports()
     with progress_display(for_program=as_json or json_indent) as progress:
         chosen = chosen_graph(artifact, precision)
         if against_code is None:

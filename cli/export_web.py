@@ -19,6 +19,7 @@ from .checkpoint_options import (
     checkpoint_options,
 )
 from .choices import Precision
+from .entry import keep_imports
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def web(
     from minimind_edge.export.request import ExportRequest
     from minimind_edge.export.web import SiteRequest, write_site
 
+    keep_imports()
     export = ExportRequest(
         checkpoint=checkpoint,
         output=output,

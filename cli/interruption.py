@@ -108,6 +108,14 @@ class SignalWatch:
         return b""
 
 
+def release_signals() -> None:
+    """Give the signals back to the system's own handling, for a program that from now on handles them itself."""
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        if signal.getsignal(number) not in {signal.SIG_IGN, None}:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def watch_signals() -> None:
     """End this process within a second of Ctrl-C, SIGTERM or SIGHUP; for commands, never for a library."""
     SignalWatch().begin()

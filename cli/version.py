@@ -6,15 +6,13 @@ from typing import Annotated
 
 import typer
 
-DISTRIBUTION = "minimind-edge"
-
 
 def print_version(wanted: bool) -> None:
     """Print the distribution's name and version, and end the program, where `--version` was given."""
     if wanted:
-        from importlib.metadata import version
+        from minimind_edge import runtime
 
-        print(DISTRIBUTION, version(DISTRIBUTION))
+        print("minimind-edge", runtime.__version__)
         raise typer.Exit
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from .decode import FinishReason, Generation
 from .errors import EngineBusyError
+from .text.answer import AnswerText
 from .text.prompt import Prompt
-from .text.text_stream import StopStrings, TextStream, open_text_stream
 from .text.tokenizer import Tokenizer
 
 BUSY = (
@@ -99,8 +99,7 @@ class Completion(Iterator[str]):
         self.prompt = prompt
         self.token_ids: list[int] = []
         self._generation = generation
-        self._tokenizer = tokenizer
-        self._stops = StopStrings(stop)
+        self._answer = AnswerText(tokenizer, stop)
         self._load_s = load_s
         self._asked_at = perf_counter() if asked_at is None else asked_at
         self._first_token_at = self._asked_at
@@ -190,7 +189,7 @@ class Completion(Iterator[str]):
 
     def _run(self) -> Generator[str, None, None]:
         self._has_begun = True
-        stream = None if self._tokenizer is None else open_text_stream(self._tokenizer)
+        answer = self._answer
         try:
             for step in self._generation:
                 token_id, self._finish_reason = step.token_ids[0], step.finish_reasons[0]
@@ -198,29 +197,20 @@ class Completion(Iterator[str]):
                 if not self.token_ids:
                     self._first_token_at = perf_counter()
                 self.token_ids.append(token_id)
-                if stream is None or self._finish_reason == "stop":
+                if self._finish_reason == "stop":
                     continue
-                if piece := self._stops.push(stream.push(token_id)):
+                if piece := answer.push(token_id):
                     self._text.append(piece)
                     yield piece
-                if self._stops.hit is not None:
-                    self._finish_reason = "stop"
-                    return
-            yield from self._rest(stream)
+                if answer.is_stopped:
+                    break
+            piece = answer.finish()
+            if answer.is_stopped:
+                self._finish_reason = "stop"
+            if piece:
+                self._text.append(piece)
+                yield piece
         finally:
             self._generation.close()
             if self._on_end is not None:
                 self._on_end(self.result)
-
-    def _rest(self, stream: TextStream | None) -> Iterator[str]:
-        """The text that was held back until the end of the generation."""
-        if stream is None:
-            return
-        pieces = [self._stops.push(stream.finish())]
-        if self._stops.hit is not None:
-            self._finish_reason = "stop"
-        else:
-            pieces.append(self._stops.finish())
-        for piece in filter(None, pieces):
-            self._text.append(piece)
-            yield piece

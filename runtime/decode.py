@@ -184,7 +184,8 @@ def generate(
             repeats itself; for a single prompt and a session with `gives_all_logits`.
 
     Raises:
-        UsageError: `max_new_tokens` or `cached_length` is out of range, or speculation is not possible here.
+        UsageError: `max_new_tokens`, `cached_length` or a token id of the parameters is out of range, or speculation is
+            not possible here.
         PromptError: There is no prompt, a prompt is empty, or a token id is unknown to the model.
         ContextLengthError: The longest prompt is longer than the session's `max_length`.
     """
@@ -192,7 +193,8 @@ def generate(
         raise UsageError(f"max_new_tokens is {max_new_tokens}: it must be 1 or more")
     if not prompt_ids:
         raise PromptError("there is no prompt to continue: expected at least one row of token ids")
-    prompts = [_check_prompt(row, session) for row in prompt_ids]
+    params.check_vocabulary(session.vocab_size)
+    prompts = [check_prompt(row, session.max_length, session.vocab_size) for row in prompt_ids]
     if cached_length and not (len(prompts) == 1 and 0 < cached_length < len(prompts[0])):
         raise UsageError(f"cached_length is {cached_length}: it must leave a token to run, of a single prompt")
     if speculate and not (len(prompts) == 1 and session.gives_all_logits):
@@ -208,17 +210,28 @@ def generate(
     )
 
 
-def _check_prompt(token_ids: Sequence[int] | TokenIds, session: Session) -> TokenIds:
+def check_prompt(token_ids: Sequence[int] | TokenIds, max_length: int, vocab_size: int) -> TokenIds:
+    """The token ids of a prompt as an array, `[S]` int64.
+
+    Args:
+        token_ids: Token ids of the prompt.
+        max_length: Most positions of a row.
+        vocab_size: Size V of the vocabulary.
+
+    Raises:
+        PromptError: The prompt is empty, or a token id is unknown to the model.
+        ContextLengthError: The prompt is longer than `max_length`.
+    """
     if len(token_ids) == 0:
         raise PromptError("the prompt is empty: expected at least one token")
-    if len(token_ids) > session.max_length:
+    if len(token_ids) > max_length:
         raise ContextLengthError(
-            f"the prompt has {len(token_ids)} tokens, the context holds {session.max_length}: shorten the prompt, or "
+            f"the prompt has {len(token_ids)} tokens, the context holds {max_length}: shorten the prompt, or "
             "raise max_length, at run time up to the length that the model was exported for"
         )
-    out_of_range = [token for token in (min(token_ids), max(token_ids)) if not 0 <= token < session.vocab_size]
+    out_of_range = [token for token in (min(token_ids), max(token_ids)) if not 0 <= token < vocab_size]
     if out_of_range:
-        raise PromptError(f"unknown token id {out_of_range[0]}: this model's ids are 0 to {session.vocab_size - 1}")
+        raise PromptError(f"unknown token id {out_of_range[0]}: this model's ids are 0 to {vocab_size - 1}")
     return np.asarray(token_ids, dtype=np.int64)
 
 

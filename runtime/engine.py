@@ -15,18 +15,17 @@ from .chat import Chat
 from .completion import Completion, CompletionResult
 from .decode import generate
 from .errors import UsageError
+from .model_text import ModelText
 from .options import GenerationFields, GenerationOptions
 from .sampling import SamplingParams
 from .session.session import Session
 from .speculation import changes_no_token
 from .text.chat_template import ChatTemplate, Message
-from .text.prompt import PromptBuilder, PromptLike
+from .text.prompt import PromptLike
 from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-DEFAULT_MAX_NEW_TOKENS = 512
 
 
 class Engine:
@@ -67,15 +66,14 @@ class Engine:
     ) -> None:
         if speculate and not session.gives_all_logits:
             raise UsageError("this graph gives the logits of one token at a time: it cannot run speculative decoding")
-        config = config or GenerationConfig()
-        eos = None if tokenizer is None else tokenizer.eos_token_id
+        text = ModelText(tokenizer, template, config or GenerationConfig())
         self.session = session
         self.tokenizer = tokenizer
-        self.prompts = PromptBuilder(tokenizer, template)
-        self.max_new_tokens = config.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
-        self.stop_token_ids = config.eos_token_ids or (() if eos is None else (eos,))
-        self.stop_strings = () if tokenizer is None else config.stop_strings
-        self.default_params = SamplingParams.of_artifact(config, self.stop_token_ids)
+        self.prompts = text.prompts
+        self.max_new_tokens = text.max_new_tokens
+        self.stop_token_ids = text.stop_token_ids
+        self.stop_strings = text.stop_strings
+        self.default_params = text.sampling_params()
         self.load_s = load_s
         self.speculates = speculate
         self._active: Completion | None = None
@@ -114,23 +112,16 @@ class Engine:
 
         started = perf_counter()
         artifact = Artifact.open(path, precision)
-        tokenizer = template = None
-        if artifact.tokenizer is not None:
-            tokenizer = Tokenizer.load(artifact.tokenizer, artifact.tokenizer_config)
-            texts = tokenizer.special_tokens
-            template = ChatTemplate.find(
-                artifact.chat_template, artifact.tokenizer_config, texts, artifact.named_templates
-            )
+        text = ModelText.load(artifact)
         limit = artifact.max_length if max_length is None else max_length
         session = load_session(artifact.graph, device=device, threads=threads, max_length=limit)
-        config = artifact.generation
-        if not config.eos_token_ids and (tokenizer is None or tokenizer.eos_token_id is None):
-            config = replace(config, eos_token_ids=session.facts.eos_token_ids)
+        text = text.completed(session.facts.eos_token_ids)
         if speculate is None:
             facts = session.facts
             is_exact = changes_no_token(facts.target, facts.precision, int8_cache=facts.has_int8_cache)
             speculate = session.gives_all_logits and session.device == "cpu" and is_exact
-        return cls(session, tokenizer, template, config, load_s=perf_counter() - started, speculate=speculate)
+        load_s = perf_counter() - started
+        return cls(session, text.tokenizer, text.template, text.config, load_s=load_s, speculate=speculate)
 
     def sampling_params(self, **fields: Unpack[GenerationFields]) -> SamplingParams:
         """The model's own sampling parameters, with the given fields of `GenerationOptions` replaced.

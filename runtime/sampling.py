@@ -14,19 +14,21 @@ from .errors import ArtifactError, UsageError
 from .logits_processors import (
     BadWords,
     ForcedEos,
+    LogitBias,
     LogitsProcessor,
     MinNewTokens,
     NoRepeatNGram,
     OccurrencePenalty,
+    RepetitionPenalty,
     SuppressTokens,
 )
 from .session.model import Logits, TokenIds
+from .token_filters import Filter, Floats, RowFilters, draw, kept_tokens
 
 if TYPE_CHECKING:
     from .artifact.generation_config import GenerationConfig
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LEAST_TEMPERATURE = float(np.finfo(np.float32).tiny)
+_NOT_IN_ARTIFACTS = ("greedy", "seed", "eos_token_ids", "logit_bias")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class SamplingParams:
         forced_eos_token_ids: Token ids, one of which ends an answer that reaches its greatest length.
         suppress_tokens: Token ids that are never chosen.
         bad_words_ids: Sequences of token ids that are never completed.
+        logit_bias: Pairs of a token id and a number from -100 to 100 that is added to its logit before all penalties.
 
     Raises:
         UsageError: A value is out of its range.
@@ -74,6 +77,7 @@ class SamplingParams:
     forced_eos_token_ids: tuple[int, ...] = ()
     suppress_tokens: tuple[int, ...] = ()
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         _require_number("temperature", self.temperature, "a number from 0 up", 0.0, math.inf)
@@ -93,6 +97,11 @@ class SamplingParams:
             _require_integer("a token id", token)
         for token in (token for word in self.bad_words_ids for token in word):
             _require_integer("a token id of bad_words_ids", token)
+        for token, bias in self.logit_bias:
+            _require_integer("a token id of logit_bias", token)
+            _require_number(f"the logit_bias of token {token}", bias, "a number from -100 to 100", -100.0, 100.0)
+        if len(dict(self.logit_bias)) < len(self.logit_bias):
+            raise UsageError("logit_bias names a token id twice: give each one bias")
 
     @classmethod
     def of_artifact(cls, config: GenerationConfig, eos_token_ids: Sequence[int]) -> SamplingParams:
@@ -105,7 +114,7 @@ class SamplingParams:
         Raises:
             ArtifactError: A value is out of its range.
         """
-        names = (field.name for field in fields(cls) if field.name not in ("greedy", "seed", "eos_token_ids"))
+        names = (field.name for field in fields(cls) if field.name not in _NOT_IN_ARTIFACTS)
         given = {name: value for name in names if (value := getattr(config, name)) is not None}
         needs_eos = config.min_new_tokens or config.bad_words_ids
         try:
@@ -116,12 +125,16 @@ class SamplingParams:
             raise ArtifactError(f"generation_config.json: {error}") from error
 
     def processors(self, max_new_tokens: int | None) -> tuple[LogitsProcessor, ...]:
-        """The logits processors after the repetition penalty, in the order in which transformers applies them.
+        """The logits processors, in the order in which transformers applies them; biases come first there too.
 
         Args:
             max_new_tokens: Most tokens of the answer, None for no limit.
         """
         rules: list[LogitsProcessor] = []
+        if self.logit_bias:
+            rules.append(LogitBias(self.logit_bias))
+        if self.repetition_penalty != 1.0:
+            rules.append(RepetitionPenalty(self.repetition_penalty))
         if self.presence_penalty or self.frequency_penalty:
             rules.append(OccurrencePenalty(self.presence_penalty, self.frequency_penalty))
         if self.no_repeat_ngram_size:
@@ -135,6 +148,21 @@ class SamplingParams:
         if self.suppress_tokens:
             rules.append(SuppressTokens(self.suppress_tokens))
         return tuple(rules)
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Check that a model has the tokens that are given a bias.
+
+        Raises:
+            UsageError: A token id is not in the model's vocabulary.
+        """
+        unknown = [token for token, _ in self.logit_bias if token >= vocab_size]
+        if unknown:
+            raise UsageError(f"logit_bias names token id {unknown[0]}: this model's ids are 0 to {vocab_size - 1}")
+
+    @property
+    def filter(self) -> Filter:
+        """The parameters that filter a row's tokens, for `RowFilters`."""
+        return Filter.of(self.temperature, self.top_k, self.top_p, self.min_p)
 
     @property
     def is_greedy(self) -> bool:
@@ -162,6 +190,10 @@ class TokenHistory:
         self._count = distinct.size
         self.tokens: list[int] = np.asarray(token_ids, dtype=np.int64).tolist()
         self._prompt_length = len(self.tokens)
+        self._places: dict[int, int] = {}  # of the answer's tokens in the next two arrays
+        self._answer_ids = np.empty(16, dtype=np.int64)
+        self._answer_counts = np.zeros(16, dtype=np.int64)
+        self._counted = self._prompt_length
 
     @property
     def answer_length(self) -> int:
@@ -172,6 +204,18 @@ class TokenHistory:
     def ids(self) -> TokenIds:
         """The distinct token ids, `[N]` int64, in no particular order."""
         return self._ids[: self._count]
+
+    def answer_counts(self) -> tuple[TokenIds, NDArray[np.int64]]:
+        """The distinct token ids of the answer and how often each occurs, `[N]` int64, in no particular order."""
+        for token in self.tokens[self._counted :]:
+            place = self._places.setdefault(token, len(self._places))
+            if place == len(self._answer_ids):
+                self._answer_ids = np.concatenate([self._answer_ids, np.empty_like(self._answer_ids)])
+                self._answer_counts = np.concatenate([self._answer_counts, np.zeros_like(self._answer_counts)])
+            self._answer_ids[place] = token
+            self._answer_counts[place] += 1
+        self._counted = len(self.tokens)
+        return self._answer_ids[: len(self._places)], self._answer_counts[: len(self._places)]
 
     def add(self, token_id: int) -> None:
         """Append a token of the answer."""
@@ -185,9 +229,9 @@ class TokenHistory:
 class Sampler:
     """Chooses a token for every row; owns the random generator, so one sampler belongs to one generation.
 
-    The order is that of Hugging Face's `generate()`: repetition penalty, the other logits processors, temperature,
-    top-k, top-p, min-p. A step draws one random number for each row, first row first, so that a seed gives the same
-    tokens again for the same batch.
+    The order is that of Hugging Face's `generate()`: biases, repetition penalty, the other logits processors,
+    temperature, top-k, top-p, min-p. A step draws one random number for each row, first row first, so that a seed gives
+    the same tokens again for the same batch.
 
     Args:
         params: Sampling parameters.
@@ -195,17 +239,15 @@ class Sampler:
     """
 
     def __init__(self, params: SamplingParams, max_new_tokens: int | None = None) -> None:
-        self._params = params
         self._processors = params.processors(max_new_tokens)
         # Greedy decoding starts faster without numpy's generators.
         self._random = None if params.is_greedy else np.random.default_rng(params.seed)
-        self._penalizes = params.repetition_penalty != 1.0
-        self._all_ids = np.arange(0)
+        self._filters = RowFilters.of([params.filter])
 
     @property
     def needs_history(self) -> bool:
         """Whether the parameters depend on the rows' histories."""
-        return self._penalizes or bool(self._processors)
+        return bool(self._processors)
 
     def __call__(self, logits: Logits, histories: Sequence[TokenHistory] = ()) -> TokenIds:
         """Choose the next token of every row.
@@ -220,16 +262,12 @@ class Sampler:
         Raises:
             ArtifactError: A row has a NaN or no finite logit.
         """
+        if self.needs_history:
+            logits = self._processed(logits, histories)
         if self._random is None:
-            return self._argmax(self._processed_rows(logits, histories) if self.needs_history else logits)
-        tokens = np.empty(len(logits), dtype=np.int64)
+            return self._argmax(logits)
         # Finished rows draw too, so that a row's tokens do not depend on when another one ended.
-        for row, threshold in enumerate(self._random.random(len(logits)).tolist()):
-            ids, probabilities = self.distribution(logits[row], histories[row] if self.needs_history else None)
-            cumulative = np.cumsum(probabilities.astype(np.float64))
-            position = int(np.searchsorted(cumulative, threshold * cumulative[-1], side="right"))
-            tokens[row] = ids[min(position, len(ids) - 1)]
-        return tokens
+        return draw(logits, _largest(logits), self._filters, self._random.random(len(logits)))
 
     def distribution(
         self, logits: NDArray[np.float32], history: TokenHistory | None = None
@@ -246,40 +284,17 @@ class Sampler:
         Raises:
             ArtifactError: A logit is NaN, or none is finite.
         """
-        # Logits near float32's limits may overflow to minus infinity, which is probability 0.
+        row = logits[None] if history is None else self._processed(logits[None], [history])
+        ids, weights = kept_tokens(row, _largest(row), self._filters)
+        return ids, weights / weights.sum()
+
+    def _processed(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:
+        """A copy of the logits after the logits processors."""
+        scores: Logits = logits.copy()
         with np.errstate(over="ignore"):
-            if history is not None:
-                logits = self._processed(logits, history)
-            return self._filtered(_divide(logits, self._params.temperature))
-
-    def _filtered(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        params = self._params
-        if self._all_ids.size != scores.size:
-            self._all_ids = np.arange(scores.size)
-        ids = self._all_ids
-        if 0 < params.top_k < scores.size:
-            ids = _top_k(scores, params.top_k)
-            scores = scores[ids]
-        if params.top_p < 1.0:
-            kept = _top_p(scores, params.top_p)
-            ids, scores = ids[kept], scores[kept]
-        probabilities = _softmax(scores)
-        if params.min_p > 0.0:
-            kept = np.flatnonzero(probabilities >= np.float32(params.min_p) * probabilities.max())
-            ids, probabilities = ids[kept], _softmax(scores[kept])
-        return ids, probabilities
-
-    def _processed_rows(self, logits: Logits, histories: Sequence[TokenHistory]) -> Logits:
-        with np.errstate(over="ignore"):
-            return np.stack([self._processed(row, history) for row, history in zip(logits, histories, strict=True)])
-
-    def _processed(self, logits: NDArray[np.float32], history: TokenHistory) -> NDArray[np.float32]:
-        """A copy of one row's logits after the repetition penalty and the logits processors."""
-        scores: NDArray[np.float32] = logits.copy()
-        if self._penalizes:
-            _penalize(scores, history.ids, self._params.repetition_penalty)
-        for process in self._processors:
-            process(scores, history)
+            for row, history in zip(scores, histories, strict=True):
+                for process in self._processors:
+                    process(row, history)
         return scores
 
     @staticmethod
@@ -287,72 +302,21 @@ class Sampler:
         tokens: TokenIds = logits.argmax(axis=-1).astype(np.int64, copy=False)
         for row, token in enumerate(tokens.tolist()):
             # argmax gives the position of a NaN where there is one, so checking the winner finds it
-            if not logits.item(row, token) > -math.inf:
-                raise _broken_logits()
+            if not -math.inf < logits.item(row, token) < math.inf:
+                raise broken_logits()
         return tokens
 
 
-def _penalize(scores: NDArray[np.float32], ids: TokenIds, penalty: float) -> None:
-    seen = scores[ids]
-    scores[ids] = np.where(seen < 0, seen * np.float32(penalty), seen / np.float32(penalty))
+def _largest(logits: Logits) -> Floats:
+    """The largest logit of each row, `[B, 1]`, which is a number."""
+    largest: Floats = logits.max(axis=1, keepdims=True)
+    if not np.isfinite(largest).all():
+        raise broken_logits()
+    return largest
 
 
-def _divide(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Divide by the temperature; where that overflows float32, divide the distances from the largest logit instead."""
-    largest = float(logits.max())
-    if not -math.inf < largest < math.inf:
-        raise _broken_logits()
-    if temperature == 1.0:
-        return logits
-    divisor = np.float32(min(max(temperature, _LEAST_TEMPERATURE), _FLOAT32_MAX))
-    if abs(largest) / float(divisor) > _FLOAT32_MAX:
-        logits = logits - np.float32(largest)
-    quotient: NDArray[np.float32] = logits / divisor
-    return quotient
-
-
-def _top_k(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
-    """The positions of all scores not below the k-th largest; more than k where some are equal to it."""
-    rank = scores.size - top_k
-    return np.flatnonzero(scores >= np.partition(scores, rank)[rank])
-
-
-def _top_p(scores: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
-    """The ascending positions of all except the least likely scores whose probabilities sum to `1 - top_p` at most.
-
-    Of equal scores at the border, the later ones stay.
-    """
-    probabilities = _softmax(scores)
-    removable = np.float32(1.0 - top_p)
-    # All tokens below this floor are removed together, so they need no sorting.
-    candidates = np.flatnonzero(probabilities >= 0.999 * removable / scores.size)
-    scores, listed = scores[candidates], probabilities[candidates]
-    below = float(probabilities.sum(dtype=np.float64) - listed.sum(dtype=np.float64))
-    removed = _count_removed(np.sort(listed), below, removable)
-    border = np.partition(scores, removed)[removed]
-    keep = scores >= border
-    surplus = int(np.count_nonzero(keep)) - (scores.size - removed)
-    if surplus:
-        keep[np.flatnonzero(scores == border)[:surplus]] = False
-    kept: NDArray[np.int64] = candidates[keep]
-    return kept
-
-
-def _count_removed(ascending: NDArray[np.float32], below: float, removable: np.float32) -> int:
-    """The number of least probabilities that, with the mass `below` them, sum to `removable` at most; never all."""
-    # Sums are float64 and compared in float32, as in torch, so that they fall on the same side of the border.
-    cumulative = (below + np.cumsum(ascending.astype(np.float64))).astype(np.float32)
-    removed = int(np.count_nonzero(cumulative <= removable))
-    return min(removed, ascending.size - 1)
-
-
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponentials: NDArray[np.float32] = np.exp(scores - scores.max())
-    exponentials /= exponentials.sum()
-    return exponentials
-
-
-def _broken_logits() -> ArtifactError:
+def broken_logits() -> ArtifactError:
+    """The error of a row without a distribution."""
     return ArtifactError(
         "the model's logits are not finite numbers (NaN or infinite): the weights are broken or overflow their "
         "precision; try the artifact in fp32, or verify it"

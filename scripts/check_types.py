@@ -1,4 +1,4 @@
-"""Run mypy --strict over the mirror of the four packages, and check that it read every file."""
+"""Run mypy --strict over the mirror of the packages, and check that it read every file."""
 
 from __future__ import annotations
 

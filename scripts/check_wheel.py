@@ -13,14 +13,14 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cli", "export", "minimind", "runtime", "server")
+PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
 PLUGIN = ROOT / "interop" / "optimum" / "plugin"
 DEMO = ROOT / "export" / "demo"
 NOT_SHIPPED = {".pyc", ".toml"}
 
 
 def expected_files() -> dict[str, set[str]]:
-    """The files that each wheel has to hold: all below the four package folders, and the plugin of `optimum-cli`.
+    """The files that each wheel has to hold: all below the package folders, and the plugin of `optimum-cli`.
 
     The demo checkpoints have a wheel of their own.
     """

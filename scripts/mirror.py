@@ -1,6 +1,6 @@
 """Make a tree that type checkers and import-linter can read: `.mirror/minimind_edge/...`, a link for each source file.
 
-The four package folders install under a namespace that has no folder of its own. `mypy -p minimind_edge` on an
+The package folders install under a namespace that has no folder of its own. `mypy -p minimind_edge` on an
 editable install can check two files and report success, and some tools do not follow linked folders; all of them
 follow links to files.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = ROOT / ".mirror"
-PACKAGES = ("cli", "export", "minimind", "runtime", "server")
+PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
 
 
 def build() -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-PACKAGES = ("cli", "export", "minimind", "runtime", "server")
+PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
 LIST = re.compile(r"(<!-- files of (?P<folder>[\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

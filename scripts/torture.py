@@ -160,7 +160,7 @@ def torture(trial: Trial, kills: int, chance: random.Random, folder: Path) -> Co
             killed = run_killed(variant, chance.uniform(0.0, seconds))
         found = trial.describe(trial.destination)
         if found not in known:
-            raise BrokenError(f"kill {turn}: neither the old nor the new one: {sorted(tree(trial.destination))}")
+            raise BrokenError(f"kill {turn}: neither the old nor the new one: {found}")
         left = [path for path in folder.rglob("*") if ".minimind-edge-" in path.name]
         counts["killed" if killed else "came to their end before"] += 1
         counts["new" if found == known[new] else "old"] += 1
@@ -215,11 +215,17 @@ def tree(folder: Path) -> Tree:
 
 
 def plan(folder: Path) -> object:
-    """The limits of a plan, with whether it is the one that its description describes."""
-    content = json.loads((folder / "model.plan.json").read_text())
-    is_whole = digest(folder / "model.plan") == content["plan"]["sha256"]
+    """The length that a plan is for, as a reader finds it, and the files around it."""
+    from minimind_edge.runtime.errors import ArtifactError
+    from minimind_edge.runtime.tensorrt.plan import Plan
+
     others = [each for each in sorted(tree(folder)) if not each[0].startswith("model.plan")]
-    return content["limits"]["length"], is_whole, others
+    try:
+        found = Plan.read(folder / "model.plan")
+        found.load_bytes()
+    except ArtifactError as error:
+        return str(error)
+    return found.cache.capacity, others
 
 
 def digest(path: Path) -> str:

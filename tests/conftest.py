@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before torch is imported: a second thread costs tiny models more than it gives, on a busy machine minutes.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +24,18 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure() -> None:
+    stay_on_one_core(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    require_the_wheel()
+
+
+def stay_on_one_core(worker: str) -> None:
+    """Give each of pytest-xdist's processes (gw0, gw1, ...) a core: its commands and threads are in nobody's way."""
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def require_the_wheel() -> None:
     """`make test` promises the wheel: an editable install would hide a file that is not shipped."""
     import minimind_edge.runtime
 
@@ -49,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if reason is not None:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what is imported by now from the garbage collections of comparisons, each of which would look at it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ WORKERS = Path(__file__).resolve().parent / "workers"
 
 TORCH = ("torch==2.13.0", "numpy==2.4.6", "safetensors==0.8.0")
 
+HTTP = ("starlette==1.10.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0")
+"""The packages of this project's server, with which the benchmark of servers serves a peer that has none."""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -97,7 +100,7 @@ PEERS = {
             "OpenVINO GenAI",
             "openvino_pipeline.py",
             {"int8": "int8", "int4": "int4"},
-            ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH),
+            ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH, *HTTP),
             unwanted=("torchvision",),  # it is for another build of torch, and breaks every import of transformers
         ),
         Peer("optimum", "optimum_onnx.py", {"fp32": "fp32"}, ("optimum-onnx[onnxruntime]==0.1.0", *TORCH)),

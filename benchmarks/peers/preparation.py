@@ -90,6 +90,11 @@ def is_outdated(folder: Path) -> bool:
     return any(path.stat().st_mtime > made for name in SOURCES for path in (PROJECT / name).rglob("*.py"))
 
 
+def has_random_weights(source: Path) -> bool:
+    """Whether a folder is one of the benchmark's models: `A`, or `A-served` with another tokenizer."""
+    return source.name.partition("-")[0] in MODELS
+
+
 def convert(prepared: Prepared, source: Path, threads: int) -> None:
     """Run a peer's converter; its result is put in place only when it has succeeded.
 
@@ -105,7 +110,7 @@ def convert(prepared: Prepared, source: Path, threads: int) -> None:
         parent.mkdir(parents=True, exist_ok=True)
     program = [str(prepared.python), str(contender.worker)]
     command = [*program, "convert", str(source), str(half_done), contender.build]
-    environment = worker_environment(threads) | ({IN_HASTE: "1"} if source.name in MODELS else {})
+    environment = worker_environment(threads) | ({IN_HASTE: "1"} if has_random_weights(source) else {})
     with log.open("w", encoding="utf-8") as output:
         streams = {"stdout": output, "stderr": subprocess.STDOUT}
         try:

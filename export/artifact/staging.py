@@ -23,13 +23,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from minimind_edge.runtime.artifact.paths import HIDDEN, arriving
+
 from ..errors import BusyError
 from .exchange import exchange
 from .folder_copy import copy_folder, link_or_copy
 from .lock import Lock, is_ours
-
-MARK = ".minimind-edge-"
-"""The part of a hidden name between the destination's name and the kind of the file or folder next to it."""
 
 WAIT_SECONDS = 1.0
 """The seconds to wait for a lock: one that a process holds only to repair what another one left is free by then."""
@@ -97,7 +96,7 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
     with locked(final):
         stage = _new_folder(final)
         if keep_existing and final.is_dir():
-            copy_folder(final, stage, link_or_copy, leave_out=lambda name: MARK in name)
+            copy_folder(final, stage, link_or_copy, leave_out=lambda name: HIDDEN in name)
         yield stage
         _sync(stage)
         _replace(stage, final)
@@ -107,10 +106,11 @@ def staged_folder(final: Path, *, keep_existing: bool = False) -> Iterator[Path]
 def staged_files(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[Path]:
     """Yield a new folder whose files, on leaving without an error, go into the folder of `final`, each in one step.
 
-    Killed between two of them, the next process that writes here puts the rest in place.
+    `final` itself goes last: until then, a reader finds the new one by `runtime.artifact.paths.arriving`. Killed
+    between two of them, the next process that writes here puts the rest in place.
 
     Args:
-        final: The file whose name the lock has; others may come with it.
+        final: The file whose name the lock has; others may come with it, as the one that describes it.
         wait: How many seconds to wait for another writer.
 
     Raises:
@@ -119,11 +119,11 @@ def staged_files(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[Path]:
     """
     final = _absolute(final)
     with locked(final, wait=wait):
-        stage, complete = _new_folder(final), _beside(final, "files")
+        stage = _new_folder(final)
         yield stage
         _sync(stage)
-        stage.rename(complete)
-        _move_files(complete)
+        stage.rename(arriving(final).parent)
+        _move_files(final)
 
 
 @contextmanager
@@ -166,17 +166,17 @@ def _new_folder(final: Path, mode: int = 0o777) -> Path:
 
 
 def _beside(final: Path, kind: str) -> Path:
-    return final.with_name(f".{final.name}{MARK}{kind}")
+    return final.with_name(f".{final.name}{HIDDEN}{kind}")
 
 
 def _mend(final: Path) -> None:
     """Finish or undo an interrupted write at a destination whose lock is held; another user's files stay."""
-    new, files, old = (_beside(final, kind) for kind in ("new", "files", "old"))
+    new, old, files = _beside(final, "new"), _beside(final, "old"), arriving(final).parent
     if is_ours(old) and not os.path.lexists(final):
         old.rename(final)
     if is_ours(files):
         with contextlib.suppress(OSError):
-            _move_files(files)
+            _move_files(final)
     for path in (new, files, old):
         if is_ours(path):
             _remove(path)
@@ -184,8 +184,8 @@ def _mend(final: Path) -> None:
 
 def _mend_others(folder: Path) -> None:
     """Repair what killed processes left at other destinations of a folder."""
-    for path in folder.glob(f".*{MARK}lock"):
-        final = folder / path.name.removeprefix(".").removesuffix(f"{MARK}lock")
+    for path in folder.glob(f".*{HIDDEN}lock"):
+        final = folder / path.name.removeprefix(".").removesuffix(f"{HIDDEN}lock")
         lock = Lock(path)
         with contextlib.suppress(OSError):
             if is_ours(path) and final not in _locks and lock.acquire():
@@ -205,9 +205,11 @@ def _replace(stage: Path, final: Path) -> None:
         stage.rename(final)
 
 
-def _move_files(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        path.replace(folder.parent / path.name)
+def _move_files(final: Path) -> None:
+    """Put the files that are complete in their places, `final` last."""
+    folder = arriving(final).parent
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == final.name, path.name)):
+        path.replace(final.with_name(path.name))
     folder.rmdir()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minimind_edge.runtime.artifact.text_file import decode_text
 from minimind_edge.runtime.errors import InputError, UsageError
-from minimind_edge.runtime.session.contract import GraphFacts
+from minimind_edge.runtime.ort.loading import session_facts
 
 from ..errors import ExportError
 from ..parity.graph_file import open_session
@@ -162,7 +162,7 @@ def _experts(
     if evaluated.experts is None or evaluated.is_plan:
         return None
     session = open_session(evaluated.artifact.graph)
-    facts = GraphFacts.read(session.get_inputs(), session.get_outputs(), session.get_modelmeta().custom_metadata_map)
+    facts = session_facts(session)
     try:
         return expert_load(evaluated.artifact.graph, facts, evaluated.experts, examples, progress)
     except ExportError as error:

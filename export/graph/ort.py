@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
-from minimind_edge.runtime.session.contract import BATCH, LOGITS_LENGTH, LOGITS_START, SEQUENCE
+from minimind_edge.runtime.session.contract import (
+    BATCH,
+    LOGITS_LENGTH,
+    LOGITS_START,
+    ROW_LENGTHS,
+    ROW_TOKENS,
+    ROWS,
+    SEQUENCE,
+)
 
 from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
 from .layers import fused_rms_norm, static_experts
@@ -30,29 +38,44 @@ FLOAT16_HIDDEN = -3.0e4
 """`HIDDEN` for float16 scores: half of float16's lowest number, so that adding a score does not overflow."""
 
 
+NO_LIMIT = torch.iinfo(torch.int32).max
+"""The default of `row_lengths` and `row_tokens`: all rows have the slots of the mask and the tokens of `input_ids`."""
+
 TO_THE_END = torch.iinfo(torch.int64).max
 
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and an input that may be left out.
+    """`StepInputs`, and three inputs that may be left out.
+
+    Each of these is an initializer too, so that a caller that does not feed it gets its default.
 
     Attributes:
-        logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. It
-            is an initializer too, so that a caller that does not feed it gets the logits of all tokens.
+        logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. By
+            default all of them are.
+        row_lengths: [B] int32, the most slots of each row after the run, where the mask has more.
+        row_tokens: [B] int32, the most tokens of each row in this run, its first ones, where S is more.
     """
 
     logits_start: ir.Value
+    row_lengths: ir.Value
+    row_tokens: ir.Value
 
     @classmethod
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> OrtInputs:
         """See `GraphInputs.of`."""
         step = StepInputs.of(config, dtype)
-        return cls(step.input_ids, step.past, step.attention_mask, step.position_ids, optional_input(LOGITS_START, [0]))
+        lengths, tokens = (optional_input(name, [NO_LIMIT], INT32, (ROWS,)) for name in (ROW_LENGTHS, ROW_TOKENS))
+        return cls(
+            *(step.input_ids, step.past, step.attention_mask, step.position_ids),
+            logits_start=optional_input(LOGITS_START, [0]),
+            row_lengths=lengths,
+            row_tokens=tokens,
+        )
 
     def values(self) -> list[ir.Value]:
         """See `GraphInputs.values`."""
-        return [*super().values(), self.logits_start]
+        return [*super().values(), self.logits_start, self.row_lengths, self.row_tokens]
 
 
 class OrtDialect(Dialect):
@@ -132,14 +155,17 @@ class OrtDialect(Dialect):
         return chosen_experts(self.writer, moe, layer, x)
 
     def _write_lengths(self) -> None:
-        """The lengths that the operator takes, the same for every row, int32."""
+        """The lengths that the operator takes, int32: the rows' own, or the same for every row."""
         writer, step = self.writer, self.step
         batch = writer.op("Shape", step.input_ids, dtype=INT64, start=0, end=1)
         total = writer.op("Shape", step.attention_mask, dtype=INT64, start=1, end=2)
         self.length = writer.op("Shape", step.input_ids, dtype=INT64, start=1, end=2)
         self.total_length = writer.cast(total, INT32)
-        self.seqlens_k = writer.op("Expand", writer.cast(writer.op("Sub", total, 1), INT32), batch)
-        self.query_seqlens = writer.op("Expand", writer.cast(self.length, INT32), batch)
+        lengths = writer.op("Min", self.total_length, step.row_lengths, shape=(ROWS,))
+        tokens = writer.op("Min", writer.cast(self.length, INT32), step.row_tokens, shape=(ROWS,))
+        last = writer.op("Sub", lengths, writer.constant(1, INT32), shape=(ROWS,))
+        self.seqlens_k = writer.op("Expand", last, batch, shape=(BATCH,))
+        self.query_seqlens = writer.op("Expand", tokens, batch, shape=(BATCH,))
 
     def _attention_bias(self) -> ir.Value:
         """The bias of the scores, [B, 1, S, P+S]: 0 for real slots, else `HIDDEN`; the operator itself is causal."""

@@ -195,6 +195,10 @@ class GraphWriter:
             self._initializers[key] = initializer(ir.LazyTensor(load, dtype, ir.Shape(shape), name=name))
         return self._initializers[key]
 
+    def constant(self, number: int, dtype: ir.DataType) -> ir.Value:
+        """An integer that is not int64, as which operators take plain numbers."""
+        return self._constant(np.asarray(number, dtype.numpy()))
+
     def finish(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], opset: int) -> ir.Graph:
         """The graph of all that was written.
 
@@ -252,8 +256,19 @@ def graph_input(name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
-def optional_input(name: str, default: Sequence[int]) -> ir.Value:
-    """An int64 input with a default."""
-    value = initializer(ir.tensor(np.asarray(default, np.int64), name=name))
+def optional_input(
+    name: str, default: Sequence[int], dtype: ir.DataType = ir.DataType.INT64, shape: Shape | None = None
+) -> ir.Value:
+    """An input of integers with a default.
+
+    Args:
+        name: The input's name.
+        default: The numbers that a caller who does not feed it gets.
+        dtype: The input's type.
+        shape: The shape of what may be fed; None for the default's.
+    """
+    value = initializer(ir.tensor(np.asarray(default, dtype.numpy()), name=name))
     value.name = name
+    if shape is not None:
+        value.shape = ir.Shape(shape)
     return value

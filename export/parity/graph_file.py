@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minimind_edge.runtime.ort.environment import import_onnxruntime
-from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_options, summary
+from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_facts, session_options, summary
 from minimind_edge.runtime.session.contract import GraphFacts
 
 from ..errors import ExportError
@@ -48,7 +48,7 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
         options.add_session_config_entry(WEIGHTS_FOLDER, str(folder))
     model = str(source) if isinstance(source, Path) else source
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except onnxruntime_errors(onnxruntime) as error:
         raise ExportError(f"onnxruntime cannot load the graph: {summary(error)}; export it again") from error
 
@@ -66,8 +66,7 @@ def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target:
         ExportError: The graph is of another model, target or precision.
         ArtifactError: The graph's inputs or outputs are not those of any target.
     """
-    metadata = session.get_modelmeta().custom_metadata_map
-    facts = GraphFacts.read(session.get_inputs(), session.get_outputs(), metadata)
+    facts = session_facts(session)
     for name, found, expected in (
         ("target", facts.target, target),
         ("precision", facts.precision or precision, precision),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minimind_edge.page import INTERFACE
 from minimind_edge.runtime.artifact.folder import CHAT_TEMPLATE, TOKENIZER, TOKENIZER_CONFIG
 from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.artifact.paths import copy_member, require_member
@@ -61,6 +62,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
         with staged_folder(folder) as stage:
             notes = _put_model(request, stage / MODEL, tell)
             manifest = read_json(stage / MODEL / MANIFEST)
+            copy_folder(INTERFACE, stage)
             copy_folder(PAGE, stage)
             put_title(stage / "index.html", request.title or model_name(request.export.checkpoint, manifest))
             _put_libraries(libraries, stage / VENDOR)

@@ -90,7 +90,7 @@ class Artifact:
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4` chooses among a folder's graphs; None: the default.
 
         Raises:
-                ArtifactError: The path holds no artifact, a file is broken or of the wrong type, or a name leads out of
+            ArtifactError: The path holds no artifact, a file is broken or of the wrong type, or a name leads out of
                 the folder.
         """
         path = Path(path)

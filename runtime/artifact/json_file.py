@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
@@ -17,6 +18,8 @@ from .text_file import decode_text, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from msgspec import inspect
 
 MAX_BYTES = 64 << 20
 """The size limit of a JSON file in bytes; tokenizers of 250,000 tokens stay below a third of it."""
@@ -181,11 +184,19 @@ def _choices(schema: type, steps: list[str | int | None]) -> tuple[str, ...]:
     """The strings that a schema allows at a path; empty where it does not list them."""
     from msgspec import inspect
 
-    kinds = [inspect.type_info(schema)]
+    kinds = [_described(schema)]
     for step in steps:
         kinds = [inner for each in _alternatives(kinds) for inner in _inner(each, step)]
     literals = [each for each in _alternatives(kinds) if isinstance(each, inspect.LiteralType)]
     return tuple(str(value) for each in literals for value in each.values)
+
+
+@cache
+def _described(schema: type) -> inspect.Type:
+    """What msgspec says of a schema: asking for it takes longer than the rest of an error, and files may be many."""
+    from msgspec import inspect
+
+    return inspect.type_info(schema)
 
 
 def _alternatives(kinds: list[Any]) -> list[Any]:

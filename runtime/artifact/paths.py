@@ -10,8 +10,16 @@ from ..errors import ArtifactError
 MAX_NAME_BYTES = 1024
 """The length limit of a relative file name, in bytes of UTF-8; file systems take 255 for each component."""
 
+HIDDEN = ".minimind-edge-"
+"""The part of a hidden name between a destination's name and the kind of what its writer has next to it."""
+
 MEMORY_LOCATION = "*/_ORT_MEM_ADDR_/*"
 """The external-data location by which ONNX Runtime means an address in its own memory instead of a file."""
+
+
+def arriving(path: Path) -> Path:
+    """Where a complete new file waits for the step that puts it in the place of `path`."""
+    return path.with_name(f".{path.name}{HIDDEN}files") / path.name
 
 
 def member(folder: Path, name: str) -> Path | None:

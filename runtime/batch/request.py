@@ -101,6 +101,7 @@ class Ticket:
         ended_at: `perf_counter()` of its end; 0 before.
         cached_tokens: Number of its prompt's tokens whose positions were copied instead of run.
         token_ids: Token ids of the answer so far.
+        finish_reason: Reason why the answer ended, None before.
     """
 
     request: BatchRequest
@@ -110,3 +111,4 @@ class Ticket:
     ended_at: float = 0.0
     cached_tokens: int = 0
     token_ids: list[int] = field(default_factory=list)
+    finish_reason: EndReason | None = None

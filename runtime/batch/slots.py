@@ -15,8 +15,8 @@ from ..session.model import Logits, TokenIds
 class SlotSession(Protocol):
     """A causal language model whose KV cache has `slots` rows, each with its own length.
 
-    An array of logits is a view of the session's memory, valid until the next call. A call that fails leaves the lengths
-    as they were.
+    An array of logits is a view of the session's memory, valid until the next call. A call that fails leaves the
+    lengths as they were.
 
     Attributes:
         facts: The sizes and types of the model's inputs and outputs.

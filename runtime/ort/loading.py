@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from ..errors import ArtifactError, MissingError
+from ..session.contract import GraphFacts
 from ..session.session import check_positive
 from .environment import (
     execution_providers,
@@ -50,16 +53,49 @@ def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
 
 
 def onnxruntime_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
-    """The exceptions that ONNX Runtime raises: its own, which have no common class, and its binding's RuntimeError."""
+    """The exceptions that ONNX Runtime raises: its own, which have no common class, and two of its binding.
+
+    The binding raises `RuntimeError`, and `UnicodeDecodeError` where a message quotes a name that is not UTF-8.
+    """
     found = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = (each for each in found if isinstance(each, type) and issubclass(each, Exception))
-    return (*own, RuntimeError)
+    return (*own, RuntimeError, UnicodeDecodeError)
 
 
 def summary(error: Exception) -> str:
     """The message of an error of ONNX Runtime on one line, cut to `MAX_SUMMARY` characters."""
+    if isinstance(error, UnicodeDecodeError):
+        return "ONNX Runtime's message quotes a name of the graph that is not UTF-8"
     text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
     return text if len(text) <= MAX_SUMMARY else f"{text[: MAX_SUMMARY - 3]}..."
+
+
+def session_facts(session: Any, without: Container[str] = ()) -> GraphFacts:
+    """The facts of the graph of a session.
+
+    Args:
+        session: A session of ONNX Runtime.
+        without: Names of outputs that are no part of the contract.
+
+    Raises:
+        ArtifactError: The graph violates the contract, or has a name or metadata that is not UTF-8.
+    """
+    with refusing_other_encodings():
+        outputs = [each for each in session.get_outputs() if each.name not in without]
+        return GraphFacts.read(session.get_inputs(), outputs, session.get_modelmeta().custom_metadata_map)
+
+
+@contextmanager
+def refusing_other_encodings() -> Iterator[None]:
+    """Refuse a graph with text that is not UTF-8, which the binding decodes when it is asked for.
+
+    Raises:
+        ArtifactError: Text that was asked for is not UTF-8.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"the graph has names or metadata that are not UTF-8: {error}; export it again") from error
 
 
 def open_graph(
@@ -85,7 +121,10 @@ def open_graph(
     providers = execution_providers(onnxruntime, device)
     options = session_options(onnxruntime, threads)
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+        # Its fallback prints the error and tries again on the CPU, which helps where there was another provider.
+        session = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=providers, enable_fallback=len(providers) > 1
+        )
     except onnxruntime_errors(onnxruntime) as error:
         if "GroupQueryAttention" in str(error):
             require_fused_attention(onnxruntime)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from ..interruption import register
-from ..session.contract import LOGITS_START, GraphFacts
+from ..session.contract import LOGITS_START
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA
 from .kv_cache import DeviceMemory, GrowingCache, KVCache, SharedCache, zeros
-from .loading import SILENT, onnxruntime_errors, summary
+from .loading import SILENT, onnxruntime_errors, refusing_other_encodings, session_facts, summary
 
 CHUNK = {"portable": 256, "ort": 256, "tensorrt": 512}
 """The most prompt tokens in one run, by target: chunks of 64 to 256 stay in the cores' caches and are faster than
@@ -74,9 +74,7 @@ class OrtModel:
         experts: Sequence[str] = (),
     ) -> None:
         check_positive("prefill_chunk", prefill_chunk)
-        metadata = session.get_modelmeta().custom_metadata_map
-        outputs = [each for each in session.get_outputs() if each.name not in experts]
-        self.facts = GraphFacts.read(session.get_inputs(), outputs, metadata)
+        self.facts = session_facts(session, without=experts)
         self.device = "cuda" if CUDA in session.get_providers() else "cpu"
         self.max_length = self.facts.max_length or DEFAULT_MAX_LENGTH
         self.run_s = 0.0
@@ -91,7 +89,8 @@ class OrtModel:
         self._shares_buffer = self.facts.cache != "growing" if shares_buffer is None else shares_buffer
         self._expert_names = list(experts)
         # ONNX Runtime lists an input with a default as an overridable initializer, not as an input.
-        self._takes_start = any(node.name == LOGITS_START for node in session.get_overridable_initializers())
+        with refusing_other_encodings():
+            self._takes_start = any(node.name == LOGITS_START for node in session.get_overridable_initializers())
         self._reserved = (0, 0)
         register(self)
 

@@ -14,7 +14,7 @@ from ..session.contract import GraphFacts, cache_names
 from ..session.model import DEFAULT_MAX_LENGTH
 from ..tensorrt.cuda import CudaLibrary, find_device
 from .environment import CPU, execution_providers
-from .loading import onnxruntime_errors, session_options, summary
+from .loading import onnxruntime_errors, session_facts, session_options, summary
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
 """The names of the execution providers by device."""
@@ -110,10 +110,10 @@ def _read_facts(onnxruntime: ModuleType, path: str | os.PathLike[str]) -> GraphF
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        plain = onnxruntime.InferenceSession(os.fspath(path), options, providers=[CPU])
+        plain = onnxruntime.InferenceSession(os.fspath(path), options, providers=[CPU], enable_fallback=False)
     except onnxruntime_errors(onnxruntime) as error:
         raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
-    return GraphFacts.read(plain.get_inputs(), plain.get_outputs(), plain.get_modelmeta().custom_metadata_map)
+    return session_facts(plain)
 
 
 def _shapes(facts: GraphFacts, rows: int, tokens: int, past: int) -> Iterator[tuple[str, Shape]]:

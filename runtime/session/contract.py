@@ -16,6 +16,7 @@ POSITION_IDS = "position_ids"
 WRITE_INDICES = "write_indices"
 LAST_INDEX = "last_index"
 LOGITS_START = "logits_start"
+ROW_LENGTHS, ROW_TOKENS = "row_lengths", "row_tokens"
 LOGITS = "logits"
 
 PAST_KEY_VALUES, PRESENT = "past_key_values", "present"
@@ -29,6 +30,9 @@ PAST, TOTAL = "past_sequence_length", "total_sequence_length"
 
 CAPACITY = "kv_capacity"
 """The axis of a KV cache of fixed size, which building a plan replaces by a number."""
+
+ROWS = "rows"
+"""The axis of `row_lengths` and `row_tokens` of target `ort`: the rows of a run, or 1 where they are not given."""
 
 LOGITS_LENGTH = "logits_length"
 """The axis of the logits of target `ort`: the tokens from `logits_start` on."""
@@ -128,13 +132,6 @@ class GraphFacts:
         Raises:
             ArtifactError: A name, a type or a shape violates the contract.
         """
-        try:
-            return cls._read(inputs, outputs, metadata)
-        except UnicodeDecodeError as error:  # the bindings decode a name when it is asked for
-            raise ArtifactError(f"the graph has a name that is not UTF-8: {error}; export it again") from error
-
-    @classmethod
-    def _read(cls, inputs: Sequence[Any], outputs: Sequence[Any], metadata: Mapping[str, str]) -> GraphFacts:
         num_layers = sum(node.name.endswith(".key") for node in inputs)
         if not num_layers:
             raise ArtifactError("the graph has no past_key_values: it is no decoder with a cache; export it with one")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..artifact.json_file import read_object
+from ..artifact.paths import arriving, member
 from ..errors import ArtifactError, UsageError
 from ..session.contract import GraphFacts
-from .plan_description import PlanDescription
+from .plan_description import PlanDescription, PlanDigest
 
 
 @dataclass(frozen=True, order=True)
@@ -262,7 +263,7 @@ class Plan:
         Raises:
             ArtifactError: The file is not a plan of this backend, or not the plan that the description is for.
         """
-        data = self.path.read_bytes()
+        data = self._read_bytes()
         if not data.startswith(MAGIC[self.backend]):
             raise ArtifactError(
                 f"{self.path} is no plan of {BACKEND_NAMES[self.backend]}: expected {MAGIC[self.backend]!r} at its "
@@ -271,14 +272,22 @@ class Plan:
         built = self.description.plan
         if built is None:
             raise ArtifactError(f"{sidecar_path(self.path)}: plan is missing, the size and digest of {self.path.name}")
-        expected = built.bytes, built.sha256
-        if (len(data), hashlib.sha256(data).hexdigest()) != expected:
+        if not _is_described(data, built):
             raise ArtifactError(
-                f"{self.path} is not the plan that {sidecar_path(self.path).name} describes (expected {expected[0]} "
+                f"{self.path} is not the plan that {sidecar_path(self.path).name} describes (expected {built.bytes} "
                 f"bytes, found {len(data)}): it is damaged or was replaced; build it again with "
                 f"`{self.rebuild_command()}`"
             )
         return data
+
+    def _read_bytes(self) -> bytes:
+        """The described plan: a new one that waits to take its place, where its writer was killed before that."""
+        data, built = self.path.read_bytes(), self.description.plan
+        if built is None or _is_described(data, built):
+            return data
+        waiting = member(self.path.parent, str(arriving(self.path).relative_to(self.path.parent)))
+        newer = b"" if waiting is None else waiting.read_bytes()
+        return newer if _is_described(newer, built) else data
 
     def rebuild_command(self, *, backend: str | None = None, capability: ComputeCapability | None = None) -> str:
         """The command that builds such a plan again.
@@ -300,6 +309,10 @@ class Plan:
 
 BACKEND_NAMES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 """The names of the backends in messages."""
+
+
+def _is_described(data: bytes, built: PlanDigest) -> bool:
+    return (len(data), hashlib.sha256(data).hexdigest()) == (built.bytes, built.sha256)
 
 
 def sidecar_path(plan: Path) -> Path:

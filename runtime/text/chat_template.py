@@ -88,6 +88,10 @@ class ChatTemplate:
             raise ArtifactError(f"{config.where}: there is no chat template named default, only {', '.join(sources)}")
         return cls(sources, special_tokens) if sources else None
 
+    def reads(self, name: str) -> bool:
+        """Whether a variable, such as `tools`, occurs in the text of a template."""
+        return any(name in source for source in self._sources.values())
+
     def render(
         self,
         messages: Sequence[Message],

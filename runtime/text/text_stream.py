@@ -126,9 +126,12 @@ class StopStrings:
 
 def unfinished_length(text: str, strings: Sequence[str]) -> int:
     """The length of the longest end of `text` that is an incomplete beginning of one of the strings."""
-    longest = min(len(text), max(map(len, strings)) - 1)
-    for length in range(longest, 0, -1):
-        end = text[-length:]
-        if any(string.startswith(end) for string in strings):
-            return length
-    return 0
+    longest = 0
+    for string in strings:
+        start = text.find(string[0], max(0, len(text) - len(string) + 1))
+        while start >= 0:
+            if string.startswith(text[start:]):
+                longest = max(longest, len(text) - start)
+                break
+            start = text.find(string[0], start + 1)
+    return longest

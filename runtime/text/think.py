@@ -31,6 +31,16 @@ class ThinkSplitter:
         self._withheld = ""
         self._after_tag = thinking
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the text so far ends inside a think block."""
+        return self._thinking
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a text without `<` would come out of `push` as it is, as one segment."""
+        return not (self._withheld or self._after_tag)
+
     def push(self, text: str) -> list[Segment]:
         """The segments that are certain; a possible beginning of a tag is held back."""
         text = self._withheld + text

@@ -14,8 +14,13 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2")
-MODULE = {"minimind-export": "export_app", "minimind-run": "run_app", "minimind-bench": "bench_app"}
+HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "numpy", "tokenizers", "jinja2", "starlette")
+MODULE = {
+    "minimind-export": "export_app",
+    "minimind-run": "run_app",
+    "minimind-serve": "serve_app",
+    "minimind-bench": "bench_app",
+}
 HELP_SECONDS = 0.45
 """Of processor time; 0.3 is the aim on an idle machine, this one may be busy."""
 
@@ -36,6 +41,7 @@ def test_version(command, name):
         ("minimind-export", "eval"),
         ("minimind-export", "inspect"),
         ("minimind-run",),
+        ("minimind-serve",),
         ("minimind-bench",),
     ],
     ids=" ".join,
@@ -68,8 +74,8 @@ def test_the_export_alone_shows_its_help(command):
 @pytest.mark.parametrize(
     ("words", "code", "shown"),
     [
-        ((), 0, "export|run|bench"),
-        (("--help",), 0, "export|run|bench"),
+        ((), 0, "export|run|serve|bench"),
+        (("--help",), 0, "export|run|serve|bench"),
         (("run", "--help"), 0, "Usage: minimind-run "),
         (("minimind-export", "onnx", "--help"), 0, "Usage: minimind-export onnx "),
         (("bench", "--version"), 0, version("minimind-edge")),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sysconfig
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,16 @@ class Traced:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode())
         self._process.stdin.flush()
+
+    def read_until(self, mark: str) -> str:
+        """The line of stderr that has a mark."""
+        assert self._process.stderr is not None
+        return next(line for line in map(bytes.decode, self._process.stderr) if mark in line)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the command, whose strace then ends by itself."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
 
     def calls(self) -> list[tuple[str, str]]:
         """Name and arguments of the calls that succeeded; what strace has seen nothing of is a failure of the test."""
@@ -140,6 +152,23 @@ class TestCommandsThatOnlyRead:
         assert traced.internet_sockets() == []
         assert traced.outside(traced.temporary) == []
         assert list(traced.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_opens_the_socket_that_it_listens_on_and_no_other(tmp_path, artifact, workers):
+    traced = Traced(tmp_path / "it", "minimind-serve", artifact, "--port", "0", "--workers", workers)
+    address = re.search(r"http://\S+", traced.read_until("serving "))
+    assert address is not None
+    body = b'{"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}'
+    with urllib.request.urlopen(f"{address[0]}v1/chat/completions", body, timeout=60) as response:
+        assert response.status == 200
+    traced.terminate()
+    traced.finish()
+    (listening,) = traced.internet_sockets()
+    assert listening.startswith("AF_INET, SOCK_STREAM")
+    assert "connect" not in [name for name, arguments in traced.calls() if "AF_UNIX" not in arguments]
+    assert traced.outside(traced.temporary) == []
+    assert list(traced.home.iterdir()) == []
 
 
 def test_an_export_writes_into_its_destination_alone(tmp_path, checkpoint):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from endless_graph import make_endless
 
+pytestmark = pytest.mark.alone
+
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 AT_ONCE = 1.0

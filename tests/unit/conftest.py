@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,6 @@ import pytest
 
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
-
-os.environ["OMP_NUM_THREADS"] = "1"  # a second thread costs tiny models more than it gives, on a busy machine minutes
 
 TINY = {
     "hidden_size": 64,

@@ -16,6 +16,7 @@ import pytest
 
 from minimind_edge.export.artifact import staging
 from minimind_edge.export.artifact.staging import staged_files, staged_folder, temporary_folder
+from minimind_edge.runtime.artifact.paths import arriving
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -123,6 +124,7 @@ def test_files_that_belong_together_are_all_new_or_all_old_after_the_next_writer
     files = ("model.plan", "model.plan.json")
     put(tmp_path, dict.fromkeys(files, "old"))
     plan = tmp_path / files[0]
+    unfinished = set()
 
     def write() -> None:
         with staged_files(plan) as stage:
@@ -131,6 +133,10 @@ def test_files_that_belong_together_are_all_new_or_all_old_after_the_next_writer
     seen = set()
 
     def check() -> None:
+        told = (tmp_path / files[1]).read_text()
+        if told != plan.read_text():
+            assert told == arriving(plan).read_text()  # what describes a plan never comes without it
+            unfinished.add(told)
         with staging.locked(plan):
             found = content(tmp_path)
             found.pop(".model.plan.minimind-edge-lock")
@@ -141,6 +147,7 @@ def test_files_that_belong_together_are_all_new_or_all_old_after_the_next_writer
 
     assert every_moment(write, check) > 10
     assert seen == {"old", "new"}
+    assert unfinished == {"new"}
 
 
 def test_a_temporary_folder_is_removed_by_the_next_one(tmp_path: Path, monkeypatch) -> None:

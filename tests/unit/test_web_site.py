@@ -21,7 +21,12 @@ from minimind_edge.export.web.libraries import LIBRARIES
 from minimind_edge.export.web.library_source import check_integrity, find_libraries, unpack
 from minimind_edge.export.web.site import PAGE
 from minimind_edge.export.web.title import model_name
+from minimind_edge.page import INTERFACE
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
+
+HOMES = (INTERFACE, PAGE)
+OWN = Path(__file__).resolve().parents[2] / "server" / "page"
+"""The server's part of the page."""
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def site_request(output, node_modules, **options) -> SiteRequest:
 def test_a_site_holds_the_page_the_libraries_and_an_artifact(tmp_path, node_modules, artifact):
     result = write_site(site_request(tmp_path / "site", node_modules, checkpoint=artifact))
     names = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.is_file()}
-    page = {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*") if path.is_file()}
+    page = {path.relative_to(home).as_posix() for home in HOMES for path in home.rglob("*") if path.is_file()}
     assert page <= names
     assert {"vendor/jinja.mjs", "vendor/tokenizers.mjs", "vendor/NOTICE", "model/tokenizer.json"} <= names
     assert "vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm" in names
@@ -113,7 +118,7 @@ def test_a_title_that_cannot_be_shown_is_refused_before_anything_is_done(tmp_pat
 
 
 def test_the_page_names_no_address_but_its_own():
-    for path in PAGE.rglob("*.*"):
+    for path in (path for home in (*HOMES, OWN) for path in home.rglob("*.*")):
         text = path.read_text()
         strangers = [word for word in ("https://", "http://", "//cdn") if word in text.replace("http://www.w3.org", "")]
         assert strangers == [], path.name

@@ -128,6 +128,8 @@ def serve():
 def browser():
     from playwright.sync_api import sync_playwright
 
+    if hasattr(os, "sched_setaffinity"):  # the page takes as many threads as there are cores
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         yield browser
@@ -188,11 +190,11 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, serve):
-    """Open sites as a new visitor; in the end, none may have asked for anything outside of its site."""
+    """Open sites, or addresses, as a new visitor; in the end, none may have asked for anything outside of them."""
     visits = []
 
-    def start(site: Path, **options) -> Visit:
-        visits.append(Visit(browser, serve(site), **options))
+    def start(site: Path | str, **options) -> Visit:
+        visits.append(Visit(browser, site if isinstance(site, str) else serve(site), **options))
         return visits[-1]
 
     yield start

@@ -1,7 +1,8 @@
 """Writing a Hugging Face folder of MiniMind's architectures as a float32 GGUF file, which llama.cpp reads.
 
 llama.cpp's own conversion script is not part of its package, and refuses tokenizers that it does not know. The
-benchmark gives token ids and takes logits, so the file has no vocabulary.
+benchmark of single generations gives token ids and takes logits, so its files have no vocabulary; that of servers
+gives token ids and takes text.
 """
 
 from __future__ import annotations
@@ -33,12 +34,23 @@ NAMES = {
 """The names of a layer's tensors in Hugging Face's form, with those in GGUF's."""
 
 
-def write_gguf(source: Path, path: Path) -> None:
-    """Write a folder's weights and architecture as one GGUF file."""
+TOKENIZER = "gpt2"
+"""GGUF's name for byte-level BPE."""
+
+NORMAL, CONTROL = 1, 3
+"""The types of tokens in GGUF."""
+
+
+def write_gguf(source: Path, path: Path, *, vocabulary: bool = False) -> None:
+    """Write a folder's weights and architecture as one GGUF file, with its byte-level BPE tokenizer where asked for."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     tensors = load_file(source / "model.safetensors")
     writer = gguf.GGUFWriter(path, ARCHITECTURES[config["model_type"]])
     write_architecture(writer, config)
+    if vocabulary:
+        write_vocabulary(writer, json.loads((source / "tokenizer.json").read_text(encoding="utf-8")), config)
+    else:
+        writer.add_tokenizer_model("none")
     for name, tensor in renamed(tensors, config).items():
         writer.add_tensor(name, np.ascontiguousarray(tensor, np.float32))
     writer.write_header_to_file()
@@ -68,7 +80,21 @@ def write_architecture(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
         writer.add_expert_count(config["num_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
-    writer.add_tokenizer_model("none")
+
+
+def write_vocabulary(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write the tokens and merges of a `tokenizer.json`; texts are split in llama.cpp's default way, not the file's."""
+    tokens = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].__getitem__)
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    writer.add_tokenizer_model(TOKENIZER)
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([CONTROL if token in special else NORMAL for token in tokens])
+    writer.add_token_merges(
+        [pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["model"]["merges"]]
+    )
+    writer.add_bos_token_id(config["bos_token_id"])
+    writer.add_eos_token_id(config["eos_token_id"])
 
 
 def renamed(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -9,12 +9,9 @@ import sys
 import tempfile
 import warnings
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
-
-from msgspec import inspect
 
 from . import native_readers  # noqa: F401  it registers them
 from .promise import MEMORY, MemoryWatch, kept, peak_bytes
@@ -52,8 +49,6 @@ def main(name: str, first: int, count: int, state: str) -> None:
 
 def warm_up(reader: Reader[Any]) -> None:
     """Import what the reader takes, which counts for none of its inputs."""
-    # Errors ask msgspec about the schema, which takes longer than all the rest and always gives the same.
-    inspect.type_info = cache(inspect.type_info)
     for seed in range(3):
         with warnings.catch_warnings(), suppress(Exception):
             warnings.simplefilter("ignore")

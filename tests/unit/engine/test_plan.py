@@ -46,6 +46,20 @@ def test_what_is_known_of_a_plan(written):
     assert plan.load_bytes().startswith(b"vtrt")
 
 
+def test_a_new_plan_whose_writer_was_killed_before_its_last_step(written):
+    old = b"vtrt of the old description"
+    path = written()
+    new = path.read_bytes()
+    path.write_bytes(old)
+    assert "is not the plan that model.plan.json describes" in refusal(path)
+    waiting = path.parent / ".model.plan.minimind-edge-files/model.plan"
+    waiting.parent.mkdir()
+    waiting.write_bytes(new[:-1])
+    assert f"found {len(old)}" in refusal(path)
+    waiting.write_bytes(new)
+    assert Plan.read(path).load_bytes() == new
+
+
 def test_a_plan_that_is_not_there(tmp_path):
     assert "no plan at" in refusal(tmp_path / "model.plan")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
@@ -69,6 +69,30 @@ def test_an_operator_nobody_knows(save_graph, capfd):
         model.graph.node[0].op_type = "Conjure"
 
     assert "Conjure" in refusal(save_graph("portable", change=change))
+    assert capfd.readouterr() == ("", "")
+
+
+def spare(model: onnx.ModelProto) -> None:
+    """Add an input that nothing reads and that has a default."""
+    model.graph.input.append(helper.make_tensor_value_info("spare", TensorProto.FLOAT, [1]))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "spare"))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (b"logits", "the graph has names or metadata that are not UTF-8"),
+        (b"minimind_edge.generation", "the graph has names or metadata that are not UTF-8"),
+        (b"spare", "the graph has names or metadata that are not UTF-8"),
+        (b"Softmax", "ONNX Runtime's message quotes a name of the graph that is not UTF-8"),
+    ],
+)
+def test_text_that_is_not_utf_8(save_graph, capfd, text, part):
+    path = save_graph("portable", change=spare, generation="minimind3")
+    data = path.read_bytes()
+    assert text in data
+    path.write_bytes(data.replace(text, text[:-1] + b"\xae"))  # onnx writes no such text
+    assert part in refusal(path)
     assert capfd.readouterr() == ("", "")
 
 

@@ -122,7 +122,7 @@ class Plugins:
         options.add_provider_for_devices = lambda devices, settings: self.asked.append((devices, settings))
         return options
 
-    def _session(self, path, options, providers=()):
+    def _session(self, path, options, providers=(), enable_fallback=True):
         if list(providers) == ["CPUExecutionProvider"]:  # to ask what the graph is
             return onnxruntime.InferenceSession(path, providers=providers)
         self.asked.append(providers)

@@ -93,6 +93,11 @@ def test_max_new_tokens_out_of_range(session, limit):
         generate(session, [[1]], GREEDY, max_new_tokens=limit)
 
 
+def test_bias_of_a_token_that_the_model_does_not_have(session):
+    with pytest.raises(UsageError, match="logit_bias names token id 50: this model's ids are 0 to 49"):
+        generate(session, [[1]], SamplingParams(logit_bias=((50, 1.0),)), max_new_tokens=1)
+
+
 def test_a_cached_prefix_is_not_run_again(session):
     list(generate(session, [[3, 4, 5]], GREEDY, max_new_tokens=4))
     session.calls.clear()

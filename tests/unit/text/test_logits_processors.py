@@ -80,6 +80,17 @@ def test_a_rule_gives_what_transformers_gives(settings, length) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_logit_bias_is_the_sequence_bias_of_transformers_for_single_tokens() -> None:
+    random = np.random.default_rng(0)
+    tokens = random.integers(0, 8, LENGTH).tolist()
+    logits = random.normal(0, 3, VOCAB).astype(np.float32)
+    shared = {"repetition_penalty": 1.3, "top_k": 12}
+    expected = theirs({"eos_token_id": [2], "sequence_bias": {(3,): 2.5, (20,): -4.0}, **shared}, logits, tokens)
+    found = ours(SamplingParams(logit_bias=((3, 2.5), (20, -4.0)), **shared), logits, tokens)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert abs(found - ours(SamplingParams(**shared), logits, tokens)).max() > 0.01
+
+
 def test_presence_and_frequency_by_hand() -> None:
     scores = np.zeros(VOCAB, np.float32)
     OccurrencePenalty(0.5, 0.25)(scores, history_of([1, 1, 2, 3, 3, 3, 4], prompt_length=3))

@@ -92,6 +92,14 @@ def test_distribution_equals_transformers_on_adversarial_logits(logits, params):
     check_against_reference(logits, params)
 
 
+@pytest.mark.parametrize("top_p", [0.95, 0.989, 0.995, 0.9999])
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+@pytest.mark.parametrize("vocab_size", [2047, 2048])
+def test_top_p_near_one_equals_transformers(top_p, spread, vocab_size):
+    logits = (np.random.default_rng(vocab_size).standard_normal(vocab_size) * spread).astype(np.float32)
+    check_against_reference(logits, SamplingParams(top_p=top_p))
+
+
 @pytest.mark.parametrize("penalty", [0.5, 1.3, 5.0])
 @pytest.mark.parametrize("top_p", [0.8, 1.0])
 def test_repetition_penalty_equals_transformers(penalty, top_p):
@@ -194,12 +202,37 @@ def test_broken_logits_are_an_error(params, row):
         ("seed", -1, "from 0 up"),
         ("seed", 1.0, "from 0 up"),
         ("greedy", 1, "true or false"),
+        ("presence_penalty", 100.5, "from -100 to 100"),
     ],
 )
 def test_parameters_out_of_range(parameter, value, legal):
     with pytest.raises(UsageError, match=rf"^{parameter} is {value!r}: .*{legal}") as raised:
         SamplingParams(**{parameter: value})
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("biases", "message"),
+    [
+        (((5, 100.5),), "the logit_bias of token 5 is 100.5: it must be a number from -100 to 100"),
+        (((5, float("nan")),), "the logit_bias of token 5 is nan"),
+        (((5, True),), "the logit_bias of token 5 is True"),
+        (((-1, 1.0),), "a token id of logit_bias is -1"),
+        ((("5", 1.0),), "a token id of logit_bias is '5'"),
+        (((5, 1.0), (6, 1.0), (5, 2.0)), "logit_bias names a token id twice"),
+    ],
+)
+def test_biases_out_of_range(biases, message):
+    with pytest.raises(UsageError, match=message):
+        SamplingParams(logit_bias=biases)
+
+
+def test_history_counts_the_tokens_of_the_answer():
+    history = TokenHistory(100, [3, 3, 1])
+    for token in [3, *range(50), 3, 7]:
+        history.add(token)
+        counts = dict(zip(*(each.tolist() for each in history.answer_counts()), strict=True))
+    assert counts == {token: 1 + 2 * (token == 3) + (token == 7) for token in range(50)}
 
 
 def test_history_holds_each_token_once():

@@ -61,7 +61,7 @@ export class Chat {
    * @param {AbortSignal} signal
    * @param {{segment: (segment: import("./think-splitter.js").Segment) => void, dropped: (count: number) => void}} listener
    * @param {boolean} again Whether the turn takes the last one's place, once its answer is there.
-   * @returns {Promise<CompletionResult>}
+   * @returns {Promise<{result: CompletionResult, isKept: boolean}>} Also whether the turn entered the history.
    */
   async send(text, options, signal, listener, again) {
     /** @type {Message} */
@@ -76,10 +76,9 @@ export class Chat {
     if (dropped > 0) listener.dropped(dropped);
     if (!again) this._take(kept, []);
     const result = await this._complete(prompt, options, signal, listener.segment);
-    if (result.text !== "" || result.finishReason !== "cancelled") {
-      this._take(kept, [question, { role: "assistant", content: said(prompt, result.text) }]);
-    }
-    return result;
+    const isKept = result.text !== "" || result.finishReason !== "cancelled";
+    if (isKept) this._take(kept, [question, { role: "assistant", content: said(prompt, result.text) }]);
+    return { result, isKept };
   }
 
   /**

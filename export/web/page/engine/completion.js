@@ -11,6 +11,7 @@ import { ThinkSplitter } from "./think-splitter.js";
  * @typedef {object} CompletionResult
  * @property {string} text The whole text, with the tags of thinking.
  * @property {number[]} tokenIds All tokens, with the stop token.
+ * @property {number} tokens The number of these.
  * @property {number} promptTokens
  * @property {"stop" | "length" | "cancelled"} finishReason
  * @property {number} tokensPerSecond The speed after the first token; 0 where there is no other token.
@@ -66,6 +67,7 @@ export async function complete(session, tokenizer, prompt, params, options, onSe
   return {
     text,
     tokenIds,
+    tokens: tokenIds.length,
     promptTokens: prompt.tokenIds.length,
     finishReason,
     tokensPerSecond: timings.steps > 0 ? timings.steps / timings.decode : 0,

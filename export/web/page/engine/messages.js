@@ -2,6 +2,7 @@
  * The messages between the page and its worker.
  *
  * @typedef {import("./sampling.js").SamplingParams} SamplingParams
+ * @typedef {import("./model.js").LoadOptions} LoadOptions
  */
 
 /**
@@ -17,7 +18,7 @@
  */
 
 /**
- * @typedef {{type: "load", options: import("./model.js").LoadOptions}
+ * @typedef {{type: "load", options: LoadOptions}
  *   | {type: "ask", question: Question}
  *   | {type: "stop"}
  *   | {type: "clear"}
@@ -44,7 +45,7 @@
  *   | {type: "segment", segment: import("./think-splitter.js").Segment}
  *   | {type: "dropped", count: number}
  *   | {type: "restart"}
- *   | {type: "end", result: import("./completion.js").CompletionResult, messages: import("./chat-template.js").Message[]}
+ *   | {type: "end", result: import("./completion.js").CompletionResult, messages: import("./chat-template.js").Message[] | null}
  *   | {type: "error", code: import("./errors.js").ErrorCode, details: Record<string, string | number>}} Report
  */
 

@@ -77,8 +77,8 @@ async function answerTo(conversation, { text, system, thinking, params, maxNewTo
     segment: (/** @type {import("./think-splitter.js").Segment} */ segment) => report({ type: "segment", segment }),
     dropped: (/** @type {number} */ count) => report({ type: "dropped", count }),
   };
-  const result = await conversation.send(text, options, abort.signal, listener, again);
-  report({ type: "end", result, messages: conversation.messages });
+  const { result, isKept } = await conversation.send(text, options, abort.signal, listener, again);
+  report({ type: "end", result, messages: isKept ? conversation.messages : null });
 }
 
 /**

@@ -1,0 +1,1 @@
+"""Benchmark of servers over HTTP: this project's against llama-server and OpenVINO GenAI's continuous batching."""

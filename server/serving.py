@@ -1,0 +1,150 @@
+"""From settings to a server: the engines, the application with its metrics, and what stands before it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from .access_log import writing_logs
+from .app import create_app
+from .chat_page import page_files, page_routes
+from .engine import BatchEngine
+from .metrics import Metrics
+from .middleware import Presence, guarded
+from .run import DrainingServer, make_server
+from .settings import ServeSettings
+
+WARM_UP = "hello"
+"""A prompt that is made from the chat template before the first request."""
+
+Tell = Callable[[str], None]
+"""Takes a line about the progress of loading, or a remark about a model."""
+
+
+def load_engines(settings: ServeSettings, tell: Tell) -> dict[str, BatchEngine]:
+    """Load every artifact.
+
+    Args:
+        settings: What is served, and how.
+        tell: Takes lines about the progress.
+
+    Returns:
+        The engines by the name of their model.
+
+    Raises:
+        EdgeError: An artifact cannot be served.
+    """
+    from minimind_edge.runtime.batch.engine import BatchEngine as Engine
+
+    engines: dict[str, BatchEngine] = {}
+    for name, path in settings.artifacts.items():
+        tell(f"loading {name} from {path}")
+        options = {key: value for key, value in asdict(settings.engine).items() if value is not None}
+        engine = engines[name] = Engine.load(path, **options)
+        if engine.prompts.template is not None:  # the first use takes as long as many later ones
+            engine.prompts.build(WARM_UP)
+        if engine.remark is not None:
+            tell(f"{name}: {engine.remark}")
+    return engines
+
+
+def build_app(
+    settings: ServeSettings, engines: Mapping[str, BatchEngine], presence: Presence, metrics: Metrics
+) -> ASGIApp:
+    """The application with its metrics, its page and what stands before them.
+
+    Args:
+        settings: What is served, and to whom.
+        engines: The engines by the name of their model.
+        presence: Where running requests are counted.
+        metrics: Counts the answers.
+    """
+    app = create_app(engines, settings.app, metrics)
+    page = page_routes(settings.artifacts, engines, settings.engine.precision)
+    app.router.routes.extend([Route("/metrics", metrics.endpoint), *page])
+    return guarded(
+        app,
+        presence,
+        keys=settings.keys,
+        hosts=settings.hosts,
+        origins=settings.origins,
+        max_body_bytes=settings.max_body_bytes,
+        open_paths=page_files(),
+    )
+
+
+def prepare(
+    settings: ServeSettings,
+    tell: Tell,
+    when_ready: Callable[[], None],
+    *,
+    rows: NDArray[np.float64] | None = None,
+    worker: int = 0,
+    when_lost: Callable[[], None] | None = None,
+    when_leaving: Callable[[], None] | None = None,
+) -> DrainingServer:
+    """Load the models, and make the server of them.
+
+    Args:
+        settings: What is served, and to whom.
+        tell: Takes lines about the progress.
+        when_ready: Called when requests are accepted.
+        rows: The memory for the metrics of all workers; None for a single one.
+        worker: The index of this worker.
+        when_lost: Called after a connection has ended.
+        when_leaving: Called when the drain is over, a moment before the end.
+
+    Raises:
+        EdgeError: An artifact cannot be served.
+    """
+    engines, presence = load_engines(settings, tell), Presence()
+    metrics = Metrics(engines, rows, worker)
+    app = build_app(settings, engines, presence, metrics)
+    on_second = metrics.update if rows is not None else None
+    return make_server(
+        app,
+        presence,
+        settings.timeout_s,
+        when_ready,
+        when_lost=when_lost,
+        on_second=on_second,
+        when_leaving=when_leaving,
+    )
+
+
+def serve_alone(
+    settings: ServeSettings, listener: socket.socket, tell: Tell, before_serving: Callable[[], None]
+) -> bool:
+    """Load the models and serve them in this process, until a signal ends it.
+
+    Args:
+        settings: What is served, and to whom.
+        listener: The listening socket.
+        tell: Takes lines about the progress, the last of which gives the address.
+        before_serving: Called when all is loaded, right before the server handles signals itself.
+
+    Returns:
+        Whether Ctrl-C ended the server.
+
+    Raises:
+        EdgeError: An artifact cannot be served.
+    """
+    server = prepare(settings, tell, lambda: tell(greeting(settings, listener)))
+    before_serving()
+    with writing_logs(requests=settings.access_log):
+        server.run([listener])
+    return server.interrupted
+
+
+def greeting(settings: ServeSettings, listener: socket.socket) -> str:
+    """The line that tells where the server is."""
+    from .run import address_of
+
+    address = address_of(listener)
+    return f"serving {', '.join(settings.artifacts)} at {address}/ (a chat page; OpenAI's API is at {address}/v1)"
