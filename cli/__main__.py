@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-PROGRAMS = {"export": "export_app", "run": "run_app", "serve": "serve_app", "bench": "bench_app"}
+PROGRAMS = {"export": "export_app", "run": "run_app", "bench": "bench_app", "serve": "serve_app"}
 """The module of each program, by its name without `minimind-`."""
 
 USAGE = f"Usage: python -m minimind_edge.cli {{{'|'.join(PROGRAMS)}}} [ARGUMENTS]..."

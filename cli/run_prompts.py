@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minimind_edge.runtime.completion import CompletionResult, CompletionTimings
 from minimind_edge.runtime.errors import InputError, UsageError
@@ -104,7 +104,7 @@ class Answers:
         if piece.error is not None:
             self._ready[place] = {"error": str(piece.error)}
             return
-        result = result_of(ticket, text, self._load_s)
+        result = result_of(ticket, text, "length" if piece.finish_reason == "length" else "stop", self._load_s)
         self._request.tell_stats(result)
         self._ready[place] = described(result, ticket.request.prompt, self._lines[place].options)
 
@@ -114,12 +114,13 @@ class Answers:
             self._given += 1
 
 
-def result_of(ticket: Ticket, text: str, load_s: float) -> CompletionResult:
+def result_of(ticket: Ticket, text: str, finish_reason: Literal["stop", "length"], load_s: float) -> CompletionResult:
     """The result of a request that has ended, in the form of a single completion's.
 
     Args:
         ticket: The request.
         text: Its whole answer.
+        finish_reason: The reason why it ended.
         load_s: Seconds that loading took.
     """
     count = len(ticket.token_ids)
@@ -130,7 +131,7 @@ def result_of(ticket: Ticket, text: str, load_s: float) -> CompletionResult:
         token_ids=list(ticket.token_ids),
         prompt_tokens=len(ticket.request.prompt.token_ids),
         completion_tokens=count,
-        finish_reason="length" if ticket.finish_reason == "length" else "stop",
+        finish_reason=finish_reason,
         timings=CompletionTimings(
             load_s=load_s,
             prefill_s=first - ticket.begun_at,

@@ -35,7 +35,7 @@ EXIT_CODES = (
 )
 
 
-@app.command(cls=HelpCommand, epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, cls=HelpCommand)
 def serve(
     artifacts: Annotated[
         list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact folders.", show_default=False)
@@ -187,7 +187,7 @@ def serve_until_the_end(settings: ServeSettings, host: str, port: int, allowed: 
 
     try:
         from minimind_edge.server.middleware import LOOPBACK_NAMES
-        from minimind_edge.server.run import is_loopback, listening_socket
+        from minimind_edge.server.run import allow_many_connections, is_loopback, listening_socket
         from minimind_edge.server.serving import serve_alone
         from minimind_edge.server.workers import Supervisor
     except ModuleNotFoundError as error:
@@ -205,6 +205,7 @@ def serve_until_the_end(settings: ServeSettings, host: str, port: int, allowed: 
             tell(f"warning: everyone who reaches {host} may use this server: set an API key by {KEY_VARIABLE}")
     if "*" in allowed:
         settings = replace(settings, hosts=None)
+    allow_many_connections()
     listener = listening_socket(host, port)
     if settings.workers == 1:
         return INTERRUPTED if serve_alone(settings, listener, tell, release_signals) else 0

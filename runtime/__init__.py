@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifact.folder import Artifact
+    from .batch.engine import BatchEngine
     from .chat import Chat
     from .completion import Completion, CompletionResult, CompletionTimings
     from .decode import Generation, Step, generate
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "artifact.folder": ("Artifact",),
+    "batch.engine": ("BatchEngine",),
     "chat": ("Chat",),
     "text.chat_template": ("ChatTemplate",),
     "completion": ("Completion", "CompletionResult", "CompletionTimings"),
@@ -65,6 +67,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "BatchEngine",
     "Chat",
     "ChatTemplate",
     "Completion",

@@ -18,7 +18,7 @@ from .errors import api_error, bad_request
 from .messages import template_messages, template_tools
 from .models import ServedModel, ServedModels
 from .requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat, NamedToolChoice, Tool
-from .sampling import make_plan
+from .sampling import check_stream_options, make_plan
 from .settings import ServerSettings
 from .streaming import AnswerResponse
 
@@ -68,8 +68,9 @@ def _check(asked: ChatRequest, settings: ServerSettings) -> None:
     """
     if (asked.n or 1) > settings.max_sequences:
         raise bad_request(f"n is {asked.n}: expected at most {settings.max_sequences}", "n", "invalid_value")
-    if asked.stream_options is not None and not asked.stream:
-        raise bad_request("stream_options needs stream", "stream_options", "invalid_value")
+    if asked.store:
+        raise bad_request("store: answers are not stored here: expected false", "store", "invalid_value")
+    check_stream_options(asked)
     if asked.top_logprobs and not asked.logprobs:
         raise bad_request("top_logprobs needs logprobs", "top_logprobs", "invalid_value")
     limits = {asked.max_tokens, asked.max_completion_tokens} - {None}

@@ -16,7 +16,7 @@ from .decoding import decode
 from .errors import api_error, bad_request
 from .models import ServedModel, ServedModels
 from .requests import CompletionRequest
-from .sampling import make_plan
+from .sampling import check_stream_options, make_plan
 from .settings import ServerSettings
 from .streaming import AnswerResponse
 
@@ -75,8 +75,7 @@ def _check(asked: CompletionRequest, prompts: int, settings: ServerSettings) -> 
         raise bad_request(message, "n" if answers > 1 else "prompt", "invalid_value")
     if asked.best_of is not None and asked.best_of != answers:
         raise bad_request(f"best_of is {asked.best_of}: expected the same as n, or none", "best_of", "invalid_value")
-    if asked.stream_options is not None and not asked.stream:
-        raise bad_request("stream_options needs stream", "stream_options", "invalid_value")
+    check_stream_options(asked)
     if asked.echo and asked.logprobs is not None:
         message = "logprobs of an echoed prompt are not computed: give echo or logprobs"
         raise bad_request(message, "logprobs", "unsupported_parameter")

@@ -60,7 +60,7 @@ class TimedProtocol(_Protocol):
     def on_message_begin(self) -> None:
         """A request begins: give the application a way to write that is shorter than `send`."""
         super().on_message_begin()
-        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
 
     @property
     def takes_chunks(self) -> bool:

@@ -18,6 +18,7 @@ TopK: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=20)]
 StopString: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000)]
 StopStrings: TypeAlias = Annotated[list[StopString], Meta(max_length=32)]
+OnlyFalse: TypeAlias = Annotated[bool, Meta(extra_json_schema={"const": False})]
 JsonObject: TypeAlias = dict[str, Any]
 
 
@@ -34,7 +35,7 @@ class StreamOptions(Body):
     """
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: OnlyFalse | None = None
 
 
 class Sampling(Body):
@@ -256,7 +257,7 @@ class ChatRequest(Sampling, kw_only=True):
     enable_thinking: bool | None = None
     chat_template_kwargs: TemplateArguments | None = None
     modalities: Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)] | None = None
-    store: Literal[False] | None = None
+    store: OnlyFalse | None = None
     service_tier: Literal["auto", "default"] | None = None
     metadata: JsonObject | None = None
     safety_identifier: str | None = None

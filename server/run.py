@@ -131,6 +131,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+def allow_many_connections() -> None:
+    """Let this process, and those that it starts, have as many files open as the system allows them."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def address_of(listener: socket.socket) -> str:
     """The address of a listening socket, as a browser takes it."""
     host, port = listener.getsockname()[:2]

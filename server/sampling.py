@@ -77,6 +77,22 @@ def make_plan(asked: Sampling, engine: BatchEngine, max_new_tokens: int, top_log
     )
 
 
+def check_stream_options(asked: Sampling) -> None:
+    """Check the options of a stream.
+
+    Raises:
+        ApiError: There is no stream, or an option is not supported (400).
+    """
+    options = asked.stream_options
+    if options is None:
+        return
+    if not asked.stream:
+        raise bad_request("stream_options needs stream", "stream_options", "invalid_value")
+    if options.include_obfuscation:
+        name = "stream_options.include_obfuscation"
+        raise bad_request(f"{name}: streams are not padded here: expected false", name, "invalid_value")
+
+
 def _params(asked: Sampling, engine: BatchEngine) -> SamplingParams:
     given: dict[str, Any] = {name: value for name in _DIRECT if (value := getattr(asked, name)) is not None}
     if given.get("top_k") == -1:

@@ -42,6 +42,9 @@ STEADY_S = 10.0
 """Seconds after which a worker that dies is replaced at once; after an earlier death there is a growing pause."""
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+PAUSE_S = 0.05
+"""Seconds after which a connection is accepted that could not be accepted now."""
+
 KILL_AFTER_S = 10.0
 """Seconds after the drain's own limit until a worker is killed."""
 
@@ -185,10 +188,16 @@ class Supervisor:
     def _accept(self) -> None:
         """Accept one connection, unless no worker could take it now."""
         if not any(worker.is_ready for worker in self._workers.values()):
-            time.sleep(0.05)
+            time.sleep(PAUSE_S)
             return
-        with contextlib.suppress(OSError):
-            self._give(self._listener.accept()[0])
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:  # the client has gone, or there are no more files
+            time.sleep(PAUSE_S)
+            return
+        self._give(connection)
 
     def _give(self, connection: socket.socket) -> None:
         """Give a connection to the worker that has the fewest; without any, it is closed."""

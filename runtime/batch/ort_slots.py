@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArtifactError, ContextLengthError, PromptError, UsageError
+from ..errors import ArtifactError, ContextLengthError, PromptError
 from ..interruption import register
 from ..ort.kv_cache import bound_names, zeros
 from ..ort.loading import SILENT, onnxruntime_errors, summary
@@ -28,6 +28,7 @@ from ..session.contract import (
 )
 from ..session.model import DEFAULT_MAX_LENGTH, Logits, TokenIds
 from ..session.session import check_positive
+from .slots import check_cache, check_held, check_slot
 
 ALIGNMENT = 64
 """The alignment of the KV cache's buffers in bytes: a cache line, and the widest vector register."""
@@ -122,7 +123,7 @@ class OrtSlots:
 
     def prefill(self, slot: int, token_ids: TokenIds) -> Logits:
         """Run tokens of a prompt after the cached ones of a slot; see `SlotSession.prefill`."""
-        self._check_slot(slot)
+        check_slot(self, slot)
         if token_ids.ndim != 1 or not token_ids.size or token_ids.dtype.kind not in "iu":
             raise PromptError(f"expected token ids [S], at least one, found {token_ids.dtype} {token_ids.shape}")
         self._check_ids(token_ids)
@@ -138,7 +139,8 @@ class OrtSlots:
         arrays.row_tokens[0] = size
         self._run(bound, past + size)
         self.lengths[slot] = past + count
-        return arrays.logits[count - size - 1]
+        logits: Logits = arrays.logits[count - size - 1]
+        return logits
 
     def decode(self, tokens: TokenIds, active: NDArray[np.bool_]) -> Logits:
         """Append one token to each active row of the first slots; see `SlotSession.decode`."""
@@ -168,13 +170,13 @@ class OrtSlots:
 
     def truncate(self, slot: int, length: int) -> None:
         """Drop all positions of a slot from `length` on."""
-        self._check_held(slot, length)
+        check_held(self, slot, length)
         self.lengths[slot] = length
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Replace a slot's positions by the first `length` of another slot."""
-        self._check_held(source, length)
-        self._check_slot(target)
+        check_held(self, source, length)
+        check_slot(self, target)
         if source != target:
             for buffer in self._buffers:
                 buffer[target, :, :length] = buffer[source, :, :length]
@@ -182,13 +184,13 @@ class OrtSlots:
 
     def read(self, slot: int, length: int) -> list[NDArray[Any]]:
         """A copy of a slot's first `length` positions: key and value of each layer, `[H_kv, length, D]`."""
-        self._check_held(slot, length)
+        check_held(self, slot, length)
         return [buffer[slot, :, :length].copy() for buffer in self._buffers]
 
     def write(self, slot: int, cache: Sequence[NDArray[Any]], length: int) -> None:
         """Replace a slot's positions by the first `length` of what `read` gave."""
-        self._check_slot(slot)
-        check_cache(self.facts, cache, length, self.max_length)
+        check_slot(self, slot)
+        check_cache(self, cache, length)
         for buffer, array in zip(self._buffers, cache, strict=True):
             buffer[slot, :, :length] = array[:, :length]
         self.lengths[slot] = length
@@ -246,15 +248,6 @@ class OrtSlots:
         """The number of rows that a run computes for `count`."""
         return count + count % 2 if self._even_rows else count
 
-    def _check_slot(self, slot: int) -> None:
-        if not 0 <= slot < self.slots:
-            raise UsageError(f"there is no slot {slot}: there are {self.slots}, counted from 0")
-
-    def _check_held(self, slot: int, length: int) -> None:
-        self._check_slot(slot)
-        if not 0 <= length <= self.lengths[slot]:
-            raise UsageError(f"slot {slot} holds {self.lengths[slot]} positions, of which {length} cannot be kept")
-
     def _check_ids(self, ids: TokenIds) -> None:
         least, greatest = int(ids.min()), int(ids.max())
         if least < 0 or greatest >= self.vocab_size:
@@ -267,28 +260,6 @@ class OrtSlots:
                 f"{count} more tokens after {past} cached positions exceed the maximum of {self.max_length}; "
                 "shorten the prompt, or raise --max-length (at export, where the graph sets the limit)"
             )
-
-
-def check_cache(facts: GraphFacts, cache: Sequence[NDArray[Any]], length: int, max_length: int) -> None:
-    """Check what is to be written into a slot.
-
-    Args:
-        facts: The sizes and types of the model.
-        cache: Key and value of each layer, `[H_kv, L, D]`.
-        length: Number of positions to be written.
-        max_length: Most positions of the slot.
-
-    Raises:
-        UsageError: It is another model's, or holds fewer positions, or does not fit.
-    """
-    heads, head_dim = facts.num_key_value_heads, facts.head_dim
-    held = min((array.shape[1] if array.ndim == 3 else -1 for array in cache), default=-1)
-    if not 0 <= length <= min(held, max_length):
-        raise UsageError(f"cannot write {length} positions of {max(held, 0)} into a slot of {max_length}")
-    if len(cache) != 2 * facts.num_layers or any(
-        (array.shape[0], array.shape[2], array.dtype) != (heads, head_dim, facts.kv_dtype) for array in cache
-    ):
-        raise UsageError("the positions to be written are of another model")
 
 
 @dataclass

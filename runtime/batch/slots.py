@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from ..session.contract import GraphFacts
 from ..session.model import Logits, TokenIds
 
@@ -92,3 +93,39 @@ class SlotSession(Protocol):
     def write(self, slot: int, cache: Sequence[NDArray[Any]], length: int) -> None:
         """Replace a row's positions by the first `length` of what `read` gave."""
         ...
+
+
+def check_slot(session: SlotSession, slot: int) -> None:
+    """Check the index of a slot.
+
+    Raises:
+        UsageError: There is no such slot.
+    """
+    if not 0 <= slot < session.slots:
+        raise UsageError(f"there is no slot {slot} among {session.slots}, which are counted from 0")
+
+
+def check_held(session: SlotSession, slot: int, length: int) -> None:
+    """Check that a slot holds positions.
+
+    Raises:
+        UsageError: There is no such slot, or it holds less than `length` positions.
+    """
+    check_slot(session, slot)
+    if not 0 <= length <= session.lengths[slot]:
+        raise UsageError(f"expected 0 to {session.lengths[slot]} positions, which slot {slot} holds, found {length}")
+
+
+def check_cache(session: SlotSession, cache: Sequence[NDArray[Any]], length: int) -> None:
+    """Check positions that are to be written into a slot.
+
+    Raises:
+        UsageError: They are another model's, or not `length` of them, or do not fit.
+    """
+    facts = session.facts
+    held = cache[0].shape[1] if cache and cache[0].ndim == 3 else 0
+    shape = (facts.num_key_value_heads, held, facts.head_dim)
+    if len(cache) != 2 * facts.num_layers or any(each.shape != shape for each in cache):
+        raise UsageError(f"expected a cache of {2 * facts.num_layers} arrays of shape {shape}, as read gives it")
+    if not 0 <= length <= min(held, session.max_length):
+        raise UsageError(f"cannot write {length} of {held} positions into a slot of {session.max_length}")

@@ -103,16 +103,33 @@ class SharedCache:
         """A copy of the first `slots`, which are in use: key and value of each layer, `[B, H_kv, slots, D]`."""
         return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
 
+    def write(self, cache: Sequence[NDArray[Any]], length: int) -> None:
+        """Replace the first `length` slots by what `read` gave.
+
+        Raises:
+            MissingError: There is not enough memory.
+        """
+        self.bind(0, length)
+        arrays = [buffer.numpy() for buffer in self._buffers]  # on the CPU views of the values' memory
+        for array, contents in zip(arrays, cache, strict=True):
+            array[:, :, :length] = contents
+        if self._memory.device != "cpu":
+            self._take(arrays)
+
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
         arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
         for array, buffer in zip(arrays, self._buffers, strict=False):  # no buffers the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]
+        self._take(arrays)
+        self.capacity = capacity
+
+    def _take(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """Bind buffers with the content of these arrays."""
         self._buffers = [self._memory.put(array) for array in arrays]
         for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
             self._binding.bind_ortvalue_input(past_name, buffer)
             self._binding.bind_ortvalue_output(present_name, buffer)
-        self.capacity = capacity
 
 
 class GrowingCache:
@@ -171,6 +188,13 @@ class GrowingCache:
         stored = self._shape(self._stored)
         flat = (value.numpy()[: math.prod(stored)] for value in self._source.values)
         return [each.reshape(stored)[:, :, :slots].copy() for each in flat]
+
+    def write(self, cache: Sequence[NDArray[Any]], length: int) -> None:
+        """Replace the first `length` slots by what `read` gave, with the errors of `SharedCache.write`."""
+        self._reserve(self._source, length)
+        for index, contents in enumerate(cache):
+            self._source.write(index, contents, self._memory)
+        self._stored = length
 
     def _keep(self, length: int) -> None:
         """Copy the first `length` of the stored slots to the other buffers, as a cache of that length."""

@@ -161,6 +161,10 @@ class OrtModel:
         """A copy of the first `slots` of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`."""
         return self._cache.read(slots)
 
+    def restore(self, cache: Sequence[NDArray[Any]], length: int) -> None:
+        """Replace the first slots of the KV cache, as `Model.restore` does."""
+        self._cache.write(cache, length)
+
     def experts(self) -> list[NDArray[np.int64]]:
         """The experts that the last run chose, `[B, S, k]` int64 for each layer."""
         if not self._expert_names or self._bound is None:

@@ -105,6 +105,10 @@ class PaddedLayout:
     def truncate(self, length: int) -> None:
         """Drop all slots from `length` on; here the next run sets how many are read."""
 
+    def restore(self, length: int) -> None:
+        """Record that the cache holds `length` real tokens in each row and nothing else."""
+        self._slots.prefill(0, np.ones((self._slots.batch_size, length), np.bool_))
+
     def cache(self, length: int) -> list[NDArray[Any]]:
         """A copy of the KV cache: key and value of each layer, `[B, H_kv, length, D]`."""
         return self._model.cache(length)
@@ -187,6 +191,11 @@ class CompactLayout:
         """Drop all tokens from `length` on, padding included."""
         self.lengths = self._real[:, :length].sum(1)
 
+    def restore(self, length: int) -> None:
+        """Record that the cache holds `length` real tokens in each row and nothing else."""
+        self._real[:, :length] = True
+        self.truncate(length)
+
     def cache(self, length: int) -> list[NDArray[Any]]:
         """A copy of the KV cache, as `PaddedLayout.cache` gives it, with zeros in the slots of padding."""
         spread = []
@@ -216,11 +225,14 @@ class SlotMask:
         put: Function that makes a model's handle for a host array.
         batch_size: Number of rows B.
         limit: Most cache slots.
+
+    Attributes:
+        batch_size: Number of rows B.
     """
 
     def __init__(self, put: Callable[[NDArray[Any]], Any], batch_size: int, limit: int) -> None:
         self._put = put
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._limit = limit
         self._capacity = 0
         self._flat: TokenIds = np.ones(0, np.int64)  # the memory in which every attention mask begins
@@ -247,8 +259,8 @@ class SlotMask:
             self._flat.fill(1)
         if self._real is None:
             if mask.all():
-                return np.tile(np.arange(length, total), (self._batch_size, 1))
-            self._real = np.ones((self._batch_size, self._capacity), np.int64)
+                return np.tile(np.arange(length, total), (self.batch_size, 1))
+            self._real = np.ones((self.batch_size, self._capacity), np.int64)
             self._counted = -1
         self._real[:, length:total] = mask
         before = self._count(length)
@@ -265,7 +277,7 @@ class SlotMask:
         if length >= self._capacity:
             self._reserve(length + 1)
         if self._real is None:
-            for row in range(self._batch_size):
+            for row in range(self.batch_size):
                 positions[row] = length
             return
         self._real[:, length] = 1
@@ -295,7 +307,7 @@ class SlotMask:
         return self._counts
 
     def _turn_page(self, start: int) -> None:
-        rows = self._batch_size
+        rows = self.batch_size
         lengths = range(start, min(start + PAGE, self._capacity + 1))
         arrays = [self._flat[: rows * length].reshape(rows, length) for length in lengths]
         self._page = [(array, self._put(array)) for array in arrays]
@@ -306,10 +318,10 @@ class SlotMask:
             return
         capacity = grown_capacity(total, self._limit)
         if self._real is not None:
-            fresh = np.ones((self._batch_size, capacity), np.int64)
+            fresh = np.ones((self.batch_size, capacity), np.int64)
             fresh[:, : self._capacity] = self._real
             self._real = fresh
-        self._flat = np.ones(self._batch_size * capacity, np.int64)
+        self._flat = np.ones(self.batch_size * capacity, np.int64)
         self._page = []
         self._capacity = capacity
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -118,6 +119,18 @@ class Model(Protocol):
 
     def cache(self, slots: int) -> list[NDArray[Any]]:
         """A copy of the first `slots` of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`."""
+        ...
+
+    def restore(self, cache: Sequence[NDArray[Any]], length: int) -> None:
+        """Replace the first slots of the KV cache.
+
+        Args:
+            cache: Key and value of each layer as `cache` gave them, `[B, H_kv, length, D]`.
+            length: Number of slots, at most the reserved ones.
+
+        Raises:
+            MissingError: There is not enough memory, or the device failed.
+        """
         ...
 
     def experts(self) -> list[NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,27 @@ class Session:
         if not 0 <= length <= self.length:
             raise UsageError(f"cannot keep {length} positions of a session that holds {self.length}")
         self._layout.truncate(length)
+        self.length = length
+
+    def restore(self, cache: Sequence[NDArray[Any]]) -> None:
+        """Replace the cached slots by others without padding, which `cache` gave earlier.
+
+        Args:
+            cache: Key and value of each layer, `[B, H_kv, L, D]`; L becomes the length.
+
+        Raises:
+            MissingError: There is not enough memory.
+            UsageError: It does not fit this session.
+        """
+        facts = self.facts
+        length = cache[0].shape[2] if cache and cache[0].ndim == 4 else 0
+        shape = (self.batch_size, facts.num_key_value_heads, length, facts.head_dim)
+        if len(cache) != 2 * facts.num_layers or any(each.shape != shape for each in cache):
+            raise UsageError(f"cannot restore a cache that is not {2 * facts.num_layers} arrays of shape {shape}")
+        if length > self.max_length:
+            raise UsageError(f"cannot restore {length} positions in a session of at most {self.max_length}")
+        self._model.restore(cache, length)
+        self._layout.restore(length)
         self.length = length
 
     def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:

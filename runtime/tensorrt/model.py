@@ -21,6 +21,9 @@ WARM_UPS = 1
 TOKENS = np.dtype(np.int32)
 """The element type of all inputs except the KV cache."""
 
+BFLOAT16 = np.dtype(np.uint16)
+"""The type in which NumPy holds bfloat16, the upper half of a float32."""
+
 Shape = tuple[int, ...]
 
 
@@ -142,6 +145,10 @@ class TensorRTModel:
         """A copy of the first `slots`: key and value of each layer, `[B, H_kv, slots, D]`; bfloat16 as float32."""
         return self._buffers.read_cache(self._batch_size, slots)
 
+    def restore(self, cache: Sequence[NDArray[Any]], length: int) -> None:
+        """Replace the first slots of the KV cache, as `Model.restore` does."""
+        self._buffers.write_cache(cache, self._batch_size, length)
+
     def experts(self) -> list[NDArray[np.int64]]:
         """The experts that the last run chose, `[B, S, k]` int64 for each layer; empty for a dense model."""
         return [] if self._last is None or not self._plan.experts else self._buffers.read_experts(self._last)
@@ -244,6 +251,7 @@ class DeviceBuffers:
         rows, tokens = plan.max_batch, plan.max_batch * plan.max_chunk
         self._driver = driver
         self._plan = plan
+        self._stored = plan.facts.kv_dtype
         sizes = {"input_ids": tokens, "write_indices": rows, "last_index": rows}
         self._hosts = {name: driver.host_array((size,), TOKENS) for name, size in sizes.items()}
         self._inputs = {name: driver.allocate(host.nbytes) for name, host in self._hosts.items()}
@@ -323,13 +331,21 @@ class DeviceBuffers:
 
     def read_cache(self, batch_size: int, slots: int) -> list[NDArray[np.floating[Any]]]:
         """A copy of the KV cache: key and value of each layer, `[B, H_kv, slots, D]`; bfloat16 as float32."""
-        dtype = self._plan.cache.dtype
-        stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype))
-        copies = [np.empty(self._plan.cache.tensor_shape(batch_size), stored) for _ in self._cache]
+        copies = [np.empty(self._plan.cache.tensor_shape(batch_size), self._stored) for _ in self._cache]
         for copy, address in zip(copies, self._cache, strict=True):
             self._driver.to_host(copy, address)
         self._driver.synchronize()
         copies = [copy[:, :, :slots] for copy in copies]
-        if dtype == "bfloat16":  # the upper half of a float32
+        if self._stored == BFLOAT16:
             return [(copy.astype(np.uint32) << 16).view(np.float32) for copy in copies]
         return copies
+
+    def write_cache(self, cache: Sequence[NDArray[Any]], batch_size: int, slots: int) -> None:
+        """Replace the first `slots` of the KV cache by what `read_cache` gave; the others become zeros."""
+        if self._stored == BFLOAT16:
+            cache = [(each.view(np.uint32) >> 16).astype(np.uint16) for each in cache]
+        tensors = [np.zeros(self._plan.cache.tensor_shape(batch_size), self._stored) for _ in self._cache]
+        for tensor, contents, address in zip(tensors, cache, self._cache, strict=True):
+            tensor[:, :, :slots] = contents
+            self._driver.to_device(address, tensor)
+        self._driver.synchronize()

@@ -298,6 +298,10 @@ def test_fields_that_clients_send_without_harm(address, engine, fields) -> None:
         ({"stop": ""}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
+        (
+            {"stream": True, "stream_options": {"include_obfuscation": True}},
+            "stream_options.include_obfuscation",
+        ),
         ({"service_tier": "priority"}, "service_tier"),
         ({"functions": []}, "functions"),
         ({"prediction": {}}, "prediction"),

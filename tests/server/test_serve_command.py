@@ -149,10 +149,12 @@ class TestTheEnd:
 
 
 class TestWorkers:
-    def test_a_killed_one_is_replaced_and_the_others_go_on(self, demo, expected):
-        with ServedCommand(demo, "--workers", 2, "--slots", 2) as command:
+    def test_they_share_the_load_and_one_that_is_killed_is_replaced(self, demo, expected):
+        with ServedCommand(demo, "--workers", 2, "--slots", 1, "--queue", 0) as command:
             wait_until(lambda: len(command.workers()) == 2)
             first, second = command.workers()
+            wait_until(lambda: try_both(command))
+            wait_until(lambda: command.running() == 0)
             assert command.ask(QUESTION).json()["choices"][0]["message"]["content"] == expected
             counted = command.figures()["llamacpp:tokens_predicted_total"]
             os.kill(first, signal.SIGKILL)
@@ -164,11 +166,6 @@ class TestWorkers:
             workers = command.workers()
             assert command.end() == 0
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-
-    def test_load_is_shared(self, demo):
-        with ServedCommand(demo, "--workers", 2, "--slots", 1, "--queue", 0) as command:
-            wait_until(lambda: len(command.workers()) == 2)
-            wait_until(lambda: try_both(command))
 
     def test_they_end_with_their_supervisor(self, demo):
         with ServedCommand(demo, "--workers", 2) as command:

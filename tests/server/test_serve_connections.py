@@ -145,12 +145,13 @@ class TestHalfSentRequests:
             connection.sendall(b"half")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
-    def test_endless_headers_are_answered_with_431(self, patient):
+    def test_endless_headers_are_refused(self, patient):
         with patient.connect() as connection:
             connection.sendall(b"POST /quick HTTP/1.1\r\nHost: localhost\r\n" + b"X: 12345678\r\n" * 2)
             with contextlib.suppress(OSError):
                 connection.sendall(b"X: 12345678\r\n" * (MAX_HEAD_BYTES // 12))
-            assert read_all(connection).startswith(b"HTTP/1.1 431 ")
+            refusal = read_all(connection)
+        assert refusal.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))  # h11 has a limit of its own
 
     def test_the_rest_of_a_refused_body_does_not_hurt_the_next_request(self, patient):
         with patient.connect() as connection:

@@ -60,3 +60,9 @@ def test_the_cache_is_read_in_its_own_type(buffers, dtype, stored):
     assert [each.shape for each in tensors] == [(1, 2, 32, 16)] * 4
     assert tensors[1].reshape(-1)[:4].tolist() == [1, -2.5, 3, 0]
     assert not any(tensors[index].any() for index in (0, 2, 3))
+    wanted = [np.full((1, 2, 1, 16), number, each.dtype) for number, each in zip((1, -2.5, 3, 0), tensors, strict=True)]
+    found.write_cache(wanted, 1, 1)
+    for name, number in zip(("0.key", "0.value", "1.key"), stored, strict=True):
+        memory = driver.memory[dict(found.addresses())[f"present.{name}"]].view(stored.dtype).reshape(2, 32, 16)
+        assert (memory[:, 0] == number).all()
+        assert not memory[:, 1:].any()

@@ -231,6 +231,21 @@ def test_the_cache_can_be_looked_at(standin):
             np.testing.assert_allclose(found, one[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_cache_comes_back_after_another_text(standin, decoder, precision):
+    session = standin(precision).session
+    row, other = tokens(9), tokens(14, 1)
+    session.prefill(row[None, :7])
+    kept = session.cache()
+    session.reset()
+    session.prefill(other[None])
+    session.restore(kept)
+    assert session.length == 7
+    check(session.decode(row[7:8]), decoder, row[:8], precision=precision)
+    session.truncate(5)
+    check(session.prefill(row[None, 5:]), decoder, row, precision=precision)
+
+
 def test_bad_calls_are_refused_before_anything_runs(standin):
     under = standin(batch_size=2)
     session = under.session
