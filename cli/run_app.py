@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -180,21 +180,22 @@ def generate(
     source.check(request)
     lines = source.read_lines(request.options)
     ready = None if chat or lines is not None else source.read_prompt(ids=ids)
-    model = Engine.load(
-        engine,
-        device=device.value,
-        threads=threads,
-        max_length=max_length,
-        precision=precision.value if precision else None,
-        speculate=speculate,
-    )
+    loading: dict[str, Any] = {
+        "device": device.value,
+        "threads": threads,
+        "max_length": max_length,
+        "precision": precision.value if precision else None,
+    }
+    if lines is not None:
+        from .run_prompts import answer_prompts, load_batch
+
+        batch, load_s = load_batch(engine, lines, **loading)
+        warn_of_limit(max_length, batch.max_length)
+        return answer_prompts(batch, lines, request, load_s)
+    model = Engine.load(engine, **loading, speculate=speculate)
     warn_of_limit(max_length, model.session.max_length)
     gc.freeze()
     gc.enable()
-    if lines is not None:
-        from .run_prompts import answer_prompts
-
-        return answer_prompts(model, lines, request)
     if ready is None:
         from .run_chat import Conversation
 
