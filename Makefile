@@ -119,7 +119,7 @@ fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=100000
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
 
 .PHONY: environments
-environments: $(TF4)/.installed $(WEB)/.installed interop-environments ## what test-transformers4, interop and web-test need beyond .venv
+environments: $(TF4)/.installed $(WEB)/.installed $(DOCS)/.installed interop-environments ## what test-transformers4, interop and web-test need beyond .venv
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
