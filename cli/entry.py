@@ -142,9 +142,7 @@ def explain(error: Exception) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return explain_usage(error) if hasattr(error, "format_message") else str(error), code
-    if isinstance(error, ImportError) and (
-        is_export_wheels(error) or not (error.name or "").startswith("minimind_edge")
-    ):
+    if isinstance(error, ImportError) and (is_export_wheels(error) or not is_own(error)):
         return explain_import_error(error), ENVIRONMENT
     if isinstance(error, OSError):
         return explain_os_error(error)
@@ -167,6 +165,11 @@ def explain_import_error(error: ImportError) -> str:
     module = (error.name or "") if is_export_wheels(error) else (error.name or "").partition(".")[0]
     extra = "[export]" if is_export_wheels(error) or module in EXPORT_PACKAGES else ""
     return f"the Python package {module!r} is not installed: run pip install 'minimind-edge{extra}'"
+
+
+def is_own(error: ImportError) -> bool:
+    """Whether a package of this project could not be imported."""
+    return (error.name or "").startswith("minimind_edge")
 
 
 def is_export_wheels(error: ImportError) -> bool:

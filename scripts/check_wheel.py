@@ -17,7 +17,7 @@ PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
 PLUGIN = ROOT / "interop" / "optimum" / "plugin"
 EXPORT = ROOT / "export"
 ON_DEVICES = ("artifact", "inspection")
-"""The folders of `export` that are in the wheel for a device; the others are in the wheel for the machine that exports."""
+"""The folders of `export` in the wheel for a device; the others are in that for the machine that exports."""
 
 NOT_SHIPPED = {".pyc", ".toml"}
 
