@@ -17,6 +17,7 @@ from .checkpoint_options import (
     TokenizerOption,
     YarnOption,
     checkpoint_options,
+    local_source,
 )
 from .choices import Precision
 from .entry import keep_imports
@@ -76,7 +77,7 @@ def web(
 
     keep_imports()
     export = ExportRequest(
-        checkpoint=checkpoint,
+        checkpoint=local_source(checkpoint, None if precision is None else precision.value),
         output=output,
         target="portable",
         max_length=max_length,

@@ -10,7 +10,7 @@ RUN --mount=type=bind,source=dist,target=/dist \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     pip install --no-cache-dir --no-compile --disable-pip-version-check -c /constraints.txt \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-        "$(ls /dist/minimind_edge-*.whl)[export]" /dist/minimind_edge_demo-*.whl
+        "$(ls /dist/minimind_edge-*.whl)[export]" /dist/minimind_edge_export-*.whl
 
 USER 65532:65532
 WORKDIR /work

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind_edge.runtime.errors import UsageError
+from minimind_edge.runtime.hub import snapshot_origin
 
 MAX_LENGTH = 200
 """The longest title, in characters."""
@@ -49,7 +50,9 @@ def model_name(source: Path | None, manifest: Mapping[str, Any]) -> str:
         manifest: The manifest of the model.
     """
     checkpoint = manifest.get("checkpoint") or {}
-    files = [str(checkpoint.get("file") or ""), "" if source is None else source.name]
+    origin = None if source is None else snapshot_origin(source)
+    named = "" if source is None else source.name if origin is None else origin[0]
+    files = [str(checkpoint.get("hub") or checkpoint.get("file") or ""), named]
     for file in files:
         name = STAGE.sub("", SHARD.sub("", EXTENSION.sub("", Path(file).name)))
         if name and name not in PLAIN_NAMES and name.isprintable():

@@ -115,7 +115,7 @@ class OrtSlots:
         self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0])
         self._steps: dict[int, _Bound] = {}
         self._chunk = _Arrays(1, PAIR, self.vocab_size, logits=PAIR)
-        self._chunk_bound = _Bound(session.io_binding())
+        self._chunks: dict[int, _Bound] = {}
         register(self)
 
     @property
@@ -217,35 +217,34 @@ class OrtSlots:
 
     def _bind_step(self, rows: int) -> _Bound:
         """The binding of a decode step of the first rows, which is kept."""
-        bound = _Bound(self._session.io_binding(), rows=(0, rows), size=1)
-        self._bind_rows(bound)
+        bound = self._bind_rows(0, rows)
         self._step.bind(bound.binding, rows, 1, rows)
         self._steps[rows] = bound
         return bound
 
     def _bind_chunk(self, slot: int, size: int) -> _Bound:
-        """The binding of a chunk of `size` tokens, padding included."""
-        bound = self._chunk_bound
+        """The binding of a slot's chunks, which is kept, for one of `size` tokens, padding included."""
         if size > len(self._chunk.input_ids):
             length = min(max(size, 2 * len(self._chunk.input_ids)), len(self._mask))
             self._chunk = _Arrays(1, length, self.vocab_size, logits=PAIR)
-            bound.size = 0
-        if bound.rows != (slot, slot + 1):
-            bound.rows = (slot, slot + 1)
-            self._bind_rows(bound)
+            self._chunks.clear()
+        bound = self._chunks.get(slot)
+        if bound is None:
+            bound = self._chunks[slot] = self._bind_rows(slot, slot + 1)
+        self._chunk.start[0] = size - PAIR
         if bound.size != size:
-            self._chunk.start[0] = size - PAIR
             self._chunk.bind(bound.binding, 1, size, PAIR)
             bound.size = size
         return bound
 
-    def _bind_rows(self, bound: _Bound) -> None:
-        """Bind the KV cache's rows, as past and as present."""
-        bind_input, bind_output = bound.binding.bind_input, bound.binding.bind_output
+    def _bind_rows(self, start: int, stop: int) -> _Bound:
+        """A new binding of some of the KV cache's rows, as past and as present."""
+        binding = self._session.io_binding()
         for (past, present), buffer in zip(self._names, self._buffers, strict=True):
-            view = buffer[slice(*bound.rows)]
-            _bind(bind_input, past, view, view.shape)
-            _bind(bind_output, present, view, view.shape)
+            view = buffer[start:stop]
+            _bind(binding.bind_input, past, view, view.shape)
+            _bind(binding.bind_output, present, view, view.shape)
+        return _Bound(binding)
 
     def _check_ids(self, ids: TokenIds) -> None:
         least, greatest = int(ids.min()), int(ids.max())
@@ -267,13 +266,11 @@ class _Bound:
 
     Attributes:
         binding: The binding.
-        rows: First row of the KV cache, and the one after its last.
-        size: Number of tokens of each row, padding included; 0 before the arrays are bound.
-        total: Length of the attention mask.
+        size: Number of tokens of a chunk, padding included; 0 before its arrays are bound.
+        total: Length of the attention mask; 0 before it is bound.
     """
 
     binding: Any
-    rows: tuple[int, int] = (0, 0)
     size: int = 0
     total: int = 0
 

@@ -70,7 +70,7 @@ def test_the_server_tells_its_health():
 def test_only_what_it_needs_is_sent_to_the_builder():
     first, *others = (ROOT / ".dockerignore").read_text().split()
     assert first == "*"
-    assert others == ["!constraints.txt", "!dist/minimind_edge-*.whl", "!dist/minimind_edge_demo-*.whl"]
+    assert others == ["!constraints.txt", "!dist/minimind_edge-*.whl", "!dist/minimind_edge_export-*.whl"]
 
 
 def test_the_options_of_the_server_are_its_own():
