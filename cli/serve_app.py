@@ -68,7 +68,7 @@ def serve(
         typer.Option(
             min=0.1,
             metavar="MS",
-            help="Prompt work between two tokens of the others.  (default: 128 tokens)",
+            help="Prompt work between two tokens of the others.  (default: 64 to 128 tokens)",
             rich_help_panel=LOAD,
         ),
     ] = None,
@@ -143,7 +143,7 @@ def serve(
 ) -> int:
     """Serve artifacts by OpenAI's HTTP interface, many requests at once.
 
-    SIGTERM and Ctrl-C let the running requests finish; a second one ends the server at once.
+    SIGTERM and Ctrl-C let the running requests finish; a second Ctrl-C ends the server at once.
 
     \b
     Examples:

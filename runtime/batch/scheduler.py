@@ -21,11 +21,17 @@ from .row import Row
 from .row_sampler import RowSampler, SampledToken, sample_rows
 from .slots import SlotSession
 
-SHARE = 128
-"""The prompt tokens of a step while answers are being decoded, where no time is set for them."""
+SHARE_PER_ROW = 4
+"""The prompt tokens of a step for each answer that is being decoded, where no time is set for them.
+
+The more answers there are, the more end at each step, and the more prompts come.
+"""
+
+USUAL_SHARES = 64, 128
+"""The bounds of these tokens: fewer run at a lower rate, and more stretch the step too long."""
 
 LEAST_SHARE, MOST_SHARE = 16, 256
-"""The bounds of a step's prompt tokens. A step in which nothing is decoded takes the most."""
+"""The bounds of a step's prompt tokens by time. A step in which nothing is decoded takes the most."""
 
 NEW_RATE_WEIGHT = 0.2
 """The weight of the newest chunk in the measured rate of prompt tokens."""
@@ -78,7 +84,8 @@ class Scheduler:
     Args:
         session: The session.
         tokenizer: The tokenizer; None for a model without one, whose answers have no text.
-        step_ms: Milliseconds of prompt work in a step that also decodes, by the measured rate; None for 128 tokens.
+        step_ms: Milliseconds of prompt work in a step that also decodes, by the measured rate; None for
+            64 to 128 tokens, 4 for each answer.
         queue: Most requests that wait for a slot.
         even_chunks: Whether chunks of prompts and reused prefixes have even lengths, except for a prompt's last chunk.
         exact_reuse: Whether answers after a reused prefix must be the same as those without, to the last bit.
@@ -240,7 +247,8 @@ class Scheduler:
     def _share(self) -> int:
         """The prompt tokens that may run in a step which also decodes."""
         if self._step_s is None or not self._prompt_rate:
-            return SHARE
+            least, most = USUAL_SHARES
+            return min(most, max(least, SHARE_PER_ROW * len(self._active)))
         tokens = round(self._step_s * self._prompt_rate)
         return max(LEAST_SHARE, min(MOST_SHARE, tokens - tokens % 2))
 
@@ -275,7 +283,7 @@ class Scheduler:
             share -= max(count, LEAST_SHARE)  # a short run takes hardly less time than one of so many
 
     def _chunk(self, left: int, share: int) -> int:
-        """The length of a prompt's next chunk: one token never remains, since it would run as a decode step does."""
+        """The length of a prompt's next chunk: never all but one token, which may run as a decode step does."""
         if left <= share:
             return left
         count = share - share % 2 if self._even else share

@@ -141,11 +141,15 @@ class TestTheEnd:
             command.process.send_signal(signal.SIGINT)
             wait_until(lambda: command.ask(QUESTION).status_code == 503)
             assert command.end(signal.SIGINT) == 130
+        assert [line for line in command.told if "Traceback" in line or "rror" in line] == []
 
     def test_the_time_for_running_answers_is_limited(self, demo):
-        with ServedCommand(demo, "--threads", 1, "--timeout", 0.5) as command, begin(command):
+        with ServedCommand(demo, "--threads", 1, "--timeout", 0.5) as command, begin(command) as connection:
             wait_until(lambda: command.running() == 1)
             assert command.end() == 0
+            text = read_all(connection)
+        assert b'"code":"shutting_down"' in text
+        assert [line for line in command.told if "Traceback" in line or "rror" in line] == []
 
 
 class TestWorkers:
@@ -255,6 +259,14 @@ def begin(command, **fields):
     connection = socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, int(port)))
     connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
     return connection
+
+
+def read_all(connection):
+    """What comes until the server closes the connection."""
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    return received
 
 
 def try_both(command):

@@ -52,27 +52,39 @@ def test_a_step_decodes_before_it_runs_prompts(bench, tokens):
     made.session.calls.clear()
     made.add(tokens(300, 1), 5)
     made.steps(1)
-    assert made.session.calls == [("decode", [0]), ("prefill", 1, 128)]
+    assert made.session.calls == [("decode", [0]), ("prefill", 1, 64)]
 
 
-def test_a_prompt_runs_in_chunks_of_256_alone_and_of_128_next_to_others(bench, tokens):
+def test_a_prompt_runs_in_chunks_of_256_alone_and_of_64_next_to_another(bench, tokens):
     made = bench()
     made.add(tokens(700), 40)
     made.steps(3)
     assert made.runs("prefill") == [(0, 256), (0, 256), (0, 188)]
     made.add(tokens(300, 1), 5)
-    made.steps(3)
-    assert made.runs("prefill")[3:] == [(1, 128), (1, 128), (1, 44)]
+    made.steps(5)
+    assert made.runs("prefill")[3:] == [(1, 64), (1, 64), (1, 64), (1, 64), (1, 44)]
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(10, 64), (20, 80), (32, 128), (40, 128)])
+def test_many_answers_get_longer_chunks_next_to_them(bench, tokens, rows, expected):
+    made = bench(48)
+    for seed in range(rows):
+        made.add(tokens(2, seed), 500)
+    while len(made.runs("prefill")) < rows:
+        made.steps(1)
+    made.add(tokens(600, 99), 5)
+    made.steps(2)
+    assert made.runs("prefill")[rows:] == [(rows, expected)] * 2
 
 
 def test_several_short_prompts_share_a_step_and_a_tiny_share_is_left(bench, tokens):
     made = bench(6)
     made.add(tokens(20), 50)
     made.steps(1)
-    for seed, length in enumerate((40, 60, 20, 10), start=1):
+    for seed, length in enumerate((20, 16, 20, 10), start=1):
         made.add(tokens(length, seed), 50)
     made.steps(1)
-    assert made.runs("prefill")[1:] == [(1, 40), (2, 60), (3, 20)]  # 8 of 128 are left, too few for the next
+    assert made.runs("prefill")[1:] == [(1, 20), (2, 16), (3, 20)]  # 8 of 64 are left, too few for the next
     made.steps(1)
     assert made.runs("prefill")[4:] == [(4, 10)]
 
@@ -276,9 +288,9 @@ def test_no_row_moves_where_it_would_not_pay(bench, tokens):
     assert made.runs("copy") == []  # one row takes an idle one next to it anyway
     made = bench(2)
     for seed, count in enumerate((5, 13)):
-        made.add(tokens(10 if seed == 0 else 500, seed), count)
+        made.add(tokens(10 if seed == 0 else 600, seed), count)
     made.finish()
-    assert made.runs("copy") == []  # 500 positions for the few tokens that are left
+    assert made.runs("copy") == []  # 600 positions for the few tokens that are left
 
 
 def test_requests_that_cannot_run_are_refused(bench, tokenizer, request_of):
