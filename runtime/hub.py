@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,15 +152,15 @@ def _fetch(address: HubAddress, patterns: Sequence[str], asked: HubAddress | Non
 def _import() -> Any:
     """huggingface_hub, which tells errors by exceptions alone, and its progress to a terminal alone."""
     try:
-        import huggingface_hub
-        import huggingface_hub.errors
-        from huggingface_hub.utils import disable_progress_bars, logging
+        hub: Any = import_module("huggingface_hub")
+        utilities: Any = import_module("huggingface_hub.utils")
+        import_module("huggingface_hub.errors")
     except ImportError as error:
         raise MissingError("hf:// needs the package huggingface_hub: run pip install huggingface_hub") from error
-    logging.set_verbosity_error()
+    utilities.logging.set_verbosity_error()
     if not sys.stderr.isatty():
-        disable_progress_bars()
-    return huggingface_hub
+        utilities.disable_progress_bars()
+    return hub
 
 
 def _explained(hub: Any, error: Exception, address: HubAddress) -> ArtifactError | MissingError:
