@@ -52,28 +52,28 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
-	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,serve,dev]" dist/minimind_edge_demo-*.whl
+	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,serve,dev]" dist/minimind_edge_export-*.whl
 	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 	$(MAKE) --no-print-directory wheel
 	$(PIP) --no-deps --force-reinstall dist/minimind_edge-*.whl
-	$(PIP) --no-deps --force-reinstall dist/minimind_edge_demo-*.whl  # last: an older wheel takes these files with it
+	$(PIP) --no-deps --force-reinstall dist/minimind_edge_export-*.whl  # last: an older wheel takes these files with it
 	touch $@
 
 .PHONY: wheel
-wheel: ## build dist/minimind_edge-*.whl, and the demo checkpoints as dist/minimind_edge_demo-*.whl
-	rm -rf build dist *.egg-info export/demo/build  # an older list of files would bring back what has left the wheel
-	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./export/demo
-	rm -rf build export/demo/build export/demo/*.egg-info
+wheel: ## build dist/minimind_edge-*.whl, and what an export takes as dist/minimind_edge_export-*.whl
+	rm -rf build dist *.egg-info export/build  # an older list of files would bring back what has left the wheel
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./export
+	rm -rf build export/build export/*.egg-info
 	$(BIN)/python scripts/check_wheel.py dist
 
 .PHONY: dist
 dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, checked, ready for a package index
 	$(MAKE) --no-print-directory wheel
 	$(BIN)/python scripts/check_release.py dist
-	rm -rf *.egg-info export/demo/*.egg-info
+	rm -rf *.egg-info export/*.egg-info
 
 .PHONY: dev
 dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)
@@ -118,6 +118,9 @@ pytest: $(VENV)/.installed ## the tests, against the built wheel; in WORKERS=2 p
 fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=1000000 of them from FUZZ_SEED=0 on; prints counts
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
 
+.PHONY: environments
+environments: $(TF4)/.installed $(WEB)/.installed $(DOCS)/.installed interop-environments ## what test-transformers4, interop and web-test need beyond .venv
+
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
 	PYTHONPATH=$(CURDIR)/$(TF4)/site $(PYTEST) $(TF4_TESTS)
@@ -131,10 +134,11 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
 	$(BIN)/python scripts/check_wheel_only.py --wheel dist/minimind_edge-*.whl --python $(PYTHON)
 
-.PHONY: image
-image: ## the image of minimind-serve, where docker runs; elsewhere the rules that its Dockerfile keeps
-	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && docker build --tag minimind-serve .; \
-	else echo "no docker here: checking the Dockerfile"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
+.PHONY: images
+images: ## the images of docker/, where docker runs; elsewhere the rules that they keep
+	@if docker info >/dev/null 2>&1; then $(MAKE) --no-print-directory wheel && for name in device serve export; do \
+	docker build --tag minimind-$$name --file docker/$$name.Dockerfile . || exit 1; done; \
+	else echo "no docker here: checking the files"; $(BIN)/pytest tests/unit/test_dockerfile.py; fi
 
 .PHONY: torture-serve
 torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak

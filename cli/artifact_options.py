@@ -10,7 +10,7 @@ import typer
 from .choices import Device, Precision
 
 ArtifactArgument = Annotated[
-    Path, typer.Argument(help="An artifact folder, an .onnx graph or a .plan.", show_default=False)
+    Path, typer.Argument(help="An artifact folder, hf://OWNER/NAME, an .onnx graph or a .plan.", show_default=False)
 ]
 
 MACHINE = "Machine"
@@ -44,14 +44,23 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object,
 JsonIndentOption = Annotated[bool, typer.Option("--json-indent", help="The same object on several lines, for people.")]
 
 
-def chosen_graph(artifact: Path, precision: Precision | None) -> Path:
+def chosen_graph(artifact: Path, precision: Precision | None, *, all_graphs: bool = False) -> Path:
     """The path to open: the artifact, or its graph of the given precision.
+
+    Args:
+        artifact: An artifact of this machine, or one of the Hub, which is fetched.
+        precision: Precision of the graph; None for the artifact itself.
+        all_graphs: Whether to fetch all graphs of an artifact of the Hub.
 
     Raises:
         ArtifactError: The artifact has no graph of this precision, or is a single graph or plan.
     """
-    if precision is None:
+    from minimind_edge.runtime.hub import local_path
+
+    name = None if precision is None else precision.value
+    artifact = local_path(artifact, precision=name, is_artifact=True, all_graphs=all_graphs)
+    if name is None:
         return artifact
     from minimind_edge.runtime.artifact.folder import Artifact
 
-    return Artifact.open(artifact, precision.value).graph
+    return Artifact.open(artifact, name).graph

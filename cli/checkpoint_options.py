@@ -60,7 +60,24 @@ YarnOption = Annotated[
 def checkpoint_options(
     *, moe: bool, config: Path | None, lora: list[Path] | None, tokenizer: Path | None, yarn: bool | None
 ) -> CheckpointOptions:
-    """The options in the form that the export takes."""
+    """The options in the form that the export takes; an adapter of the Hub is fetched."""
     from minimind_edge.export.checkpoint_options import CheckpointOptions
+    from minimind_edge.runtime.hub import local_path
 
-    return CheckpointOptions(moe=moe, config=config, lora=tuple(lora or ()), tokenizer=tokenizer, yarn=yarn)
+    adapters = tuple(map(local_path, lora or ()))
+    return CheckpointOptions(moe=moe, config=config, lora=adapters, tokenizer=tokenizer, yarn=yarn)
+
+
+def local_source(source: Path | None, precision: str | None = None) -> Path | None:
+    """The checkpoint or artifact that a command was given; one of the Hub is fetched.
+
+    Args:
+        source: A path or `hf://OWNER/NAME[@REVISION]`; None for the bundled checkpoint.
+        precision: Precision of the graph to fetch of an artifact; None for its default graph.
+
+    Raises:
+        EdgeError: See `minimind_edge.runtime.hub.local_path`.
+    """
+    from minimind_edge.runtime.hub import local_path
+
+    return None if source is None else local_path(source, precision=precision)

@@ -49,6 +49,9 @@ ADVICE = {
 EXPORT_PACKAGES = frozenset({"torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx_ir", "rich"})
 """The top-level modules that the extra `export` installs; the error for a missing one names the extra."""
 
+EXPORT_WHEEL = frozenset({"bundle", "demo", "evaluation", "graph", "parity", "plan", "quantization", "traced", "web"})
+"""The packages of `minimind_edge.export` that the extra installs by a wheel of its own, minimind-edge-export."""
+
 
 def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     """Run a typer app on the process's arguments, and exit with its exit code.
@@ -139,7 +142,7 @@ def explain(error: Exception) -> tuple[str, int]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return explain_usage(error) if hasattr(error, "format_message") else str(error), code
-    if isinstance(error, ImportError) and not (error.name or "").startswith("minimind_edge"):
+    if isinstance(error, ImportError) and (is_export_wheels(error) or not is_own(error)):
         return explain_import_error(error), ENVIRONMENT
     if isinstance(error, OSError):
         return explain_os_error(error)
@@ -159,9 +162,20 @@ def explain_import_error(error: ImportError) -> str:
     """The message for a failed import: the command that installs a missing module, or a conflict between packages."""
     if not isinstance(error, ModuleNotFoundError):
         return f"the installed Python packages do not fit together: {error}"
-    module = (error.name or "").partition(".")[0]
-    extra = "[export]" if module in EXPORT_PACKAGES else ""
+    module = (error.name or "") if is_export_wheels(error) else (error.name or "").partition(".")[0]
+    extra = "[export]" if is_export_wheels(error) or module in EXPORT_PACKAGES else ""
     return f"the Python package {module!r} is not installed: run pip install 'minimind-edge{extra}'"
+
+
+def is_own(error: ImportError) -> bool:
+    """Whether a package of this project could not be imported."""
+    return (error.name or "").startswith("minimind_edge")
+
+
+def is_export_wheels(error: ImportError) -> bool:
+    """Whether a package is missing that the wheel minimind-edge-export holds, as on a device."""
+    package, _, name = (error.name or "").rpartition(".")
+    return package == "minimind_edge.export" and name in EXPORT_WHEEL
 
 
 def explain_os_error(error: OSError) -> tuple[str, int]:

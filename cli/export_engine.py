@@ -16,6 +16,7 @@ from .checkpoint_options import (
     TokenizerOption,
     YarnOption,
     checkpoint_options,
+    local_source,
 )
 from .choices import Backend, Precision
 from .next_command import run_command
@@ -89,7 +90,7 @@ def engine(
     from minimind_edge.export.plan import PlanRequest, build_plan
 
     request = PlanRequest(
-        source=source,
+        source=local_source(source, None if precision is None else precision.value),
         output=output,
         backend=backend.value,
         precision=None if precision is None else precision.value,

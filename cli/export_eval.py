@@ -70,13 +70,18 @@ def evaluate(
       minimind-export eval my-model --against full_sft_512.pth --text my.txt
     """
     from minimind_edge.export.evaluation import evaluate, require_artifact, save_evaluation
+    from minimind_edge.runtime.hub import hub_address
 
+    from .checkpoint_options import local_source
+
+    if save and hub_address(artifact) is not None:
+        raise typer.BadParameter("has no place in the cache of an hf:// artifact; name a folder", param_hint="--save")
     if save:
         require_artifact(artifact)
     with progress_display(for_program=as_json or json_indent) as progress:
         report = evaluate(
-            chosen_graph(artifact, precision),
-            against=against,
+            chosen_graph(artifact, precision, all_graphs=True),
+            against=local_source(against),
             text=text,
             questions=questions,
             limit=limit,

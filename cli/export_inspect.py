@@ -26,8 +26,9 @@ def inspect(
       minimind-export inspect minimind-demo
     """
     from minimind_edge.export.inspection import inspect_path
+    from minimind_edge.runtime.hub import local_path
 
-    inspection = inspect_path(path)
+    inspection = inspect_path(local_path(path, all_graphs=True))
     if as_json or json_indent:
         from .json_output import print_json
 

@@ -17,6 +17,7 @@ from .checkpoint_options import (
     TokenizerOption,
     YarnOption,
     checkpoint_options,
+    local_source,
 )
 from .choices import KVCacheType, Precision, Target
 from .entry import keep_imports
@@ -31,7 +32,8 @@ def onnx(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="A .pth, .safetensors or Hugging Face folder. Left out: the bundled demo.", show_default=False
+            help="A .pth, .safetensors, Hugging Face folder or hf://OWNER/NAME. Left out: the bundled demo.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -88,6 +90,7 @@ def onnx(
       minimind-export onnx
       minimind-export onnx --moe
       minimind-export onnx out/full_sft_512.pth -o my-model
+      minimind-export onnx hf://OWNER/NAME@REVISION -o my-model
       minimind-export onnx MiniMind2/ --precision int4
       minimind-export onnx MiniMind2/ --precision int4 --kv-cache int8
       minimind-export onnx MiniMind2/ --target portable --precision fp16
@@ -100,7 +103,7 @@ def onnx(
 
     keep_imports()
     request = ExportRequest(
-        checkpoint=checkpoint,
+        checkpoint=local_source(checkpoint),
         output=output,
         target="auto" if target is None else target.value,
         precision=precision.value,

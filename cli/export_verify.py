@@ -49,15 +49,17 @@ def verify(
     """
     from minimind_edge.export.verification import verify_artifact
 
+    from .checkpoint_options import local_source
+
     keep_imports()
     with progress_display(for_program=as_json or json_indent) as progress:
-        chosen = chosen_graph(artifact, precision)
+        chosen = chosen_graph(artifact, precision, all_graphs=True)
         if against_code is None:
-            verification = verify_artifact(chosen, against, progress)
+            verification = verify_artifact(chosen, local_source(against), progress)
         else:
             from minimind_edge.export.traced.verification import verify_against_code
 
-            verification = verify_against_code(chosen, against_code, against, progress=progress)
+            verification = verify_against_code(chosen, against_code, local_source(against), progress=progress)
     if as_json or json_indent:
         from .json_output import print_json
 

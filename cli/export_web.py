@@ -17,6 +17,7 @@ from .checkpoint_options import (
     TokenizerOption,
     YarnOption,
     checkpoint_options,
+    local_source,
 )
 from .choices import Precision
 from .entry import keep_imports
@@ -50,6 +51,10 @@ def web(
     config: ConfigOption = None,
     yarn: YarnOption = None,
     lora: LoraOption = None,
+    title: Annotated[
+        str | None,
+        typer.Option(help="Title of the page.  (default: the model's name, or its generation)", show_default=False),
+    ] = None,
     node_modules: Annotated[
         Path | None,
         typer.Option(help="Folder with the JavaScript libraries.  (default: fetched once by npm)", show_default=False),
@@ -64,7 +69,7 @@ def web(
     \b
     Examples:
       minimind-export web
-      minimind-export web out/full_sft_512.pth -o site
+      minimind-export web out/full_sft_512.pth -o site --title "My model"
       minimind-export web my-portable-artifact --precision int8 -o site
     """
     from minimind_edge.export.request import ExportRequest
@@ -72,7 +77,7 @@ def web(
 
     keep_imports()
     export = ExportRequest(
-        checkpoint=checkpoint,
+        checkpoint=local_source(checkpoint, None if precision is None else precision.value),
         output=output,
         target="portable",
         max_length=max_length,
@@ -80,7 +85,7 @@ def web(
         force=force,
         **vars(checkpoint_options(moe=moe, config=config, lora=lora, tokenizer=tokenizer, yarn=yarn)),
     )
-    request = SiteRequest(export, node_modules, None if precision is None else precision.value)
+    request = SiteRequest(export, node_modules, None if precision is None else precision.value, title)
     with progress_display(for_program=as_json or json_indent) as progress:
         result = write_site(request, progress)
     if as_json or json_indent:

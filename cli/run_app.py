@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -30,7 +30,11 @@ def generate(
     engine: Annotated[
         Path,
         typer.Option(
-            "--engine", "-e", metavar="PATH", help="An artifact folder, an .onnx graph or a .plan.", show_default=False
+            "--engine",
+            "-e",
+            metavar="PATH",
+            help="An artifact folder, hf://OWNER/NAME, an .onnx graph or a .plan.",
+            show_default=False,
         ),
     ],
     chat: Annotated[bool, typer.Option("--chat", help="Hold a conversation, turn by turn.")] = False,
@@ -143,6 +147,7 @@ def generate(
     """
     gc.disable()  # imported objects stay: collecting garbage among them takes a twentieth of the start
     from minimind_edge.runtime import Engine
+    from minimind_edge.runtime.hub import local_path
     from minimind_edge.runtime.options import GenerationOptions
 
     from .answer_printer import default_think_display
@@ -180,21 +185,23 @@ def generate(
     source.check(request)
     lines = source.read_lines(request.options)
     ready = None if chat or lines is not None else source.read_prompt(ids=ids)
-    model = Engine.load(
-        engine,
-        device=device.value,
-        threads=threads,
-        max_length=max_length,
-        precision=precision.value if precision else None,
-        speculate=speculate,
-    )
+    loading: dict[str, Any] = {
+        "device": device.value,
+        "threads": threads,
+        "max_length": max_length,
+        "precision": precision.value if precision else None,
+    }
+    path = local_path(engine, precision=loading["precision"], is_artifact=True)
+    if lines is not None:
+        from .run_prompts import answer_prompts, load_batch
+
+        batch, load_s = load_batch(path, lines, **loading)
+        warn_of_limit(max_length, batch.max_length)
+        return answer_prompts(batch, lines, request, load_s)
+    model = Engine.load(path, **loading, speculate=speculate)
     warn_of_limit(max_length, model.session.max_length)
     gc.freeze()
     gc.enable()
-    if lines is not None:
-        from .run_prompts import answer_prompts
-
-        return answer_prompts(model, lines, request)
     if ready is None:
         from .run_chat import Conversation
 

@@ -143,7 +143,7 @@ def serve(
 ) -> int:
     """Serve artifacts by OpenAI's HTTP interface, many requests at once.
 
-    SIGTERM and Ctrl-C let the running requests finish; a second one ends the server at once.
+    SIGTERM and Ctrl-C let the running requests finish; a second Ctrl-C ends the server at once.
 
     \b
     Examples:

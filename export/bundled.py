@@ -1,4 +1,4 @@
-"""The demo checkpoints: data of the distribution minimind-edge-demo, in this package's folder."""
+"""The demo checkpoints: data of the distribution minimind-edge-export, in this package's folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def bundled_checkpoint(*, moe: bool) -> Path:
     """The demo's weight file, dense or with experts.
 
     Raises:
-        ExportError: The distribution minimind-edge-demo is not installed.
+        ExportError: The distribution minimind-edge-export is not installed.
     """
     folder = DEMO_FOLDER / ("moe" if moe else "dense")
     files = sorted(folder.glob("*.pth"))
     if not files:
         raise ExportError(
-            f"the bundled checkpoint is missing from {folder}; run `pip install minimind-edge-demo`, or name one"
+            f"the bundled checkpoint is missing from {folder}; run `pip install minimind-edge-export`, or name one"
         )
     return files[0]
 

@@ -4,9 +4,12 @@ INTEROP_TOOLS := genai graphs optimum transformers-js
 PIP_QUIETLY := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: interop
-interop: $(VENV)/.installed has-node $(INTEROP_TOOLS:%=.interop/%/.installed) ## an artifact in optimum, onnxruntime-genai, transformers.js, Netron and polygraphy
+interop: $(VENV)/.installed interop-environments ## an artifact in optimum, onnxruntime-genai, transformers.js, Netron and polygraphy
 	.interop/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl
 	MINIMIND_EDGE_INTEROP=$(CURDIR)/.interop $(PYTEST) --durations=5 tests/interop
+
+.PHONY: interop-environments
+interop-environments: has-node $(INTEROP_TOOLS:%=.interop/%/.installed)
 
 .PHONY: interop-latest
 interop-latest: $(VENV)/.installed has-node ## the same with the newest versions, fetched anew: what will break next

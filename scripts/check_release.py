@@ -18,7 +18,7 @@ from pathlib import Path
 from packaging.metadata import Metadata
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECTS = {"minimind_edge": ROOT, "minimind_edge_demo": ROOT / "export" / "demo"}
+PROJECTS = {"minimind_edge": ROOT, "minimind_edge_export": ROOT / "export"}
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
 
 

@@ -15,14 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
 PLUGIN = ROOT / "interop" / "optimum" / "plugin"
-DEMO = ROOT / "export" / "demo"
+EXPORT = ROOT / "export"
+ON_DEVICES = ("artifact", "inspection")
+"""The folders of `export` in the wheel for a device; the others are in that for the machine that exports."""
+
 NOT_SHIPPED = {".pyc", ".toml"}
 
 
 def expected_files() -> dict[str, set[str]]:
     """The files that each wheel has to hold: all below the package folders, and the plugin of `optimum-cli`.
 
-    The demo checkpoints have a wheel of their own.
+    What an export takes and a device has no use for, the demo checkpoints included, has a wheel of its own.
     """
     files = {
         path
@@ -30,9 +33,10 @@ def expected_files() -> dict[str, set[str]]:
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix not in NOT_SHIPPED and "__pycache__" not in path.parts
     }
-    demo = {path for path in files if path.is_relative_to(DEMO)}
+    rooms = {path.name for path in EXPORT.iterdir() if path.is_dir()} - {*ON_DEVICES, "__pycache__"}
+    exporting = {path for path in files if any(path.is_relative_to(EXPORT / room) for room in rooms)}
     plugin = {f"optimum/commands/register/{path.name}" for path in PLUGIN.glob("*.py")}
-    return {"minimind_edge": plugin | names(files - demo), "minimind_edge_demo": names(demo)}
+    return {"minimind_edge": plugin | names(files - exporting), "minimind_edge_export": names(exporting)}
 
 
 def names(files: set[Path]) -> set[str]:

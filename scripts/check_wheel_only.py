@@ -99,6 +99,16 @@ def check(wheel: Path, python: str, work: Path) -> list[str]:
         problems.append(f"generated {actual}, expected {expected}")
     if inspected(venv / "bin", artifact) != inspected(here, artifact):
         problems.append("inspect tells something else about the artifact than where onnx is installed")
+    refused = subprocess.run(
+        [venv / "bin/minimind-export", "onnx", "-o", work / "never"],
+        cwd=work,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if refused.returncode != 4 or "pip install 'minimind-edge[export]'" not in refused.stderr:
+        problems.append(f"an export without the extra ends with {refused.returncode} and says {refused.stderr!r}")
     return problems
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UNRELEASED = "## Unreleased\n"
-FILES = ("pyproject.toml", "export/demo/pyproject.toml")
-"""The files that hold a version: that of the project, and that of the wheel with the demo checkpoints."""
+FILES = ("pyproject.toml", "export/pyproject.toml")
+"""The files that hold a version: that of the project, and that of the wheel with what an export takes."""
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -31,57 +32,73 @@ SEND_BUFFER = 65536
 GRACE_S = 0.3
 """Seconds after the last running request in which connections that were just accepted get their refusal."""
 
+TICKS_A_SECOND = 10
+"""How often a second uvicorn asks whether to end."""
+
 LAST_SECONDS = 2
 """Seconds for the last answers' bytes after the drain."""
 
 
-class DrainingServer(uvicorn.Server):
-    """A server that refuses new requests after SIGTERM or Ctrl-C, and ends when the running ones have.
+def nothing() -> None:
+    """Do nothing."""
 
-    A second signal ends it at once, and so does the time limit; `interrupted` tells whether the first one was Ctrl-C.
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is called at the turns of a server's life, on its event loop.
+
+    Attributes:
+        ready: Requests are accepted from now on.
+        lost: A connection has ended.
+        second: Another second has passed.
+        late: The time for running requests is over: what still runs is to be ended.
+        leaving: No more connections are accepted; the end comes in a moment.
     """
 
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        presence: Presence,
-        drain_s: float,
-        *,
-        when_ready: Callable[[], None],
-        when_leaving: Callable[[], None] | None,
-        on_second: Callable[[], None] | None,
-    ) -> None:
+    ready: Callable[[], None] = nothing
+    lost: Callable[[], None] = nothing
+    second: Callable[[], None] = nothing
+    late: Callable[[], None] = nothing
+    leaving: Callable[[], None] = nothing
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that refuses new requests after SIGTERM or Ctrl-C, and ends when the running ones have, or are late.
+
+    A second Ctrl-C ends it at once.
+
+    Attributes:
+        interrupted: Whether it was ended by Ctrl-C.
+    """
+
+    def __init__(self, config: uvicorn.Config, presence: Presence, drain_s: float, hooks: Hooks) -> None:
         super().__init__(config)
-        self._when_leaving = when_leaving
-        self._leaves_at: float | None = None
         self._presence = presence
         self._drain_s = drain_s
-        self._when_ready = when_ready
-        self._on_second = on_second
+        self._hooks = hooks
         self._ends_at: float | None = None
+        self._leaves_at: float | None = None
         self.interrupted = False
-
-    def _leave(self, now: float) -> None:
-        """Accept no more connections, and end in a moment."""
-        self._leaves_at = now + GRACE_S
-        for server in self.servers:
-            server.close()
-        if self._when_leaving is not None:
-            self._when_leaving()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and tell so."""
         await super().startup(sockets)
         if self.started:
-            self._when_ready()
+            self._hooks.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; the application ends its engines even where nobody waits for the requests."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; at the second signal, end."""
-        if self._ends_at is not None:
+        """Begin to drain; at a second Ctrl-C, end. A second SIGTERM may come from whoever signals a whole group."""
+        if self._ends_at is None:
+            self.interrupted = sig == signal.SIGINT
+            self.drain()
+        elif sig == signal.SIGINT:
             self.should_exit = self.force_exit = True
-            return
-        self.interrupted = sig == signal.SIGINT
-        self.drain()
 
     def drain(self) -> None:
         """Refuse new requests, and end when the running ones have."""
@@ -95,9 +112,18 @@ class DrainingServer(uvicorn.Server):
             self.should_exit |= now > self._leaves_at
         elif self._ends_at is not None and (not self._presence.running or now > self._ends_at):
             self._leave(now)
-        if self._on_second is not None and counter % 10 == 0:
-            self._on_second()
+        if counter % TICKS_A_SECOND == 0:
+            self._hooks.second()
         return await super().on_tick(counter)
+
+    def _leave(self, now: float) -> None:
+        """Accept no more connections, and end in a moment."""
+        self._leaves_at = now + GRACE_S
+        for server in self.servers:
+            server.close()
+        if self._presence.running:
+            self._hooks.late()
+        self._hooks.leaving()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -153,30 +179,18 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def make_server(
-    app: ASGIApp,
-    presence: Presence,
-    timeout_s: float,
-    when_ready: Callable[[], None],
-    *,
-    when_lost: Callable[[], None] | None = None,
-    on_second: Callable[[], None] | None = None,
-    when_leaving: Callable[[], None] | None = None,
-) -> DrainingServer:
+def make_server(app: ASGIApp, presence: Presence, timeout_s: float, hooks: Hooks) -> DrainingServer:
     """A server of an application.
 
     Args:
         app: The application, which counts its requests in `presence`.
         presence: The running requests.
         timeout_s: Seconds for a request to arrive, for a full buffer to be read, and for the drain.
-        when_ready: Called when requests are accepted.
-        when_lost: Called after a connection has ended.
-        on_second: Called every second.
-        when_leaving: Called when the drain is over, a moment before the end.
+        hooks: What is called at the turns of its life.
     """
     config = uvicorn.Config(
         app,
-        http=timed_protocol(timeout_s, when_lost),
+        http=timed_protocol(timeout_s, hooks.lost),
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         ws="none",
         lifespan="on",
@@ -188,6 +202,4 @@ def make_server(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
-    return DrainingServer(
-        config, presence, timeout_s, when_ready=when_ready, when_leaving=when_leaving, on_second=on_second
-    )
+    return DrainingServer(config, presence, timeout_s, hooks)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ from .chat_page import page_files, page_routes
 from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
-from .run import DrainingServer, make_server
+from .run import DrainingServer, Hooks, address_of, make_server, nothing
 from .settings import ServeSettings
 
 WARM_UP = "hello"
@@ -82,40 +85,36 @@ def build_app(
 def prepare(
     settings: ServeSettings,
     tell: Tell,
-    when_ready: Callable[[], None],
+    hooks: Hooks,
     *,
     rows: NDArray[np.float64] | None = None,
     worker: int = 0,
-    when_lost: Callable[[], None] | None = None,
-    when_leaving: Callable[[], None] | None = None,
 ) -> DrainingServer:
     """Load the models, and make the server of them.
 
     Args:
         settings: What is served, and to whom.
         tell: Takes lines about the progress.
-        when_ready: Called when requests are accepted.
+        hooks: What is called at the turns of the server's life.
         rows: The memory for the metrics of all workers; None for a single one.
         worker: The index of this worker.
-        when_lost: Called after a connection has ended.
-        when_leaving: Called when the drain is over, a moment before the end.
 
     Raises:
         EdgeError: An artifact cannot be served.
     """
     engines, presence = load_engines(settings, tell), Presence()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: looking through it again and again would make the streams stutter
     metrics = Metrics(engines, rows, worker)
     app = build_app(settings, engines, presence, metrics)
-    on_second = metrics.update if rows is not None else None
-    return make_server(
-        app,
-        presence,
-        settings.timeout_s,
-        when_ready,
-        when_lost=when_lost,
-        on_second=on_second,
-        when_leaving=when_leaving,
-    )
+
+    def end_answers() -> None:
+        for engine in engines.values():  # waits for a step of the model, which may be long
+            asyncio.get_running_loop().run_in_executor(None, partial(engine.close, drain=False))
+
+    # Other workers show this one's figures; alone, they are noted when they are asked for.
+    second = nothing if rows is None else metrics.update
+    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=second))
 
 
 def serve_alone(
@@ -135,7 +134,7 @@ def serve_alone(
     Raises:
         EdgeError: An artifact cannot be served.
     """
-    server = prepare(settings, tell, lambda: tell(greeting(settings, listener)))
+    server = prepare(settings, tell, Hooks(ready=lambda: tell(greeting(settings, listener))))
     before_serving()
     with writing_logs(requests=settings.access_log):
         server.run([listener])
@@ -144,7 +143,5 @@ def serve_alone(
 
 def greeting(settings: ServeSettings, listener: socket.socket) -> str:
     """The line that tells where the server is."""
-    from .run import address_of
-
     address = address_of(listener)
     return f"serving {', '.join(settings.artifacts)} at {address}/ (a chat page; OpenAI's API is at {address}/v1)"

@@ -25,7 +25,7 @@ from minimind_edge.runtime.ort.environment import physical_cores
 
 from .access_log import writing_logs
 from .metrics import GAUGES, OFFSETS, ROW
-from .run import DrainingServer
+from .run import DrainingServer, Hooks
 from .serving import Tell, greeting, prepare
 from .settings import ServeSettings
 
@@ -223,13 +223,14 @@ class Supervisor:
         self._tell(f"worker {worker.index} ended with exit code {worker.process.exitcode}: it is started again")
 
     def _obey(self) -> None:
-        """End the workers at the first signal, kill them at the second or after the time limit."""
+        """End the workers at the first signal, kill them at a second Ctrl-C or after the time limit."""
         if self._signals and self._ends_at is None:
             self._ends_at = time.monotonic() + self._settings.timeout_s + KILL_AFTER_S
             self._due.clear()
             for worker in self._workers.values():
                 worker.end()
-        if len(self._signals) > 1 or (self._ends_at is not None and time.monotonic() > self._ends_at):
+        second = signal.SIGINT in self._signals[1:]
+        if second or (self._ends_at is not None and time.monotonic() > self._ends_at):
             for worker in self._workers.values():
                 worker.process.kill()
 
@@ -262,15 +263,9 @@ def run_worker(settings: ServeSettings, channel: socket.socket, rows: Any, index
         asyncio.get_running_loop().remove_reader(channel)
         say(LEAVING)
 
-    server = prepare(
-        settings,
-        tell,
-        listen,
-        rows=_figures(rows, (settings.workers, len(settings.artifacts), ROW)),
-        worker=index,
-        when_lost=lambda: say(LOST),
-        when_leaving=leave,
-    )
+    hooks = Hooks(ready=listen, lost=lambda: say(LOST), leaving=leave)
+    figures = _figures(rows, (settings.workers, len(settings.artifacts), ROW))
+    server = prepare(settings, tell, hooks, rows=figures, worker=index)
     with writing_logs(requests=settings.access_log):
         server.run([])
 

@@ -11,6 +11,7 @@ from typing import Any
 from minimind_edge.runtime.artifact.manifest import MANIFEST
 from minimind_edge.runtime.artifact.paths import member
 from minimind_edge.runtime.errors import ArtifactError, UsageError
+from minimind_edge.runtime.hub import snapshot_origin
 
 from ..request import ExportRequest
 from .json_file import read_json
@@ -109,6 +110,9 @@ def plan_destination(folder: Path, request: ExportRequest, sha256: str, config: 
 def _named_after_checkpoint(request: ExportRequest) -> Path:
     if request.checkpoint is None:
         return Path("minimind-demo-moe" if request.moe else "minimind-demo")
+    origin = snapshot_origin(request.checkpoint)
+    if origin is not None:
+        return Path(origin[0].rpartition("/")[2])
     path = request.checkpoint.resolve()
     folder = Path(path.name if path.is_dir() else path.name.split(".")[0])
     return folder if folder.resolve() != path else Path(f"{folder}-{request.first_target}")

@@ -15,6 +15,7 @@ from minimind_edge.runtime.artifact.json_file import check_json, read_object
 from minimind_edge.runtime.artifact.manifest import FORMAT, MANIFEST, CheckpointEntry, GraphEntry, Manifest
 from minimind_edge.runtime.artifact.paths import require_member
 from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.hub import snapshot_origin
 
 from ..bundled import bundled_checkpoints
 from .architecture import describe_architecture
@@ -182,7 +183,7 @@ def manifest(
             "file": checkpoint.name,
             "sha256": report.sha256,
             "generation": report.generation,
-            **checkpoint_hint(checkpoint, folder),
+            **(hub_origin(report.files[0]) or checkpoint_hint(checkpoint, folder)),
             "lora": [
                 {"file": adapter.file.name, "sha256": adapter.sha256, **checkpoint_hint(adapter.file, folder)}
                 for adapter in report.lora
@@ -228,6 +229,12 @@ def checkpoint_hint(checkpoint: Path, folder: Path) -> dict[str, str]:
     if not (source.is_relative_to(here) and artifact.is_relative_to(here)):
         return {}
     return {"path": Path(os.path.relpath(source, artifact)).as_posix()}
+
+
+def hub_origin(file: Path) -> dict[str, str]:
+    """The repository of the Hub and the commit that a weight file comes from; empty for any other file."""
+    origin = snapshot_origin(file)
+    return {} if origin is None else {"hub": origin[0], "revision": origin[1]}
 
 
 def file_sha256(path: Path) -> str:

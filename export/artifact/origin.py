@@ -54,9 +54,10 @@ def find_checkpoint(folder: Path, entry: CheckpointEntry | Adapter) -> Path:
     for path in candidates:
         if path.name == name and path.exists() and find_source(path).sha256() == entry.sha256:
             return path
+    hub = f" hf://{entry.hub}@{entry.revision}" if isinstance(entry, CheckpointEntry) and entry.hub else ""
     raise ExportError(
         f"the checkpoint {name} (sha256 {entry.sha256[:12]}) is not next to {folder} or in the current folder; "
-        "name it by --against"
+        f"name it by --against{hub}"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind_edge.runtime.artifact.folder import NAMED_TEMPLATES, TOKENIZER_CONFIG, named_templates
-from minimind_edge.runtime.artifact.paths import member
+from minimind_edge.runtime.artifact.paths import MAX_COMPONENT_BYTES, member
 from minimind_edge.runtime.artifact.tokenizer_config import BEGINS_WITH_BOS, JsonObject, complete_config
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.text.chat_template import read_template
@@ -198,9 +198,14 @@ def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     if own := member(folder, CHAT_TEMPLATE):
         templates["default"] = read_template(own)
     for name, template in templates.items():
-        if not isinstance(template, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        if not isinstance(template, str) or not _is_template_name(name):
             raise ArtifactError(f"chat_template {name!r:.60} in {folder / TOKENIZER_CONFIG} must be text, with a name")
     return templates
+
+
+def _is_template_name(name: str) -> bool:
+    """Whether a template may be a file of this name."""
+    return bool(re.fullmatch(r"\w[\w.-]*", name)) and len(f"{name}.jinja".encode()) <= MAX_COMPONENT_BYTES
 
 
 def _objects(values: list[Any]) -> list[dict[str, Any]]:

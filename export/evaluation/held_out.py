@@ -74,7 +74,7 @@ def bundled_held_out() -> HeldOut:
         ArtifactError: The package was installed without its data.
     """
     if not FILE.is_file():
-        raise ArtifactError(f"{FILE} is missing; run `pip install minimind-edge-demo`")
+        raise ArtifactError(f"{FILE} is missing; run `pip install minimind-edge-export`")
     return HeldOut.read(FILE)
 
 

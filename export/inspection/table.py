@@ -55,7 +55,9 @@ def checkpoint_rows(checkpoint: CheckpointEntry | None) -> tuple[tuple[str, str]
     """The rows about the checkpoint that the weights came from; none where it is unknown."""
     if checkpoint is None:
         return ()
-    rows = [("file", checkpoint.file), ("sha256", checkpoint.sha256), ("generation", checkpoint.generation)]
+    hub = f"hf://{checkpoint.hub}@{checkpoint.revision}" if checkpoint.hub else None
+    rows = [("file", checkpoint.file), ("from", hub), ("sha256", checkpoint.sha256)]
+    rows += [("generation", checkpoint.generation)]
     rows += [("lora", f"{adapter.file} (sha256 {adapter.sha256})") for adapter in checkpoint.lora]
     return tuple((f"checkpoint {name}", value) for name, value in rows if value)
 

@@ -18,11 +18,13 @@ class SiteRequest:
             which is copied. Its output is the site's folder, None for `site`.
         node_modules: A `node_modules` folder with the libraries; None looks for one here, then asks npm.
         precision: Precision of the weights; None for an artifact's default graph, and for `export.precision` otherwise.
+        title: Title of the page; None for the model's name.
     """
 
     export: ExportRequest = field(default_factory=lambda: ExportRequest(target="portable"))
     node_modules: Path | None = None
     precision: str | None = None
+    title: str | None = None
 
 
 @dataclass(frozen=True)

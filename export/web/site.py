@@ -25,6 +25,7 @@ from ..request import ExportRequest
 from .libraries import WEBGPU_MARK, Library
 from .library_source import find_libraries
 from .request import SiteRequest, SiteResult
+from .title import check_title, model_name, put_title
 
 PAGE = Path(__file__).parent / "page"
 MODEL = "model"
@@ -53,6 +54,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
         OSError: The disk is full or cannot be written.
     """
     tell = progress or silent
+    check_title(request.title)
     folder = request.export.output or DEFAULT_FOLDER
     with locked(folder):
         _check_destination(folder, request.export)
@@ -62,6 +64,7 @@ def write_site(request: SiteRequest, progress: Progress | None = None) -> SiteRe
             manifest = read_json(stage / MODEL / MANIFEST)
             copy_folder(INTERFACE, stage)
             copy_folder(PAGE, stage)
+            put_title(stage / "index.html", request.title or model_name(request.export.checkpoint, manifest))
             _put_libraries(libraries, stage / VENDOR)
             size, download = _sizes(stage, manifest)
     tell("done", 1.0)

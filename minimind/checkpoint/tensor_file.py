@@ -35,8 +35,10 @@ WRAPPER_KEYS = ("model", "state_dict", "model_state_dict", "module")
 WRAPPERS = 2
 """The greatest depth of the weights in a training state."""
 
-# The exceptions of torch's restricted unpickler for a damaged or foreign pickle.
+# The exceptions of torch's restricted unpickler for a damaged or foreign pickle, and that of safetensors, which torch
+# asks to read every file that is named after it.
 UNREADABLE = (
+    SafetensorError,
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,

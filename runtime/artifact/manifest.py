@@ -40,6 +40,8 @@ class CheckpointEntry(msgspec.Struct, frozen=True):
         generation: MiniMind's generation, None if not recorded.
         lora: Adapters that were merged, in order.
         path: Path of the checkpoint at the export, relative to the artifact; None if not recorded.
+        hub: Repository of the Hugging Face Hub that the checkpoint comes from, None for any other place.
+        revision: Commit of that repository.
     """
 
     file: Name
@@ -47,6 +49,8 @@ class CheckpointEntry(msgspec.Struct, frozen=True):
     path: Name | None = None
     generation: Name | None = None
     lora: tuple[Adapter, ...] = ()
+    hub: Name | None = None
+    revision: Name | None = None
 
 
 class ParameterCounts(msgspec.Struct, frozen=True):

@@ -8,7 +8,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import ArtifactError
 
 MAX_NAME_BYTES = 1024
-"""The length limit of a relative file name, in bytes of UTF-8; file systems take 255 for each component."""
+"""The length limit of a relative file name, in bytes of UTF-8."""
+
+MAX_COMPONENT_BYTES = 255
+"""The length limit of a name without a folder, in bytes of UTF-8, as file systems have it."""
 
 HIDDEN = ".minimind-edge-"
 """The part of a hidden name between a destination's name and the kind of what its writer has next to it."""

@@ -234,6 +234,16 @@ class BatchEngine:
         self._thread = threading.Thread(target=self._serve, args=(deliver,), name="batch-engine", daemon=True)
         self._thread.start()
 
+    def check(self, request: BatchRequest) -> None:
+        """Check a request as `submit` and `generate_all` do; any thread may call it.
+
+        Raises:
+            PromptError: The prompt is empty, or has a token id that the model does not know.
+            ContextLengthError: The prompt is longer than the context.
+            UsageError: A limit is out of range, or a stop string is empty or needs a tokenizer.
+        """
+        self._scheduler.check(request)
+
     def submit(self, request: BatchRequest) -> Ticket:
         """Take a request; its pieces are delivered under the ticket that this returns. Any thread may call it.
 

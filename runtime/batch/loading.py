@@ -35,8 +35,8 @@ def load_slots(
         max_length: Most positions of a slot, where the file's own limit is not lower; None for that limit.
         threads: Threads for one operator of a graph; None for the physical cores.
         device: `auto`, `cpu`, `cuda`, `tensorrt` or `rtx`; a plan runs on `cuda`.
-        even_rows: Whether every run has an even number of rows, as the same answers by quantized weights take; see
-            `OrtSlots`.
+        even_rows: Whether every decode step has an even number of rows, as the same answers by quantized weights take;
+            see `OrtSlots`.
 
     Returns:
         The slots, with a `remark` where they are fewer than asked for.

@@ -33,11 +33,8 @@ from .slots import check_cache, check_held, check_slot
 ALIGNMENT = 64
 """The alignment of the KV cache's buffers in bytes: a cache line, and the widest vector register."""
 
-FEWEST_TOKENS = 2
-"""The fewest tokens of a chunk, padding included."""
-
-LOGITS_ROWS = 2
-"""The last tokens of a chunk whose logits are computed, so that the last real one's are in a pair of rows."""
+PAIR = 2
+"""The number of last tokens of a chunk whose logits are computed, so that the last real one's are not left over."""
 
 INT64, INT32, FLOAT = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 
@@ -54,17 +51,17 @@ class OrtSlots:
     rows join and leave without a copy. The graph takes the length of each row and the number of its tokens in the run;
     a row without a token keeps its cache.
 
-    A row's bits depend on the number of rows that a kernel computes at once: quantized products compute rows in pairs
-    and a row that is left over in another order, and attention to floats computes a single token in another order than
-    several. So a chunk has at least two tokens, and with `even_rows`, every run has an even number of rows, by an idle
-    row in a decode step and a token after a chunk, whose position the next token overwrites.
+    A row's bits depend on whether it is the one left over: quantized products compute rows in pairs and an odd one in
+    another order, and attention to floats computes blocks of tokens, and a token alone in another order. So a chunk is
+    run with an even number of tokens, by one after an odd number, whose position the next token overwrites, and with
+    `even_rows` a decode step has an even number of rows, by an idle one.
 
     Args:
         onnxruntime: The imported module.
         session: ONNX Runtime's session for the graph, on the CPU.
         slots: Number of slots.
         max_length: Most positions of a slot, where the graph's own limit is not lower; None for that limit.
-        even_rows: Whether every run has an even number of rows.
+        even_rows: Whether every decode step has an even number of rows.
 
     Attributes:
         facts: The sizes and types of the graph's inputs and outputs.
@@ -108,12 +105,17 @@ class OrtSlots:
         self._even_rows = even_rows
         self._mask: TokenIds = np.ones(self.max_length + 1, np.int64)  # one more for padding after a full slot
         self._names = bound_names(self.facts)
-        shape = (self._rows(slots), self.facts.num_key_value_heads, len(self._mask), self.facts.head_dim)
+        shape = (
+            _even(slots) if even_rows else slots,
+            self.facts.num_key_value_heads,
+            len(self._mask),
+            self.facts.head_dim,
+        )
         self._buffers = [_aligned_zeros(shape, self.facts.kv_dtype) for _ in self._names]
         self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0])
         self._steps: dict[int, _Bound] = {}
-        self._chunk = _Arrays(1, FEWEST_TOKENS, self.vocab_size, logits=LOGITS_ROWS)
-        self._chunk_bound = _Bound(session.io_binding())
+        self._chunk = _Arrays(1, PAIR, self.vocab_size, logits=PAIR)
+        self._chunks: dict[int, _Bound] = {}
         register(self)
 
     @property
@@ -129,7 +131,7 @@ class OrtSlots:
         self._check_ids(token_ids)
         count, past = len(token_ids), int(self.lengths[slot])
         self._check_room(past, count)
-        size = self._rows(max(count, FEWEST_TOKENS))
+        size = _even(count)
         bound, arrays = self._bind_chunk(slot, size), self._chunk
         arrays.input_ids[:count] = token_ids
         arrays.position_ids[:count] = np.arange(past, past + count)
@@ -151,7 +153,8 @@ class OrtSlots:
             )
         if active.shape != tokens.shape or active.dtype != np.bool_:
             raise PromptError(f"expected {count} flags of active rows, found {active.dtype} {active.shape}")
-        arrays, lengths, size = self._step, self.lengths[:count], self._rows(count)
+        arrays, lengths = self._step, self.lengths[:count]
+        size = _even(count) if self._even_rows else count
         np.multiply(tokens, active, out=arrays.input_ids[:count])
         self._check_ids(arrays.input_ids[:count])
         # A row without a token attends to one position, whichever, because its result is not used.
@@ -214,39 +217,34 @@ class OrtSlots:
 
     def _bind_step(self, rows: int) -> _Bound:
         """The binding of a decode step of the first rows, which is kept."""
-        bound = _Bound(self._session.io_binding(), rows=(0, rows), size=1)
-        self._bind_rows(bound)
+        bound = self._bind_rows(0, rows)
         self._step.bind(bound.binding, rows, 1, rows)
         self._steps[rows] = bound
         return bound
 
     def _bind_chunk(self, slot: int, size: int) -> _Bound:
-        """The binding of a chunk of `size` tokens, padding included."""
-        bound = self._chunk_bound
+        """The binding of a slot's chunks, which is kept, for one of `size` tokens, padding included."""
         if size > len(self._chunk.input_ids):
             length = min(max(size, 2 * len(self._chunk.input_ids)), len(self._mask))
-            self._chunk = _Arrays(1, length, self.vocab_size, logits=LOGITS_ROWS)
-            bound.size = 0
-        if bound.rows != (slot, slot + 1):
-            bound.rows = (slot, slot + 1)
-            self._bind_rows(bound)
+            self._chunk = _Arrays(1, length, self.vocab_size, logits=PAIR)
+            self._chunks.clear()
+        bound = self._chunks.get(slot)
+        if bound is None:
+            bound = self._chunks[slot] = self._bind_rows(slot, slot + 1)
+        self._chunk.start[0] = size - PAIR
         if bound.size != size:
-            self._chunk.start[0] = size - LOGITS_ROWS
-            self._chunk.bind(bound.binding, 1, size, LOGITS_ROWS)
+            self._chunk.bind(bound.binding, 1, size, PAIR)
             bound.size = size
         return bound
 
-    def _bind_rows(self, bound: _Bound) -> None:
-        """Bind the KV cache's rows, as past and as present."""
-        bind_input, bind_output = bound.binding.bind_input, bound.binding.bind_output
+    def _bind_rows(self, start: int, stop: int) -> _Bound:
+        """A new binding of some of the KV cache's rows, as past and as present."""
+        binding = self._session.io_binding()
         for (past, present), buffer in zip(self._names, self._buffers, strict=True):
-            view = buffer[slice(*bound.rows)]
-            _bind(bind_input, past, view, view.shape)
-            _bind(bind_output, present, view, view.shape)
-
-    def _rows(self, count: int) -> int:
-        """The number of rows that a run computes for `count`."""
-        return count + count % 2 if self._even_rows else count
+            view = buffer[start:stop]
+            _bind(binding.bind_input, past, view, view.shape)
+            _bind(binding.bind_output, present, view, view.shape)
+        return _Bound(binding)
 
     def _check_ids(self, ids: TokenIds) -> None:
         least, greatest = int(ids.min()), int(ids.max())
@@ -268,13 +266,11 @@ class _Bound:
 
     Attributes:
         binding: The binding.
-        rows: First row of the KV cache, and the one after its last.
-        size: Number of tokens of each row, padding included; 0 before the arrays are bound.
-        total: Length of the attention mask.
+        size: Number of tokens of a chunk, padding included; 0 before its arrays are bound.
+        total: Length of the attention mask; 0 before it is bound.
     """
 
     binding: Any
-    rows: tuple[int, int] = (0, 0)
     size: int = 0
     total: int = 0
 
@@ -313,6 +309,11 @@ class _Arrays:
             _bind(binding.bind_input, name, lengths, (rows,))
         _bind(binding.bind_input, LOGITS_START, self.start, (1,))
         _bind(binding.bind_output, LOGITS, self.logits, (rows, logits // rows, self.logits.shape[1]))
+
+
+def _even(count: int) -> int:
+    """The number, or the next one where it is odd."""
+    return count + count % 2
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:

@@ -30,8 +30,8 @@ class Prefixes:
     finds the longest common prefix with a prompt.
 
     Positions that a decode step wrote differ in their last bits from those that a prompt's chunk writes for the same
-    tokens. With `exact`, only the latter are reused, and at least two tokens of each prompt are left to run, because a
-    chunk of one token runs as a decode step does: then an answer does not depend on what ran before.
+    tokens. With `exact`, only the latter are reused, and at least two tokens of each prompt are left to run, because
+    sessions may run one token as a decode step does: then an answer does not depend on what ran before.
 
     Args:
         session: The session whose slots these are.

@@ -283,7 +283,7 @@ class Scheduler:
             share -= max(count, LEAST_SHARE)  # a short run takes hardly less time than one of so many
 
     def _chunk(self, left: int, share: int) -> int:
-        """The length of a prompt's next chunk: one token never remains, since it would run as a decode step does."""
+        """The length of a prompt's next chunk: never all but one token, which may run as a decode step does."""
         if left <= share:
             return left
         count = share - share % 2 if self._even else share

@@ -15,26 +15,31 @@ class AnswerText:
         tokenizer: The tokenizer; None for a model without one, whose answers have no text.
         stop: Strings that end the text and are not part of it.
 
+    Attributes:
+        is_stopped: Whether a stop string has ended the text.
+
     Raises:
         UsageError: A stop string is empty.
     """
 
     def __init__(self, tokenizer: Tokenizer | None, stop: Sequence[str] = ()) -> None:
-        self._stops = StopStrings(stop)
         self._stream = None if tokenizer is None else open_text_stream(tokenizer)
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a stop string has ended the text."""
-        return self._stops.hit is not None
+        self._stops = StopStrings(stop) if stop else None
+        self.is_stopped = False
 
     def push(self, token_id: int) -> str:
         """The text that is certain after this token, which may be empty; then `is_stopped` tells if it ended."""
-        return "" if self._stream is None else self._stops.push(self._stream.push(token_id))
+        return "" if self._stream is None else self._until_stop(self._stream.push(token_id))
 
     def finish(self) -> str:
         """The text that was held back until the end of the answer, such as the beginning of a stop string."""
         if self._stream is None or self.is_stopped:
             return ""
-        text = self._stops.push(self._stream.finish())
-        return text if self.is_stopped else text + self._stops.finish()
+        text = self._until_stop(self._stream.finish())
+        return text if self._stops is None or self.is_stopped else text + self._stops.finish()
+
+    def _until_stop(self, text: str) -> str:
+        if self._stops is not None:
+            text = self._stops.push(text)
+            self.is_stopped = self._stops.hit is not None
+        return text

@@ -19,18 +19,13 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from ..errors import ArtifactError, PromptError
+from ..errors import ArtifactError, EdgeError, PromptError
 
 MAX_LENGTH = 16_000_000
 """The length limit of a rendered prompt in characters, some 4 million tokens."""
 
 MAX_REASON = 300
 """The length in characters to which an error of a template is cut."""
-
-_TEMPLATE_FAILURES = (
-    *(ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError),
-)
-"""The exceptions that a template's code, or Python compiling it, can raise, except jinja2's own and MemoryError."""
 
 
 class RejectionError(TemplateError):
@@ -60,7 +55,9 @@ class TemplateRenderer:
             return self._generate(name, context)
         except RejectionError as error:
             raise PromptError(f"the chat template refuses these messages: {_one_line(error)}") from error
-        except (TemplateError, *_TEMPLATE_FAILURES) as error:
+        except (EdgeError, MemoryError):  # its process ends where the memory does
+            raise
+        except Exception as error:  # a template calls what jinja2 and Python have, which raise errors of every kind
             raise broken_template(_one_line(error)) from error
 
     def _generate(self, name: str, context: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def test_a_bundle_runs_on_a_machine_without_network(command, demo_artifact, tmp_
         pytest.skip("minimind-edge is installed editable: a bundle holds its wheel")
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout)
-    assert {path.name for path in (tmp_path / "device" / "wheels").iterdir()} > set(told["wheels"])
+    assert {path.name for path in (tmp_path / "device" / "wheels").iterdir()} == set(told["wheels"])
 
     copied = tmp_path / "moved on a stick"
     shutil.copytree(tmp_path / "device", copied)

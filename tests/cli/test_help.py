@@ -74,8 +74,8 @@ def test_the_export_alone_shows_its_help(command):
 @pytest.mark.parametrize(
     ("words", "code", "shown"),
     [
-        ((), 0, "export|run|bench"),
-        (("--help",), 0, "export|run|bench"),
+        ((), 0, "export|run|bench|serve"),
+        (("--help",), 0, "export|run|bench|serve"),
         (("run", "--help"), 0, "Usage: minimind-run "),
         (("minimind-export", "onnx", "--help"), 0, "Usage: minimind-export onnx "),
         (("bench", "--version"), 0, version("minimind-edge")),

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from minimind_edge.server.connections import MAX_HEAD_BYTES
 from minimind_edge.server.middleware import LOOPBACK_NAMES, Presence, guarded
-from minimind_edge.server.run import address_of, is_loopback, listening_socket, make_server
+from minimind_edge.server.run import Hooks, address_of, is_loopback, listening_socket, make_server
 
 PATIENCE_S = 0.4
 HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
@@ -43,10 +43,14 @@ class Served:
         self.listener = listening_socket("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         ready = threading.Event()
-        self.server = make_server(app, self.presence, patience_s, ready.set)
+        self.server = make_server(app, self.presence, patience_s, Hooks(ready=ready.set, late=self._be_late))
         self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
         self.thread.start()
         assert ready.wait(20)
+
+    def _be_late(self) -> None:
+        self.ended.append("late")
+        self.go_on.set()
 
     async def _quick(self, request: Request) -> PlainTextResponse:
         return PlainTextResponse(str(len(await request.body())))
@@ -207,8 +211,19 @@ class TestDrain:
             served.server.handle_exit(15, None)
             served.thread.join(20)
         assert not served.thread.is_alive()
+        assert served.ended == ["late"]
 
-    def test_a_second_signal_ends_it_at_once(self, patient):
+    def test_a_second_sigterm_changes_nothing(self, patient):
+        with patient.connect() as running:
+            running.sendall(HEAD % (b"/slow", 0))
+            assert b"begun" in running.recv(4096)
+            for _ in range(2):
+                patient.server.handle_exit(15, None)
+            patient.go_on.set()
+            assert read_all(running).endswith(b"5\r\nended\r\n0\r\n\r\n")
+        patient.thread.join(20)
+
+    def test_a_second_ctrl_c_ends_it_at_once(self, patient):
         with patient.connect() as running:
             running.sendall(HEAD % (b"/slow", 0))
             assert b"begun" in running.recv(4096)

@@ -153,7 +153,7 @@ def test_the_own_wheel_is_what_was_installed(wheels):
         members = set(wheel.namelist())
         record = wheel.read(next(name for name in members if name.endswith("/RECORD"))).decode().splitlines()
     assert {line.rsplit(",", 2)[0] for line in record} == members
-    assert {"minimind_edge/runtime/__init__.py", "minimind_edge/export/web/page/index.html"} <= members
+    assert {"minimind_edge/runtime/__init__.py", "minimind_edge/page/interface/index.html"} <= members
     assert not any("__pycache__" in name or name.startswith("..") for name in members)
     first = packed.read_bytes()
     assert pack_own_wheel(wheels).read_bytes() == first

@@ -1,4 +1,4 @@
-"""The Dockerfile, where none can be built: its statements keep the rules that docker's own guide gives for images."""
+"""The Dockerfiles, where none can be built: their statements keep the rules of docker's own guide for images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def statements() -> list[tuple[str, str]]:
+@pytest.fixture(scope="module", params=["device", "serve", "export"])
+def statements(request) -> list[tuple[str, str]]:
     """The statements as name and rest, with continued lines joined and comments left out."""
-    text = (ROOT / "Dockerfile").read_text()
+    return statements_of(request.param)
+
+
+def statements_of(name: str) -> list[tuple[str, str]]:
+    text = (ROOT / "docker" / f"{name}.Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined]
@@ -25,8 +29,8 @@ def named(statements, name) -> list[str]:
 
 
 def test_every_statement_is_one_of_docker(statements):
-    known = {"FROM", "ENV", "RUN", "USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
-    assert {name for name, _ in statements} == known
+    known = {"FROM", "ARG", "ENV", "RUN", "USER", "WORKDIR", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+    assert {"FROM", "RUN", "USER", "ENTRYPOINT", "CMD"} <= {name for name, _ in statements} <= known
     assert statements[0][0] == "FROM"
 
 
@@ -49,8 +53,14 @@ def test_it_does_not_run_as_root(statements):
     assert names.index("USER") < names.index("ENTRYPOINT")
 
 
-def test_signals_reach_the_server(statements):
+def test_signals_reach_the_program(statements):
     """In the form of a list, no shell stands between docker and the process."""
+    assert json.loads(named(statements, "ENTRYPOINT")[0])[0].startswith("minimind-")
+    assert isinstance(json.loads(named(statements, "CMD")[0]), list)
+
+
+def test_the_server_tells_its_health():
+    statements = statements_of("serve")
     assert json.loads(named(statements, "ENTRYPOINT")[0])[0] == "minimind-serve"
     assert json.loads(named(statements, "CMD")[0]) == ["/model"]
     health = named(statements, "HEALTHCHECK")[0].partition(" CMD ")[2]
@@ -60,13 +70,13 @@ def test_signals_reach_the_server(statements):
 def test_only_what_it_needs_is_sent_to_the_builder():
     first, *others = (ROOT / ".dockerignore").read_text().split()
     assert first == "*"
-    assert others == ["!constraints.txt", "!dist/minimind_edge-*.whl"]
+    assert others == ["!constraints.txt", "!dist/minimind_edge-*.whl", "!dist/minimind_edge_export-*.whl"]
 
 
-def test_the_options_are_the_commands_own(statements):
+def test_the_options_of_the_server_are_its_own():
     from minimind_edge.cli.serve_app import app
 
     (command,) = app.registered_commands
-    words = json.loads(named(statements, "ENTRYPOINT")[0])[1:]
+    words = json.loads(named(statements_of("serve"), "ENTRYPOINT")[0])[1:]
     assert words[0] == "--host"
     assert "host" in command.callback.__annotations__

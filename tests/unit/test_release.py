@@ -15,7 +15,7 @@ CHANGELOG = "# Changelog\n\n## Unreleased\n\n### Added\n- A server.\n\n## 0.1.0 
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    for name in ("pyproject.toml", "export/demo/pyproject.toml"):
+    for name in ("pyproject.toml", "export/pyproject.toml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('[project]\nname = "x"\nversion = "0.1.9"\ndependencies = []\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
@@ -31,7 +31,7 @@ def test_a_release_dates_the_news_and_sets_every_version(checkout):
     result = release(checkout, "0.2.0")
     assert result.returncode == 0, result.stderr
     assert "git tag v0.2.0" in result.stdout
-    for name in ("pyproject.toml", "export/demo/pyproject.toml"):
+    for name in ("pyproject.toml", "export/pyproject.toml"):
         lines = (checkout / name).read_text().splitlines()
         assert lines == ["[project]", 'name = "x"', 'version = "0.2.0"', "dependencies = []"]
     lines = (checkout / "CHANGELOG.md").read_text().splitlines()
@@ -60,6 +60,6 @@ def test_the_version_has_one_place():
     import minimind_edge.runtime
 
     assert minimind_edge.runtime.__version__ == importlib.metadata.version("minimind-edge")
-    projects = [ROOT / "pyproject.toml", ROOT / "export" / "demo" / "pyproject.toml"]
+    projects = [ROOT / "pyproject.toml", ROOT / "export" / "pyproject.toml"]
     found = [re.findall(r'^version = "(.*)"$', path.read_text(), re.MULTILINE) for path in projects]
     assert found[0] == found[1] and len(found[0]) == 1

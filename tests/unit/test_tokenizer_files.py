@@ -70,6 +70,21 @@ def test_the_chat_template_comes_from_its_own_file_or_the_config(tmp_path: Path)
         read_tokenizer(_write_tokenizer(tmp_path / "odd", chat_template=3) / "tokenizer.json")
 
 
+def test_a_templates_name_fits_into_a_file_name(tmp_path: Path) -> None:
+    """`additional_chat_templates/NAME.jinja`, of which file systems take 255 bytes."""
+
+    def named(name: str) -> Path:
+        return _write_tokenizer(tmp_path, chat_template=[{"name": name, "template": "x"}]) / "tokenizer.json"
+
+    longest = "é" * 124 + "x"
+    (tmp_path / "artifact").mkdir()
+    read_tokenizer(named(longest)).copy_to(tmp_path / "artifact")
+    assert (tmp_path / "artifact/additional_chat_templates" / f"{longest}.jinja").read_text() == "x"
+    for name in (longest + "x", "../x", ""):
+        with pytest.raises(ArtifactError, match="must be text, with a name"):
+            read_tokenizer(named(name))
+
+
 def test_copied_files_load_in_transformers(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -20,6 +20,7 @@ from minimind_edge.export.web import SiteRequest, write_site
 from minimind_edge.export.web.libraries import LIBRARIES
 from minimind_edge.export.web.library_source import check_integrity, find_libraries, unpack
 from minimind_edge.export.web.site import PAGE
+from minimind_edge.export.web.title import model_name
 from minimind_edge.page import INTERFACE
 from minimind_edge.runtime.errors import ArtifactError, MissingError, UsageError
 
@@ -73,6 +74,47 @@ def test_a_site_holds_the_page_the_libraries_and_an_artifact(tmp_path, node_modu
     webgpu = sum((result.folder / name).stat().st_size for name in names if ".jspi." in name)
     assert 0 < result.download <= result.size - webgpu
     assert result.manifest["graphs"][0]["target"] == "portable"
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "generation", "moe", "name"),
+    [
+        ("full_sft_512.pth", "out/full_sft_512.pth", "minimind2", False, "MiniMind2"),
+        ("full_sft_640_moe.pth", "out/full_sft_640_moe.pth", "minimind2", True, "MiniMind2 MoE"),
+        ("pretrain_768_resume.pth", "pretrain_768_resume.pth", "minimind3", False, "MiniMind-3"),
+        ("lora_identity_512.pth", None, "v1", False, "MiniMind"),
+        ("my-model_dpo_512.pth", "my-model_dpo_512.pth", "minimind2", False, "my-model"),
+        ("story_teller.safetensors", "story_teller.safetensors", "minimind3", False, "story_teller"),
+        ("model.safetensors", "hub/MiniMind2-Small", "minimind2", False, "MiniMind2-Small"),
+        ("model-00001-of-00002.safetensors", "hub/MiniMind2", "minimind2", False, "MiniMind2"),
+        ("full_sft_512.pth", "my-artifact", "minimind2", False, "my-artifact"),
+        ("pretraining.pth", None, "minimind2", False, "pretraining"),
+        (None, None, None, None, "MiniMind"),
+    ],
+)
+def test_a_page_is_named_after_its_model_without_the_stage_of_its_training(file, source, generation, moe, name):
+    manifest = {
+        "checkpoint": {"file": file, "generation": generation},
+        "architecture": {"moe": {} if not moe else {"n": 4}},
+    }
+    assert model_name(None if source is None else Path(source), manifest) == name
+
+
+def test_a_title_is_text_in_the_page(tmp_path, node_modules, artifact):
+    request = site_request(tmp_path / "site", node_modules, checkpoint=artifact)
+    title = "<script>alert('1')</script> & \"two\" \\1 中文"
+    page = (write_site(replace(request, title=title)).folder / "index.html").read_text(encoding="utf-8")
+    escaped = "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt; &amp; &quot;two&quot; \\1 中文"
+    assert f"<title>{escaped}</title>" in page
+    assert f'<h1 id="title">{escaped}</h1>' in page
+    assert "<script>" not in page
+
+
+@pytest.mark.parametrize("title", ["", "  ", "a\nb", "a\x00", "x" * 201])
+def test_a_title_that_cannot_be_shown_is_refused_before_anything_is_done(tmp_path, node_modules, artifact, title):
+    with pytest.raises(UsageError, match="--title"):
+        write_site(replace(site_request(tmp_path / "site", node_modules, checkpoint=artifact), title=title))
+    assert not (tmp_path / "site").exists()
 
 
 def test_the_page_names_no_address_but_its_own():

@@ -117,3 +117,21 @@ def test_a_server_that_has_gone_is_told(visit, artifact):
         visitor.begin(QUESTIONS[0])
         visitor.end()
         assert "cannot be reached" in visitor.page.inner_text(f"{LATEST} [role=alert]")
+
+
+def test_a_conversation_stays_over_a_reload_and_its_last_answer_can_be_asked_for_again(visitor, artifact):
+    chat = Engine.load(artifact, threads=1).chat(params=GREEDY, max_new_tokens=24)
+    visitor.greedy(24)
+    for question in QUESTIONS[:2]:
+        visitor.ask(question)
+        assert answer_of(visitor) == chat.send(question).run().text.strip()
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#composer:not([hidden])")
+    assert visitor.page.locator(".question").count() == 2
+    assert visitor.page.title() == "demo"
+    visitor.greedy(24)
+    chat.messages[-2:] = []
+    visitor.page.click(".regenerate")
+    visitor.end()
+    assert answer_of(visitor) == chat.send(QUESTIONS[1]).run().text.strip()
+    assert visitor.page.locator(".question").count() == 2

@@ -1,31 +1,53 @@
-/** The view of one answer, while it is being written. */
+/** The view of one answer, while it is being written and after. */
 
 import { say } from "./language.js";
+import { MarkdownView } from "./markdown.js";
 import { newElement } from "./page-element.js";
+
+/** @typedef {import("../engine/completion.js").CompletionResult} CompletionResult */
+
+/**
+ * The actions on an answer that is complete.
+ *
+ * @typedef {object} AnswerActions
+ * @property {(text: string) => Promise<boolean>} copy Copies a text; whether that was possible.
+ * @property {() => void} regenerate Asks the same question again.
+ */
 
 /** A list item that text streams into; what arrives between two frames is drawn at once. */
 export class AnswerView {
-  /** @param {() => void} onGrown Called when the item's height may have changed. */
-  constructor(onGrown) {
+  /**
+   * @param {() => void} onGrown Called when the item's height may have changed.
+   * @param {AnswerActions} actions
+   */
+  constructor(onGrown, actions) {
     this._onGrown = onGrown;
+    this._actions = actions;
     this.element = newElement("li", { class: "answer writing" });
     this.element.append(newElement("span", { class: "visually-hidden", text: `${say("model")}: ` }));
-    this._text = newElement("p", { class: "text answer-text" });
-    this.element.append(this._text);
+    const text = newElement("div", { class: "answer-text" });
+    this.element.append(text);
+    this._view = new MarkdownView(text);
+    this._text = text;
     /** @type {HTMLElement | null} */
     this._thinking = null;
-    this._waiting = { think: "", answer: "" };
+    this._written = { think: "", answer: "" };
     this._isScheduled = false;
   }
 
-  /** The text of the answer, without its thinking. */
+  /** The text of the answer as the model wrote it, without its thinking. */
   get text() {
-    return this._text.textContent ?? "";
+    return this._written.answer;
+  }
+
+  /** The thinking before the answer. */
+  get thinking() {
+    return this._written.think;
   }
 
   /** @param {import("../engine/think-splitter.js").Segment} segment */
   append({ kind, text }) {
-    this._waiting[kind] += text;
+    this._written[kind] += text;
     if (this._isScheduled) return;
     this._isScheduled = true;
     requestAnimationFrame(() => this._draw());
@@ -33,18 +55,19 @@ export class AnswerView {
 
   /** Forget what was written so far. */
   clear() {
-    this._waiting = { think: "", answer: "" };
-    this._text.textContent = "";
-    if (this._thinking !== null) this._thinking.textContent = "";
+    this._written = { think: "", answer: "" };
+    this._draw();
   }
 
-  /** @param {import("../engine/completion.js").CompletionResult} result */
+  /** @param {CompletionResult} result */
   finish(result) {
     this._draw();
     this.element.classList.remove("writing");
     this.element.dataset.tokenIds = result.tokenIds.join(",");
     if (this.text === "") this._text.append(newElement("em", { text: say("empty") }));
-    this.element.append(newElement("p", { class: "facts", text: describe(result) }));
+    const end = newElement("div", { class: "end" });
+    end.append(newElement("p", { class: "facts", text: describe(result) }), ...this._buttons());
+    this.element.append(end);
     this._onGrown();
   }
 
@@ -58,12 +81,27 @@ export class AnswerView {
     this._onGrown();
   }
 
+  /** Take back the button that asks again: another question follows. */
+  settle() {
+    this.element.querySelector(".regenerate")?.remove();
+  }
+
+  _buttons() {
+    const copy = button("copy");
+    copy.hidden = this.text === "";
+    copy.addEventListener("click", async () => {
+      copy.textContent = say((await this._actions.copy(this.text)) ? "copied" : "copyFailed");
+    });
+    const regenerate = button("regenerate");
+    regenerate.addEventListener("click", () => this._actions.regenerate());
+    return [copy, regenerate];
+  }
+
   _draw() {
     this._isScheduled = false;
-    const { think, answer } = this._waiting;
-    this._waiting = { think: "", answer: "" };
-    if (think !== "") this._thinkingText().append(think);
-    if (answer !== "") this._text.append(answer);
+    const { think, answer } = this._written;
+    if (think !== "" || this._thinking !== null) this._thinkingText().textContent = think;
+    this._view.show(answer);
     this._onGrown();
   }
 
@@ -78,7 +116,14 @@ export class AnswerView {
   }
 }
 
-/** @param {import("../engine/completion.js").CompletionResult} result */
+/** @param {"copy" | "regenerate"} name */
+function button(name) {
+  const element = newElement("button", { class: `quiet ${name}`, text: say(name) });
+  element.type = "button";
+  return element;
+}
+
+/** @param {CompletionResult} result */
 function describe(result) {
   const facts = say("facts", {
     tokens: result.tokens,

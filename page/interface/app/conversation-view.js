@@ -7,9 +7,15 @@ import { newElement, pageElement } from "./page-element.js";
 /** The distance from the list's end, in pixels, up to which the list scrolls along with new text. */
 const NEAR_END = 60;
 
+/** @typedef {import("./answer-view.js").AnswerActions} AnswerActions */
+
 /** The list of messages. */
 export class ConversationView {
-  constructor() {
+  /** @param {AnswerActions} actions The actions on the last answer. */
+  constructor(actions) {
+    this._actions = actions;
+    /** @type {AnswerView | null} */
+    this._last = null;
     this._list = pageElement("conversation", HTMLOListElement);
     this._announcer = pageElement("announcer", HTMLParagraphElement);
     this._follows = true;
@@ -28,13 +34,16 @@ export class ConversationView {
     const item = newElement("li", { class: "question" });
     item.append(newElement("span", { class: "visually-hidden", text: `${say("you")}: ` }));
     item.append(newElement("p", { class: "text", text: question }));
-    const answer = new AnswerView(() => this._scrollToEnd());
     this._list.hidden = false;
-    this._list.append(item, answer.element);
-    this._follows = true;
-    this._scrollToEnd();
-    this.announce(say("writing"));
-    return answer;
+    this._list.append(item);
+    return this._beginAnswer();
+  }
+
+  /** Replace the last answer by another one that begins now. */
+  beginAgain() {
+    this._last?.element.remove();
+    this._last = null;
+    return this._beginAnswer();
   }
 
   /**
@@ -56,8 +65,20 @@ export class ConversationView {
   }
 
   clear() {
+    this._last = null;
     this._list.replaceChildren();
     this._list.hidden = true;
+  }
+
+  _beginAnswer() {
+    this._last?.settle();
+    const answer = new AnswerView(() => this._scrollToEnd(), this._actions);
+    this._last = answer;
+    this._list.append(answer.element);
+    this._follows = true;
+    this._scrollToEnd();
+    this.announce(say("writing"));
+    return answer;
   }
 
   /**

@@ -20,16 +20,6 @@ export function showModelCard(manifest) {
 }
 
 /**
- * The model's name: the name of its checkpoint's file without the extension.
- *
- * @param {Manifest} manifest
- */
-export function modelName({ checkpoint }) {
-  const file = typeof checkpoint.file === "string" ? checkpoint.file : "MiniMind";
-  return file.replace(/\.(pth|pt|bin|safetensors)$/, "");
-}
-
-/**
  * @param {Manifest} manifest
  * @returns {Array<[string, string]>}
  */

@@ -40,6 +40,15 @@ export class ModelClient {
     this._request({ type: "clear" });
   }
 
+  /**
+   * Take up a conversation that was held before.
+   *
+   * @param {import("../engine/chat-template.js").Message[]} messages
+   */
+  restore(messages) {
+    this._request({ type: "restore", messages });
+  }
+
   /** Replace the worker by a fresh one. */
   restart() {
     this._stopWaiting();
@@ -49,8 +58,8 @@ export class ModelClient {
 
   _replace() {
     this.restart();
-    this._onReport({ type: "error", code: "stuck", details: {} });
     if (this._options !== null) this.load(this._options);
+    this._onReport({ type: "error", code: "stuck", details: {} });
   }
 
   _stopWaiting() {

@@ -48,9 +48,10 @@ export class SettingsForm {
    * A question with these settings.
    *
    * @param {string} text
+   * @param {boolean} again Whether its answer takes the place of the last one.
    * @returns {import("../engine/messages.js").Question}
    */
-  question(text) {
+  question(text, again) {
     const seed = this._number("seed");
     const own = this._facts?.params;
     const given = SAMPLING.map((name) => [name, this._number(name) ?? own?.[name]]);
@@ -62,6 +63,7 @@ export class SettingsForm {
       thinking: thinking === "" ? null : thinking === "yes",
       params: { ...own, ...Object.fromEntries(given), seed, greedy },
       maxNewTokens: this._number("maxNewTokens") ?? 1,
+      again,
     };
   }
 

@@ -64,6 +64,24 @@ export function remark(_) {
   return "";
 }
 
+/**
+ * The title of the page, the name of the model.
+ *
+ * @param {ModelFacts} facts
+ */
+export function titleOf({ model }) {
+  return model;
+}
+
+/**
+ * What the model's conversations are kept under.
+ *
+ * @param {ModelFacts} facts
+ */
+export function conversationKey({ model }) {
+  return model;
+}
+
 function storedKey() {
   return sessionStorage.getItem(KEY) ?? "";
 }

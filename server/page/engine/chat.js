@@ -5,7 +5,7 @@ import { PageError } from "./errors.js";
 /** @typedef {import("./messages.js").ModelFacts & {maxLength: number}} Model */
 /** @typedef {import("./messages.js").Question} Question */
 /** @typedef {import("./messages.js").CompletionResult} CompletionResult */
-/** @typedef {{role: string, content: string}} Message */
+/** @typedef {import("./messages.js").Message} Message */
 /** @typedef {{kind: "think" | "answer", text: string}} Segment */
 /** @typedef {{segment: (segment: Segment) => void, dropped: (count: number) => void}} Listener */
 
@@ -24,51 +24,79 @@ export class Chat {
     this._model = model;
     /** @type {Message[][]} */
     this._turns = [];
+    /** Whether the last question entered the history, with its answer. */
+    this._isLastKept = false;
     /** The number of tokens that the last question and its answer had, the turns before them included. */
     this._tokens = 0;
   }
 
+  /** The history, oldest first, without the system message. */
+  get messages() {
+    return this._turns.flat();
+  }
+
   /** Forget the conversation. */
   clear() {
-    this._turns = [];
+    this.restore([]);
+  }
+
+  /**
+   * Take up a conversation that was held before.
+   *
+   * @param {Message[]} messages Its history.
+   */
+  restore(messages) {
+    this._turns = messages.flatMap((_, index) => (index % 2 === 0 ? [messages.slice(index, index + 2)] : []));
+    this._isLastKept = this._turns.length > 0;
     this._tokens = 0;
   }
 
   /**
-   * Send a message. The turn enters the history when the answer ends, even where it was cut off, unless it is empty.
+   * Send a message. The turn enters the history when the answer ends, even where it was cut off, unless it is empty; an
+   * answer that is asked for again replaces the last turn.
    *
    * @param {Question} question
    * @param {AbortSignal} signal
    * @param {Listener} listener
-   * @returns {Promise<CompletionResult>}
+   * @returns {Promise<{result: CompletionResult, isKept: boolean}>} Also whether the turn entered the history.
    */
   async send(question, signal, listener) {
+    /** @type {Message} */
     const asked = { role: "user", content: question.text };
     const room = Math.min(question.maxNewTokens, Math.floor(this._model.maxLength / ANSWER_SHARE));
+    let turns = this._turns;
+    if (!question.again) this._isLastKept = false;
+    else if (this._isLastKept) turns = turns.slice(0, -1);
     // A character is seldom more than a token.
-    if (this._tokens + asked.content.length + room > this._model.maxLength) this._drop(listener);
+    if (this._tokens + asked.content.length + room > this._model.maxLength) turns = this._later(turns, listener);
     for (;;) {
       try {
-        const result = await this._complete(question, [...this._turns.flat(), asked], signal, listener.segment);
-        if (result.text !== "") this._turns.push([asked, { role: "assistant", content: result.text }]);
-        return result;
+        const result = await this._complete(question, [...turns.flat(), asked], signal, listener.segment);
+        const isKept = result.text !== "";
+        if (isKept) {
+          this._turns = [...turns, [asked, { role: "assistant", content: result.text }]];
+          this._isLastKept = true;
+        }
+        return { result, isKept };
       } catch (error) {
         const isFull = error instanceof PageError && error.details.kind === FULL;
-        if (!isFull || this._turns.length === 0) throw error;
-        this._drop(listener);
+        if (!isFull || turns.length === 0) throw error;
+        turns = this._later(turns, listener);
       }
     }
   }
 
   /**
-   * Drop the older half of the turns, so that the next ones find room too.
+   * The later half of the turns, so that the next ones find room too.
    *
+   * @param {Message[][]} turns
    * @param {Listener} listener
    */
-  _drop(listener) {
-    const dropped = this._turns.splice(0, Math.ceil(this._turns.length / 2));
+  _later(turns, listener) {
+    const count = Math.ceil(turns.length / 2);
     this._tokens = 0;
-    if (dropped.length > 0) listener.dropped(dropped.flat().length);
+    if (count > 0) listener.dropped(turns.slice(0, count).flat().length);
+    return turns.slice(count);
   }
 
   /**

@@ -26,13 +26,21 @@
  * @property {boolean | null} thinking
  * @property {Partial<SamplingParams>} params
  * @property {number} maxNewTokens
+ * @property {boolean} again Whether the answer takes the place of the last one.
+ */
+
+/**
+ * A message of a conversation.
+ *
+ * @typedef {{role: "system" | "user" | "assistant", content: string}} Message
  */
 
 /**
  * @typedef {{type: "load", options: LoadOptions}
  *   | {type: "ask", question: Question}
  *   | {type: "stop"}
- *   | {type: "clear"}} Request
+ *   | {type: "clear"}
+ *   | {type: "restore", messages: Message[]}} Request
  */
 
 /**
@@ -67,7 +75,7 @@
  *   | {type: "segment", segment: {kind: "think" | "answer", text: string}}
  *   | {type: "dropped", count: number}
  *   | {type: "restart"}
- *   | {type: "end", result: CompletionResult}
+ *   | {type: "end", result: CompletionResult, messages: Message[] | null}
  *   | {type: "error", code: import("./errors.js").ErrorCode, details: Record<string, string | number>}} Report
  */
 

@@ -12,6 +12,8 @@ const MODELS = "page.json";
 
 /** @type {Chat | null} */
 let chat = null;
+/** A promise that settles when the models are known or cannot be asked for. */
+let loading = Promise.resolve();
 let abort = new AbortController();
 
 addEventListener("message", async ({ data }) => {
@@ -24,10 +26,17 @@ addEventListener("message", async ({ data }) => {
 
 /** @param {Request} request */
 async function answer(request) {
-  if (request.type === "load") await load(request.options);
+  if (request.type === "load") await (loading = load(request.options));
   else if (request.type === "ask") await ask(request.question);
   else if (request.type === "stop") abort.abort();
+  else if (request.type === "restore") await restore(request.messages);
   else chat?.clear();
+}
+
+/** @param {import("./messages.js").Message[]} messages */
+async function restore(messages) {
+  await loading.catch(() => {}); // the request to load has reported it
+  chat?.restore(messages);
 }
 
 /** @param {import("./messages.js").LoadOptions} options */
@@ -44,11 +53,11 @@ async function load({ model, key }) {
 async function ask(question) {
   if (chat === null) throw new PageError("bug", { reason: "there is no model yet" });
   abort = new AbortController();
-  const result = await chat.send(question, abort.signal, {
+  const { result, isKept } = await chat.send(question, abort.signal, {
     segment: (segment) => report({ type: "segment", segment }),
     dropped: (count) => report({ type: "dropped", count }),
   });
-  report({ type: "end", result });
+  report({ type: "end", result, messages: isKept ? chat.messages : null });
 }
 
 /** @param {Report} content */

@@ -77,6 +77,10 @@ def test_other_content(content, expected, tmp_path):
     assert expected in refusal(file)
 
 
+def test_a_checkpoint_of_torch_that_is_named_as_safetensors(make_state, save):
+    assert "truncated, damaged or not a PyTorch checkpoint" in refusal(save(make_state(), "a.safetensors"))
+
+
 def test_onnx_graph(tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"\x08\x08\x12\x07pytorch")

@@ -288,6 +288,7 @@ BROKEN = {
     "namespace": "{% set ns = namespace() %}{% set ns.__init__ = 1 %}",
     "namespace by name": "{{ namespace(_a=1) }}",
     "mutation": "{{ messages.append(1) }}",
+    "nothing to cycle through": "{{ cycler() }}",
 }
 
 

@@ -61,6 +61,24 @@ export function remark({ device }) {
   return device === "wasm" && !crossOriginIsolated ? say("oneThread") : "";
 }
 
+/**
+ * The title of the page, which the site's file has already.
+ *
+ * @param {ModelFacts} _
+ */
+export function titleOf(_) {
+  return document.title;
+}
+
+/**
+ * What the model's conversations are kept under.
+ *
+ * @param {ModelFacts} facts
+ */
+export function conversationKey({ manifest }) {
+  return manifest.graph.sha256;
+}
+
 /** @param {HTMLFormElement} form */
 function choose(form) {
   if (!form.reportValidity()) return;

@@ -27,13 +27,25 @@ export class Chat {
     this._model = model;
     /** @type {Message[]} The history, oldest first, without the system message. */
     this.messages = [];
+    /** The index in the history at which the last turn begins, also where that turn did not enter it. */
+    this._turnStart = 0;
     /** @type {number[]} The tokens that the session holds. */
     this._held = [];
   }
 
   /** Forget the conversation. */
   clear() {
-    this.messages = [];
+    this.restore([]);
+  }
+
+  /**
+   * Take up a conversation that was held before.
+   *
+   * @param {Message[]} messages Its history.
+   */
+  restore(messages) {
+    this.messages = messages;
+    this._turnStart = Math.max(0, messages.map(({ role }) => role).lastIndexOf("user"));
   }
 
   /** Record that the model has a new session, whose cache is empty. */
@@ -48,25 +60,34 @@ export class Chat {
    * @param {ChatOptions} options
    * @param {AbortSignal} signal
    * @param {{segment: (segment: import("./think-splitter.js").Segment) => void, dropped: (count: number) => void}} listener
-   * @returns {Promise<CompletionResult>}
+   * @param {boolean} again Whether the turn takes the last one's place, once its answer is there.
+   * @returns {Promise<{result: CompletionResult, isKept: boolean}>} Also whether the turn entered the history.
    */
-  async send(text, options, signal, listener) {
+  async send(text, options, signal, listener, again) {
     /** @type {Message} */
     const question = { role: "user", content: text };
-    const { dropped, prompt } = this._fit([...this.messages, question], options);
+    const history = again ? this.messages.slice(0, this._turnStart) : this.messages;
+    const { dropped, prompt } = this._fit([...history, question], options);
     const { maxLength } = this._model;
     if (prompt.tokenIds.length > maxLength) {
       throw new PageError("context-full", { tokens: prompt.tokenIds.length, limit: maxLength });
     }
-    if (dropped > 0) {
-      this.messages.splice(0, dropped);
-      listener.dropped(dropped);
-    }
+    const kept = history.slice(dropped);
+    if (dropped > 0) listener.dropped(dropped);
+    if (!again) this._take(kept, []);
     const result = await this._complete(prompt, options, signal, listener.segment);
-    if (result.text !== "" || result.finishReason !== "cancelled") {
-      this.messages.push(question, { role: "assistant", content: said(prompt, result.text) });
-    }
-    return result;
+    const isKept = result.text !== "" || result.finishReason !== "cancelled";
+    if (isKept) this._take(kept, [question, { role: "assistant", content: said(prompt, result.text) }]);
+    return { result, isKept };
+  }
+
+  /**
+   * @param {Message[]} history
+   * @param {Message[]} turn The last turn; empty while it has no answer.
+   */
+  _take(history, turn) {
+    this._turnStart = history.length;
+    this.messages = [...history, ...turn];
   }
 
   /**

@@ -14,13 +14,15 @@
  * @property {boolean | null} thinking
  * @property {Partial<SamplingParams>} params
  * @property {number} maxNewTokens
+ * @property {boolean} again Whether the answer takes the place of the last one.
  */
 
 /**
  * @typedef {{type: "load", options: LoadOptions}
  *   | {type: "ask", question: Question}
  *   | {type: "stop"}
- *   | {type: "clear"}} Request
+ *   | {type: "clear"}
+ *   | {type: "restore", messages: import("./chat-template.js").Message[]}} Request
  */
 
 /**
@@ -43,7 +45,7 @@
  *   | {type: "segment", segment: import("./think-splitter.js").Segment}
  *   | {type: "dropped", count: number}
  *   | {type: "restart"}
- *   | {type: "end", result: import("./completion.js").CompletionResult}
+ *   | {type: "end", result: import("./completion.js").CompletionResult, messages: import("./chat-template.js").Message[] | null}
  *   | {type: "error", code: import("./errors.js").ErrorCode, details: Record<string, string | number>}} Report
  */
 

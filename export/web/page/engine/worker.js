@@ -29,7 +29,14 @@ async function answer(request) {
   if (request.type === "load") await (loading = load(request.options));
   else if (request.type === "ask") await ask(request.question);
   else if (request.type === "stop") abort.abort();
+  else if (request.type === "restore") await restore(request.messages);
   else chat?.clear();
+}
+
+/** @param {import("./chat-template.js").Message[]} messages */
+async function restore(messages) {
+  await loading.catch(() => {}); // the request to load has reported it
+  chat?.restore(messages);
 }
 
 /** @param {import("./model.js").LoadOptions} options */
@@ -48,7 +55,7 @@ async function ask(question) {
   if (model === null || chat === null) throw new PageError("bug", { reason: "there is no model yet" });
   abort = new AbortController();
   try {
-    report({ type: "end", result: await send(chat, question) });
+    await answerTo(chat, question);
   } catch (error) {
     if (!(error instanceof PageError && error.code === "no-webgpu")) throw error;
     report({ type: "fallback", reason: String(error.details.reason) });
@@ -56,7 +63,7 @@ async function ask(question) {
     chat.forgetSession();
     report({ type: "ready", facts: facts(model) });
     report({ type: "restart" });
-    report({ type: "end", result: await send(chat, question) });
+    await answerTo(chat, question);
   }
 }
 
@@ -64,12 +71,14 @@ async function ask(question) {
  * @param {Chat} conversation
  * @param {import("./messages.js").Question} question
  */
-function send(conversation, { text, system, thinking, params, maxNewTokens }) {
+async function answerTo(conversation, { text, system, thinking, params, maxNewTokens, again }) {
   const options = { system, thinking, params: checkedParams(params), maxNewTokens, stop: [] };
-  return conversation.send(text, options, abort.signal, {
-    segment: (segment) => report({ type: "segment", segment }),
-    dropped: (count) => report({ type: "dropped", count }),
-  });
+  const listener = {
+    segment: (/** @type {import("./think-splitter.js").Segment} */ segment) => report({ type: "segment", segment }),
+    dropped: (/** @type {number} */ count) => report({ type: "dropped", count }),
+  };
+  const { result, isKept } = await conversation.send(text, options, abort.signal, listener, again);
+  report({ type: "end", result, messages: isKept ? conversation.messages : null });
 }
 
 /**

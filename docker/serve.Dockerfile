@@ -1,4 +1,4 @@
-# minimind-serve on a CPU: the wheel with its extra `serve`, and nothing else. `make image` builds it.
+# minimind-serve on a CPU: the wheel with its extra `serve`, and nothing else. `make images` builds it.
 FROM python:3.12.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 \
