@@ -144,8 +144,8 @@ class OrtDialect(Dialect):
         scale = 1 / math.sqrt(self.config.head_dim)
         if self.writer.dtype != FLOAT:
             return scale
-        weight = attention.q_norm.weight if self.config.qk_norm else attention.q_proj.weight
-        self.writer.fold(scale, weight)
+        last = attention.q_norm if isinstance(attention.q_norm, RMSNorm) else attention.q_proj
+        self.writer.fold(scale, last.weight)
         return 1.0
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
