@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
+from minimind_edge.minimind import RMSNorm
 from minimind_edge.runtime.session.contract import (
     BATCH,
     LOGITS_LENGTH,
@@ -26,7 +27,7 @@ from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
+    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward
 
 HEAD_DIM_MULTIPLE = 8
 """GroupQueryAttention takes head widths that are multiples of this."""
