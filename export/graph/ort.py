@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
+from minimind_edge.minimind import RMSNorm
 from minimind_edge.runtime.session.contract import (
     BATCH,
     LOGITS_LENGTH,
@@ -26,7 +27,7 @@ from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
+    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward
 
 HEAD_DIM_MULTIPLE = 8
 """GroupQueryAttention takes head widths that are multiples of this."""
@@ -144,8 +145,8 @@ class OrtDialect(Dialect):
         scale = 1 / math.sqrt(self.config.head_dim)
         if self.writer.dtype != FLOAT:
             return scale
-        weight = attention.q_norm.weight if self.config.qk_norm else attention.q_proj.weight
-        self.writer.fold(scale, weight)
+        last = attention.q_norm if isinstance(attention.q_norm, RMSNorm) else attention.q_proj
+        self.writer.fold(scale, last.weight)
         return 1.0
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
