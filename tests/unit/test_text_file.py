@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from minimind_edge.cli import prompt_input, run_chat
+from minimind_edge.cli import chat_input, prompt_input
 from minimind_edge.runtime.artifact.json_file import read_object
 from minimind_edge.runtime.artifact.text_file import decode_text, read_text
 from minimind_edge.runtime.errors import ArtifactError, PromptError
@@ -48,6 +48,6 @@ def test_a_json_file_with_a_mark(tmp_path, encoding) -> None:
 @pytest.mark.parametrize("encoding", MARKED)
 def test_a_prompt_and_a_chat_that_are_piped_in(encoding, monkeypatch) -> None:
     data = "你好\r\nwho are you\r\n".encode(encoding)
-    for read in (lambda: prompt_input.read_stdin().splitlines(), lambda: list(run_chat.piped_lines())):
+    for read in (lambda: prompt_input.read_stdin().splitlines(), lambda: list(chat_input.piped_messages())):
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
         assert read() == ["你好", "who are you"]
