@@ -113,6 +113,7 @@ def measure_one(row: Row, process: ServerProcess, plan: Plan, number: int) -> No
         warm_s=plan.warm_s,
         measure_s=plan.measure_s,
         fields=dict(row.server.fields),
+        reconnects=row.server.closes_connections,
     )
     try:
         row.add(put_load(load))
