@@ -49,6 +49,7 @@ class Server:
         command: The command line that starts it, for a prepared model.
         variant: What distinguishes it from other configurations of the same build.
         fields: Fields of its requests in addition to those that all servers get.
+        closes_connections: Whether it closes a connection after a streamed answer, although it announces to keep it.
         speaks_in_main_thread: Whether its main threads do nothing but HTTP, so that their processor time is HTTP's own.
     """
 
@@ -56,6 +57,7 @@ class Server:
     command: Callable[[Prepared, Site], list[str]]
     variant: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    closes_connections: bool = False
     speaks_in_main_thread: bool = True
 
     @property
@@ -111,6 +113,13 @@ def openvino_command(prepared: Prepared, site: Site) -> list[str]:
     return [str(prepared.python), str(HERE / "openvino_server.py"), str(prepared.folder), *as_options(options)]
 
 
+LLAMA_OPTIONS: dict[str, Any] = {
+    "fields": {"cache_prompt": False},
+    "closes_connections": True,
+    "speaks_in_main_thread": False,
+}
+
+
 def as_options(values: Mapping[str, object]) -> list[str]:
     """Values as options of a command line."""
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
@@ -122,10 +131,10 @@ def servers(precision: str) -> list[Server]:
         Server(Contender(EDGE, precision), edge_command),
         Server(Contender(EDGE, precision), edge_workers_command, "2 workers"),
     ]
-    for peer, command, fields, in_main_thread in (
-        (LLAMA_SERVER, llama_command, {"cache_prompt": False}, False),
-        (OPENVINO, openvino_command, {}, True),
+    for peer, command, options in (
+        (LLAMA_SERVER, llama_command, LLAMA_OPTIONS),
+        (OPENVINO, openvino_command, {}),
     ):
         build = next(build for build, of in peer.builds.items() if of == precision)
-        found.append(Server(Contender(peer, build), command, fields=fields, speaks_in_main_thread=in_main_thread))
+        found.append(Server(Contender(peer, build), command, **options))
     return found

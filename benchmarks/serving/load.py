@@ -48,6 +48,7 @@ class Load:
         new_tokens: The shortest and the longest answer; no answer ends earlier.
         token_ids: The first token id of a prompt, and the end of their range.
         fields: Fields that a request has in addition.
+        reconnects: Whether each request has a connection of its own, made before its time begins.
     """
 
     port: int
@@ -60,6 +61,7 @@ class Load:
     new_tokens: tuple[int, int] = (64, 256)
     token_ids: tuple[int, int] = (300, 6400)
     fields: dict[str, Any] = field(default_factory=dict)
+    reconnects: bool = False
 
     def requests(self) -> Iterator[tuple[bytes, int]]:
         """All requests in their order: the bytes to send, and the number of tokens that the answer must have."""
@@ -88,7 +90,8 @@ class Client:
     """One client: a connection, and the request that is running on it."""
 
     def __init__(self, load: Load, requests: Iterator[tuple[bytes, int]], answers: list[Answer]) -> None:
-        self._port, self._requests, self._answers = load.port, requests, answers
+        self._port, self._reconnects = load.port, load.reconnects
+        self._requests, self._answers = requests, answers
         self._connect()
 
     def _connect(self) -> None:
@@ -123,8 +126,8 @@ class Client:
         return self._reader.is_done
 
     def renew(self) -> bool:
-        """Connect again where the server has closed the connection or will do so; return whether it was necessary."""
-        if self._reader.keeps_open:
+        """Connect again where the server closes the connection after an answer; return whether it was necessary."""
+        if self._reader.keeps_open and not self._reconnects:
             return False
         self.socket.close()
         self._connect()

@@ -113,6 +113,7 @@ def measure_one(row: Row, process: ServerProcess, plan: Plan, number: int) -> No
         warm_s=plan.warm_s,
         measure_s=plan.measure_s,
         fields=dict(row.server.fields),
+        reconnects=row.server.closes_connections,
     )
     try:
         row.add(put_load(load))
@@ -128,13 +129,14 @@ def put_load(load: Load) -> dict[str, float]:
     """
     command = [sys.executable, "-m", "benchmarks.serving.load", json.dumps(asdict(load))]
     patience_s = load.warm_s + load.measure_s + 60
+    streams = {"capture_output": True, "text": True}
     try:
-        output = subprocess.run(
-            command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=patience_s
-        ).stdout
-    except subprocess.SubprocessError as error:
+        ended = subprocess.run(command, cwd=PROJECT, check=False, timeout=patience_s, **streams)
+    except (OSError, subprocess.SubprocessError) as error:
         raise Unmeasurable(f"the load failed: {error}") from error
-    result: dict[str, Any] = json.loads(output)
+    if ended.returncode:
+        raise Unmeasurable(f"the load failed: {ended.stderr.strip().rpartition(chr(10))[2] or ended.returncode}")
+    result: dict[str, Any] = json.loads(ended.stdout)
     if "error" in result:
         raise Unmeasurable(result["error"])
     return result

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -209,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
         told = count - (folder / "stops_early").exists()
         self.send({"choices": [], "usage": {"completion_tokens": told}}, "data: [DONE]\\n\\n")
         self.wfile.write(b"0\\r\\n\\r\\n")
+        self.close_connection = (folder / "hangs_up").exists() or (folder / "closes").exists()
 
     def send(self, event, more=""):
         data = f"data: {json.dumps(event)}\\n\\n{more}".encode()
@@ -254,6 +256,15 @@ def test_load_on_a_server(fake, fault):
     assert row.values[OUTPUT][0] > 0
     if sys.platform == "linux":
         assert row.values[PROCESSOR][0] > 0
+
+
+def test_a_server_that_closes_after_each_answer_without_saying_so(fake):
+    server, prepared = fake("hangs_up")
+    (row,) = measure([(server, prepared)], PLAN, lambda stage: None)
+    assert row.missing != ""
+    (row,) = measure([(replace(server, closes_connections=True), prepared)], PLAN, lambda stage: None)
+    assert row.missing == ""
+    assert row.values[TOKENS_PER_EVENT] == [1.0, 1.0]
 
 
 def test_a_failing_server_is_a_reason_and_the_others_go_on(fake):
