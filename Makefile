@@ -73,7 +73,7 @@ wheel: ## build dist/minimind_edge-*.whl, and what an export takes as dist/minim
 dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, checked, ready for a package index
 	$(MAKE) --no-print-directory wheel
 	$(BIN)/python scripts/check_release.py dist
-	rm -rf *.egg-info export/demo/*.egg-info
+	rm -rf *.egg-info export/*.egg-info
 
 .PHONY: dev
 dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)

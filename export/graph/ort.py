@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
+from minimind_edge.minimind import RMSNorm
 from minimind_edge.runtime.session.contract import (
     BATCH,
     LOGITS_LENGTH,
@@ -26,7 +27,7 @@ from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
-    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward, RMSNorm
+    from minimind_edge.minimind import Attention, MiniMindConfig, MiniMindForCausalLM, MOEFeedForward
 
 HEAD_DIM_MULTIPLE = 8
 """GroupQueryAttention takes head widths that are multiples of this."""
@@ -107,6 +108,7 @@ class OrtDialect(Dialect):
     def attend(self, attention: Attention, layer: int, x: ir.Value) -> tuple[ir.Value, KeyValue]:
         """See `Dialect.attend`; queries, keys and values are one product, which the operator splits."""
         heads, key_heads, dim = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
+        scale = self._remaining_scale(attention)
         with self.writer.scope("qkv_proj"):
             weights = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
             packed = self.writer.product(x, *weights)
@@ -128,11 +130,24 @@ class OrtDialect(Dialect):
             domain=MICROSOFT,
             num_heads=heads,
             kv_num_heads=key_heads,
-            scale=1 / math.sqrt(dim),
+            scale=scale,
             do_rotary=int(self.rotates_inside),
             **format_attributes,
         )
         return mixed, (key, value)
+
+    def _remaining_scale(self, attention: Attention) -> float:
+        """Fold the scale of the scores into the queries' weights; gives what the operator has still to multiply by.
+
+        Without a scale, the operator's matrix products of a decode step read the cached keys as they lie; with one,
+        they first copy them into another order. Weights in 16 bits keep theirs, as they would be rounded once more.
+        """
+        scale = 1 / math.sqrt(self.config.head_dim)
+        if self.writer.dtype != FLOAT:
+            return scale
+        last = attention.q_norm if isinstance(attention.q_norm, RMSNorm) else attention.q_proj
+        self.writer.fold(scale, last.weight)
+        return 1.0
 
     def cache_format(self, layer: int) -> tuple[tuple[Operand, Operand], dict[str, Any]]:
         """The scales of a block's cached keys and values, and the attributes for them; a float cache has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,11 @@ class QuantizedWriter(GraphWriter):
         self._quantized = quantized
 
     def matrix(self, parameter: torch.Tensor) -> QuantizedMatrix | None:
-        """A parameter's integers, where it has been quantized."""
-        return self._quantized.get(self.stored_name(parameter))
+        """A parameter's integers, where it has been quantized; a folded factor is part of their scales."""
+        matrix, factor = self._quantized.get(self.stored_name(parameter)), self._factor(parameter)
+        if matrix is None or factor == 1.0:
+            return matrix
+        return replace(matrix, scales=matrix.scales * np.float32(factor))
 
 
 class BlockWriter(QuantizedWriter):
@@ -108,7 +112,7 @@ class BlockWriter(QuantizedWriter):
         matrices: Sequence[QuantizedMatrix],
         arranged: Callable[[], Sequence[QuantizedMatrix]] | None = None,
     ) -> BlockTensors:
-        """Matrices of one format as initializers, one after the other; scales are stored as float16, which they fit.
+        """Matrices of one format as initializers, one after the other; scales are stored as float16 where they fit.
 
         Args:
             name: The name under which they are stored once.
@@ -127,7 +131,10 @@ class BlockWriter(QuantizedWriter):
 
         bits, block, (_, blocks) = matrices[0].bits, matrices[0].block, matrices[0].scales.shape
         integers = stored("integers", ir.DataType.UINT8, (blocks, block * bits // 8), packed_integers)
-        scales = stored("scales", ir.DataType.FLOAT16, (blocks,), half_scales)
+        if all(map(fits_half, matrices)):
+            scales = stored("scales", ir.DataType.FLOAT16, (blocks,), half_scales)
+        else:
+            scales = stored("scales", ir.DataType.FLOAT, (blocks,), lambda matrix: matrix.scales)
         zero_points = None
         if any(matrix.zero_points is not None for matrix in matrices):
             zero_points = stored("zero_points", ir.DataType.UINT8, (-(-blocks * bits // 8),), packed_zero_points)
@@ -244,6 +251,11 @@ def packed_integers(matrix: QuantizedMatrix) -> npt.NDArray[Any]:
 def centred_integers(matrix: QuantizedMatrix) -> npt.NDArray[np.int8]:
     """The signed integers [out, in] of a matrix without zero points."""
     return (matrix.integers.astype(np.int16) - matrix.middle).astype(np.int8)  # 128 is no int8
+
+
+def fits_half(matrix: QuantizedMatrix) -> bool:
+    """Whether float16 holds the scales to the last bit, as it does those without a folded factor."""
+    return bool((half_scales(matrix) == matrix.scales).all())
 
 
 def half_scales(matrix: QuantizedMatrix) -> npt.NDArray[Any]:

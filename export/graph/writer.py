@@ -61,6 +61,7 @@ class GraphWriter:
         self._initializers: dict[Any, ir.Value] = {}
         self._scopes: list[str] = []
         self._uses: Counter[str] = Counter()
+        self._factors: dict[int, float] = {}
 
     @contextmanager
     def scope(self, *path: str | int) -> Iterator[None]:
@@ -129,6 +130,10 @@ class GraphWriter:
         weight = self.packed(weights) if len(weights) > 1 else self.weight(*weights, transposed=True)
         return self._multiplied(x, weight, result)
 
+    def fold(self, factor: float, parameter: torch.Tensor) -> None:
+        """Store a parameter times a factor, which the graph then need not multiply by; before its first use."""
+        self._factors[id(parameter)] = factor
+
     def gains_by_packing(self, *weights: torch.Tensor) -> bool:
         """Whether one product and a `Split` after it are faster than a product by each weight; floats are not."""
         return False
@@ -144,7 +149,9 @@ class GraphWriter:
     def packed(self, weights: Sequence[torch.Tensor]) -> ir.Value:
         """Parameters [out, in], one after the other and transposed, [in, out of all]."""
         shape = (weights[0].shape[1], sum(len(weight) for weight in weights))
-        return self.stored(f"{self.stored_name(*weights)}.T", lambda: torch.cat([*weights]).T, shape)
+        return self.stored(
+            f"{self.stored_name(*weights)}.T", lambda: torch.cat([*map(self._numbers, weights)]).T, shape
+        )
 
     def stored_name(self, *weights: torch.Tensor) -> str:
         """A parameter's name; of several of one module, as of `a.q.weight` and `a.k.weight`, `a.q+k.weight`."""
@@ -163,8 +170,8 @@ class GraphWriter:
         """
         name = self.stored_name(parameter)
         if not transposed:
-            return self.stored(name, lambda: parameter, tuple(parameter.shape), dtype)
-        return self.stored(f"{name}.T", lambda: parameter.T, tuple(parameter.T.shape), dtype)
+            return self.stored(name, lambda: self._numbers(parameter), tuple(parameter.shape), dtype)
+        return self.stored(f"{name}.T", lambda: self._numbers(parameter).T, tuple(parameter.T.shape), dtype)
 
     def stored(
         self, name: str, make: Callable[[], torch.Tensor], shape: tuple[int, ...], dtype: ir.DataType | None = None
@@ -217,6 +224,14 @@ class GraphWriter:
             opset_imports=opsets,
             name=name,
         )
+
+    def _factor(self, parameter: torch.Tensor) -> float:
+        return self._factors.get(id(parameter), 1.0)
+
+    def _numbers(self, parameter: torch.Tensor) -> torch.Tensor:
+        """A parameter as it is stored."""
+        factor = self._factor(parameter)
+        return parameter if factor == 1.0 else parameter * factor
 
     def _multiplied(self, x: ir.Value, weight: ir.Value, result: Result) -> ir.Value:
         return self.op("MatMul", x, weight, name=result.name, dtype=result.dtype, shape=result.shape)

@@ -7,7 +7,9 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from minimind_edge.export.graph.quantized_weights import BlockWriter
 from minimind_edge.export.graph.writer import GraphWriter, Result, graph_input
+from minimind_edge.export.quantization import QuantizedMatrix
 
 FLOAT, FLOAT16, INT64, BOOL = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.BOOL
 
@@ -92,6 +94,29 @@ def test_a_weight_is_stored_once_for_each_form(writer, weight):
     assert numbers(plain).dtype == np.float16
     assert numbers(turned).tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     assert numbers(writer.weight(weight, transposed=True, dtype=FLOAT)).dtype == np.float32
+
+
+def test_a_folded_factor_is_in_every_form_of_a_weight(writer, weight):
+    other = torch.nn.Parameter(torch.full((1, 3), 8.0))
+    writer = GraphWriter({"model.layer.weight": weight, "model.other.weight": other}, FLOAT)
+    writer.fold(0.5, weight)
+    assert numbers(writer.weight(weight)).tolist() == [[0.0, 0.5, 1.0], [1.5, 2.0, 2.5]]
+    assert numbers(writer.weight(weight, transposed=True)).tolist() == [[0.0, 1.5], [0.5, 2.0], [1.0, 2.5]]
+    assert numbers(writer.packed([weight, other])).tolist() == [[0.0, 1.5, 8.0], [0.5, 2.0, 8.0], [1.0, 2.5, 8.0]]
+    assert weight[1, 2] == 5.0
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(1.0, np.float16), (0.5, np.float16), (1 / np.sqrt(96), np.float32)])
+def test_a_folded_factor_is_in_the_scales_to_the_last_bit(weight, factor, dtype):
+    scales = np.array([[0.25], [0.75]], np.float32)
+    matrix = QuantizedMatrix(4, 16, np.arange(6, dtype=np.uint8).reshape(2, 3), scales)
+    writer = BlockWriter({"model.layer.weight": weight}, FLOAT, {"model.layer.weight": matrix})
+    writer.fold(factor, weight)
+    product = writer.product(graph_input("x", FLOAT, ("n", 3)), weight).producer()
+    stored = product.inputs[2] if dtype == np.float32 else product.inputs[2].producer().inputs[0]
+    assert numbers(stored).dtype == dtype
+    assert (numbers(stored) == scales * np.float32(factor)).all()
+    assert (numbers(product.inputs[1]).reshape(2, -1)[:, :2] == [[0x10, 0x82], [0x43, 0x85]]).all()
 
 
 def test_weights_are_read_when_they_are_asked_for(writer, weight):
