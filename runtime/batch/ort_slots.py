@@ -36,7 +36,10 @@ ALIGNMENT = 64
 PAIR = 2
 """The number of last tokens of a chunk whose logits are computed, so that the last real one's are not left over."""
 
-INT64, INT32, FLOAT = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
+MASK_PAGE = 64
+"""The positions by which the mask of decode steps grows, so that most steps need no new binding."""
+
+FLOAT = np.dtype(np.float32)
 
 
 def takes_rows(session: Any) -> bool:
@@ -167,7 +170,8 @@ class OrtSlots:
         if size > count:
             arrays.input_ids[count] = arrays.position_ids[count] = arrays.row_tokens[count] = 0
             arrays.row_lengths[count] = 1
-        self._run(self._steps.get(size) or self._bind_step(size), past + 1)
+        total = min((past // MASK_PAGE + 1) * MASK_PAGE, len(self._mask))
+        self._run(self._steps.get(size) or self._bind_step(size), total)
         lengths += active
         return arrays.logits[:count]
 
@@ -203,17 +207,17 @@ class OrtSlots:
         self._run_options.terminate = ends
 
     def _run(self, bound: _Bound, total: int) -> None:
-        """Run what is bound; its longest row ends with position `total - 1`."""
+        """Run what is bound, with a mask of `total` positions, at least those of the longest row."""
         try:
             if total != bound.total:
-                # One row of ones for all rows: nothing is hidden, the operator ends each row at its own length.
+                # Ones for all rows: nothing is hidden, because the operator ends each row at its own length.
                 _bind(bound.binding.bind_input, ATTENTION_MASK, self._mask, (1, total))
                 bound.total = total
             started = perf_counter()
             self._session.run_with_iobinding(bound.binding, self._run_options)
             self.run_s += perf_counter() - started
         except self._errors as error:
-            raise ArtifactError(f"the graph failed at a length of {total} positions: {summary(error)}") from error
+            raise ArtifactError(f"the graph failed within {total} positions: {summary(error)}") from error
 
     def _bind_step(self, rows: int) -> _Bound:
         """The binding of a decode step of the first rows, which is kept."""
@@ -247,9 +251,8 @@ class OrtSlots:
         return _Bound(binding)
 
     def _check_ids(self, ids: TokenIds) -> None:
-        least, greatest = int(ids.min()), int(ids.max())
-        if least < 0 or greatest >= self.vocab_size:
-            token = least if least < 0 else greatest
+        if int(ids.max()) >= self.vocab_size or int(ids.min()) < 0:
+            token = next(token for token in ids.tolist() if not 0 <= token < self.vocab_size)
             raise PromptError(f"token id {token} is outside of the vocabulary of {self.vocab_size} tokens")
 
     def _check_room(self, past: int, count: int) -> None:
