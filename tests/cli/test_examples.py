@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from served_command import ServedCommand
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FRANCE = "The capital of France is Paris."
@@ -54,6 +55,20 @@ def test_quickstart(quickstart):
 
 def test_chat(run, quickstart):
     assert run("chat.py", "quickstart-model", stdin="What is the capital of France?\n") == f"{FRANCE}\n"
+
+
+def test_batch(run, quickstart):
+    lines = run("batch.py", "quickstart-model").splitlines()
+    assert lines[:2] == ["What is the capital of France?", f"  {FRANCE}"]
+    assert lines[4:6] == ["法国的首都是哪里？", "  法国的首都是巴黎。"]
+    assert len(lines) == 8
+
+
+def test_serve_client(run, quickstart, folder):
+    with ServedCommand(folder / "quickstart-model", "--threads", 1) as command:
+        answer, usage = run("serve_client.py", command.url).splitlines()
+    assert answer == FRANCE
+    assert usage.endswith("tokens after 17")
 
 
 def test_changed_model(run):
