@@ -111,7 +111,7 @@ layers: $(VENV)/.dependencies ## import-linter's contracts
 
 .PHONY: pytest
 pytest: $(VENV)/.installed ## the tests, against the built wheel; in WORKERS=2 processes, and then those that measure time
-	MINIMIND_EDGE_TEST_INSTALLED=1 $(PYTEST) -m "not alone" --durations=20
+	MINIMIND_EDGE_TEST_INSTALLED=1 $(PYTEST) -m "not alone" --durations=20 --ignore tests/interop --ignore tests/web  # they have targets
 	MINIMIND_EDGE_TEST_INSTALLED=1 $(BIN)/pytest -m alone
 
 .PHONY: fuzz

@@ -5,7 +5,7 @@ PIP_QUIETLY := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: interop
 interop: $(VENV)/.installed interop-environments ## an artifact in optimum, onnxruntime-genai, transformers.js, Netron and polygraphy
-	.interop/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl
+	.interop/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl dist/minimind_edge_export-*.whl
 	MINIMIND_EDGE_INTEROP=$(CURDIR)/.interop $(PYTEST) --durations=5 tests/interop
 
 .PHONY: interop-environments
@@ -15,7 +15,7 @@ interop-environments: has-node $(INTEROP_TOOLS:%=.interop/%/.installed)
 interop-latest: $(VENV)/.installed has-node ## the same with the newest versions, fetched anew: what will break next
 	rm -rf .interop-latest
 	$(MAKE) --no-print-directory $(INTEROP_TOOLS:%=.interop-latest/%/.installed)
-	.interop-latest/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl
+	.interop-latest/optimum/bin/python $(PIP_QUIETLY) --no-deps --force-reinstall dist/minimind_edge-*.whl dist/minimind_edge_export-*.whl
 	for tool in genai graphs optimum; do .interop-latest/$$tool/bin/python -m pip list --format=freeze | grep -i -E 'onnx|optimum|transformers|netron|polygraphy'; done
 	cd .interop-latest/transformers-js && npm ls @huggingface/transformers onnxruntime-node
 	MINIMIND_EDGE_INTEROP=$(CURDIR)/.interop-latest $(BIN)/pytest --durations=5 tests/interop

@@ -116,6 +116,7 @@ def test_a_chat_from_a_pipe_keeps_its_history(command, artifact, eager):
     assert kept.stdout != result.stdout, "the second turn must see the first"
 
 
+@pytest.mark.alone  # the answer has an end: the signal has to come before it
 def test_ctrl_c_ends_cleanly_with_what_was_said_so_far(artifact, eager):
     words = [SCRIPTS / "minimind-run", "--engine", artifact, PROMPT, "--greedy", "--ignore-eos", "-n", "8000"]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
