@@ -182,7 +182,7 @@ async def vanishing(trial: Trial, artifact: Path, draw: random.Random, options: 
             await asyncio.gather(*(vanish(client, draw) for _ in range(20)))
         await settled(trial, it)
         trial.expect((await client.ask(chat(STORY))).status == 200, "no answer afterwards")
-        return f"{number} clients went away; no slot was left behind"
+        return f"{number} clients went away; no slot stayed taken"
 
 
 async def slow_readers(trial: Trial, artifact: Path, draw: random.Random, options: argparse.Namespace) -> str:

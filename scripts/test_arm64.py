@@ -40,7 +40,10 @@ EXPORTS = {
 PROMPTS = ("What is the capital of France?", "讲一个关于狐狸的故事。")
 NEW_TOKENS = 24
 UNIT_TESTS = (
-    "tests/unit/batch",
+    "tests/unit/batch/test_answers.py",
+    "tests/unit/batch/test_batch_engine.py",
+    "tests/unit/batch/test_prefixes.py",
+    "tests/unit/batch/test_scheduler.py",
     "tests/unit/text/test_prompt_lookup.py",
     "tests/unit/text/test_stop.py",
     "tests/unit/text/test_think.py",

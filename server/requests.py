@@ -108,7 +108,7 @@ class DeveloperMessage(Body, tag_field="role", tag="developer"):
 
 
 class UserMessage(Body, tag_field="role", tag="user"):
-    """What the user says."""
+    """A message of the user."""
 
     content: Content
     name: str | None = None

@@ -42,7 +42,7 @@ class AnswerWriter(Protocol):
     finished: set[int]
 
     def open(self, tickets: Sequence[Ticket]) -> bytes:
-        """What a stream begins with."""
+        """The first event of a stream."""
         ...
 
     def feed(self, index: int, piece: Piece) -> bytes:
