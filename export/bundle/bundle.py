@@ -31,7 +31,10 @@ from .wheels import collect_wheels, download_wheel
 DEVICE = Path(__file__).parent / "device"
 FACTS = "bundle.json"
 CONFIGS = ("config.json", "generation_config.json", "genai_config.json", "README.md")
-PROMPT = "Who are you?"
+FIRST_WORDS = '"Who are you?"'
+FIRST_IDS = "--ids 1,2,3"
+"""What the installer and the README say to try, for a model with a tokenizer and for one without."""
+
 WHEELS_FETCHED = 0.9
 """The share of the time after which the wheels are there."""
 
@@ -154,7 +157,7 @@ def _fill(folder: Path, request: BundleRequest, platform: Platform, python: str,
         "system": platform.markers["platform_system"],
         "machine": platform.markers["platform_machine"],
         "python": python,
-        "prompt": PROMPT,
+        "first_words": first_words(request.artifact),
         "files": {name: file_sha256(folder / name) for name in sorted(_names(folder))},
     }
     write_json(folder / FACTS, facts)
@@ -177,6 +180,11 @@ def _copy_artifact(source: Path, target: Path) -> None:
     templates = [f"{NAMED_TEMPLATES}/{path.name}" for path in sorted((source / NAMED_TEMPLATES).glob("*.jinja"))]
     for name in (MANIFEST, TOKENIZER, *TOKENIZER_CONFIGS, CHAT_TEMPLATE, *CONFIGS, *templates):
         copy_member(source, name, target / name)
+
+
+def first_words(artifact: Path) -> str:
+    """The arguments of `minimind-run` to try first: a model without a tokenizer takes only token ids."""
+    return FIRST_IDS if Artifact.open(artifact).tokenizer is None else FIRST_WORDS
 
 
 def _write_requirements(path: Path, wheels: list[Path]) -> None:
@@ -206,7 +214,7 @@ def _put_scripts(folder: Path, request: BundleRequest, platform: Platform, pytho
         "MACHINE": platform.markers["platform_machine"],
         "PYTHON": python,
         "INSTALL": f"{'py' if platform.is_windows else 'python3'} install.py",
-        "RUN": f'{start} "{PROMPT}"',
+        "RUN": f"{start} {first_words(request.artifact)}",
         "SERVE": _serving(platform) if request.serve else "",
     }
     text = (DEVICE / "README.md").read_text(encoding="utf-8")

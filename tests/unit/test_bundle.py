@@ -17,6 +17,7 @@ from packaging.markers import default_environment
 
 from minimind_edge.export import bundle as bundle_package
 from minimind_edge.export.bundle import BundleRequest, write_bundle
+from minimind_edge.export.bundle.bundle import first_words
 from minimind_edge.export.bundle.own_wheel import pack_own_wheel
 from minimind_edge.export.bundle.platforms import PLATFORMS, platform_of
 from minimind_edge.export.bundle.wheels import collect_wheels
@@ -168,7 +169,7 @@ def device(tmp_path) -> Path:
         "system": platform.system(),
         "machine": platform.machine(),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "prompt": "Hi",
+        "first_words": "Hi",
         "files": {"requirements.txt": REQUIREMENTS_SHA256},
     }
     (tmp_path / "bundle.json").write_text(json.dumps(facts))
@@ -210,6 +211,15 @@ def test_another_machine_is_refused(device, capsys, field, value):
     change(device, **{field: value})
     assert installer(device).main() == 3
     assert value in capsys.readouterr().err
+
+
+def test_a_model_without_a_tokenizer_is_tried_by_token_ids(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"")
+    (tmp_path / "config.json").write_text("{}")
+    assert first_words(tmp_path) == "--ids 1,2,3"
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert first_words(tmp_path) == '"Who are you?"'
 
 
 def test_requests_that_cannot_be_met_are_refused_before_pip_runs(tmp_path):

@@ -33,7 +33,7 @@ def main() -> int:
         print("install: pip failed, as it says above", file=sys.stderr)
         return 4
     start = "run.cmd" if sys.platform == "win32" else "./run.sh"
-    print(f'installed; try it:\n  {start} "{facts["prompt"]}"')
+    print(f"installed; try it:\n  {start} {facts['first_words']}")
     return 0
 
 
