@@ -1,4 +1,4 @@
-"""The code blocks of the pages: each is run here as it stands, or listed with the place that runs it or with a reason."""
+"""The code blocks of the pages: each is run here as it stands, or listed with what runs it or with a reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pages import ROOT, Block, blocks, text_of
+from pages import Block, blocks, text_of
 from served_command import ServedCommand
 from stand_in_libraries import stand_in_libraries
 
@@ -89,7 +89,7 @@ NOT_RUN = {
     "docs/architecture.md: minimind/checkpoint export/graph": "is a picture",
     "docs/benchmarks.md: make bench": "takes half an hour",
     "docs/benchmarks.md: make bench-serve": "takes 25 minutes",
-    "docs/bundle.md: minimind-export bundle my-model -o device": "needs a package index; test_bundle.py packs for this machine",
+    "docs/bundle.md: minimind-export bundle my-model -o device": "needs an index; test_bundle.py packs for this machine",
     "docs/bundle.md: python3 install.py": "needs an Arm machine; test_bundle.py installs on this one",
     "docs/quantization.md: python benchmarks/quantization.py CHECKPOINT": "takes ten minutes",
     "docs/rtx.md: make wheel": "runs pip; test_engine.py builds plans",
