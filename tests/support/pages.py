@@ -132,20 +132,24 @@ def prose_of(page: str) -> str:
     return " ".join(re.sub(r"[`*]", "", text_of(page)).split())
 
 
-def table(page: str, *columns: str) -> dict[str, list[str]]:
-    """The rows of the table of a page whose header has these columns after the first one, by their first cell.
+def table(page: str, *columns: str, first: str | None = None) -> dict[str, list[str]]:
+    """The rows of a table, by their first cell, without emphasis.
 
-    Emphasis is left out of the cells. An empty first cell takes that of the row before it into its name.
+    Args:
+        page: The page.
+        columns: The header after its first cell, by which the table is found.
+        first: The first cell of the header, where several tables have these columns.
     """
     lines = text_of(page).splitlines()
-    (start,) = [number for number, line in enumerate(lines) if cells(line)[1:] == list(columns)]
+    heads = [(number, cells(line)) for number, line in enumerate(lines)]
+    (start,) = [number for number, head in heads if head[1:] == list(columns) and first in {None, head[0]}]
     rows: dict[str, list[str]] = {}
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
-        first, *rest = cells(line)
-        assert first not in rows, f"{page} has two rows {first!r}"
-        rows[first] = rest
+        name, *rest = cells(line)
+        assert name not in rows, f"{page} has two rows {name!r}"
+        rows[name] = rest
     assert rows
     return rows
 
