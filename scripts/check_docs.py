@@ -2,8 +2,8 @@
 
 Every relative link and anchor exists; an address elsewhere is well formed and of a host that was looked at, and is not
 asked for. Every code block is fenced and names its language, by which the tests know what to do with it. The READMEs
-are in two languages: their sections are the same where headings have the same levels in the same order, and each section
-has the same code blocks (except for comments and strings), pictures, and links to files.
+are in two languages: their sections are the same where headings have the same levels in the same order, and each
+section has the same code blocks (except for comments and strings), pictures, and links to files.
 
 Usage: check_docs.py [FOLDER]
 """

@@ -89,7 +89,7 @@ NOT_RUN = {
     "docs/architecture.md: minimind/checkpoint export/graph": "is a picture",
     "docs/benchmarks.md: make bench": "takes half an hour",
     "docs/benchmarks.md: make bench-serve": "takes 25 minutes",
-    "docs/bundle.md: minimind-export bundle my-model -o device": "needs an index; test_bundle.py packs for this machine",
+    "docs/bundle.md: minimind-export bundle my-model -o device": "needs an index; test_bundle.py packs for this one",
     "docs/bundle.md: python3 install.py": "needs an Arm machine; test_bundle.py installs on this one",
     "docs/quantization.md: python benchmarks/quantization.py CHECKPOINT": "takes ten minutes",
     "docs/rtx.md: make wheel": "runs pip; test_engine.py builds plans",
