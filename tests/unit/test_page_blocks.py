@@ -62,7 +62,10 @@ def named_code() -> list[tuple[str, str]]:
 def make_lines() -> list[tuple[str, list[str]]]:
     """Every call of make on the pages."""
     lines = [(page, words) for page, line in shell_lines() for words in simple_commands(line) if words[0] == "make"]
-    return lines + [(page, shlex.split(code)) for page, code in named_code() if code.startswith("make ")]
+    lines += [(page, shlex.split(code)) for page, code in named_code() if code.startswith("make ")]
+    scripts = [".ci/run", *(f".github/workflows/{name}.yml" for name in ("test", "release"))]
+    found = [(name, re.findall(r"^\s*(?:- run: )?(make [\w-]+)", text_of(name), re.MULTILINE)) for name in scripts]
+    return lines + [(name, call.split()) for name, calls in found for call in calls]
 
 
 @pytest.mark.parametrize("block", blocks("sh", "console"), ids=lambda block: f"{block.page}:{block.number}")
@@ -138,7 +141,7 @@ def test_make_has_every_target_and_variable():
     targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^(\w+) \?= ", makefile, re.MULTILINE)) | set(SCRIPT_OF_VARIABLE)
     lines = make_lines()
-    assert len(lines) > 30
+    assert len(lines) > 45
     for page, words in lines:
         for word in words[1:]:
             assert word.split("=")[0] in (variables if "=" in word else targets), f"{page}: {' '.join(words)}"
