@@ -310,4 +310,4 @@ def test_the_sizes_of_plans_are_the_same_on_both_pages():
     for row in shown.values():
         weights = float(numbers(row[0])[0])
         for size, ratio in (numbers(cell) for cell in row[1:] if cell):
-            assert float(size) / weights == pytest.approx(float(ratio), abs=0.005)  # the sizes are rounded
+            assert float(size) / weights == pytest.approx(float(ratio), abs=0.007)  # the sizes are rounded
