@@ -162,7 +162,7 @@ def place(tmp_path, monkeypatch, demo, demo_folder) -> Path:
     shutil.copytree(demo_folder, tmp_path / "out")
     (tmp_path / "out" / "full_sft_256.pth").rename(tmp_path / "out" / "full_sft_512.pth")
     for name in ("my-model", "minimind-demo"):
-        (tmp_path / name).symlink_to(demo)
+        shutil.copytree(demo, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -180,7 +180,7 @@ def run(place, command, export_here, monkeypatch):
         words = ["my-model" if word == "ARTIFACT" else word for word in words]
         for made in ("my-model", "minimind-demo"):
             if words[-2:] == ["-o", made]:
-                Path(made).unlink()
+                shutil.rmtree(made)
         result = export_here(*words[1:]) if words[0] == "minimind-export" else command(*words, stdin=stdin, cwd=place)
         assert result.returncode == 0, result.stderr
         return result.stdout
@@ -347,7 +347,7 @@ def test_experts_without_branches_give_the_same_sum():
 def test_an_export_from_python(place, capsys):
     import torch
 
-    (place / "my-model").unlink()
+    shutil.rmtree(place / "my-model")
     space: dict[str, object] = {"__name__": "my_model"}
     exec(named("docs/changed-model.md: # my_model.py").text, space)
     torch.manual_seed(0)
