@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import onnx
 import pytest
 import torch
 from graph_rows import CAPACITY, VARIANTS, Batch, GraphRunner, make_model, open_graph
+from rounded_weights import quantized
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import expert_names, with_outputs
+from minimind_edge.export.quantization.kv_cache_scales import cache_scales
 from minimind_edge.runtime.session.contract import GraphFacts
 
 TARGETS = ("portable", "ort")
@@ -144,6 +148,31 @@ def test_ort_uses_the_fused_operators(tmp_path):
     assert count["MoE"] == 2
     assert count["SkipSimplifiedLayerNormalization"] == 4  # every norm but the first, behind whose input no sum stands
     assert count["RMSNormalization"] == 1
+
+
+LOAD = """
+import sys
+import onnxruntime
+for path in sys.argv[1:]:
+    onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+"""
+
+
+def test_bare_onnxruntime_has_nothing_to_warn_of(tmp_path):
+    """In a process of its own, as the binding writes to the process's stderr; at onnxruntime's default severity."""
+    paths = []
+    for target in TARGETS:
+        for variant in ("gqa", "minimind3", "heads-of-8", "moe"):
+            paths.append(graph_file(tmp_path / f"{variant}-{target}", variant, target))
+    model = make_model("gqa")
+    integers = quantized(model, 4, 32)
+    scales = cache_scales(model, torch.arange(3, 35)[None])
+    paths.append(tmp_path / "int4" / "model.onnx")
+    save_graph(build_graph(model, "ort", "int4", CAPACITY, quantized=integers, cache_scales=scales), paths[-1])
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, *map(str, paths)], capture_output=True, encoding="utf-8", check=True
+    )
+    assert result.stderr == ""
 
 
 def test_progress_grows_to_one():
