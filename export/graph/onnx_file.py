@@ -120,12 +120,10 @@ def _beginning(header: onnx.TensorProto, nbytes: int | None, place: int) -> byte
     """
 
     def beginning() -> bytes:
-        if nbytes is None:
-            content, size = header.SerializeToString(), header.ByteSize()
-        else:
-            content = header.SerializeToString() + key(RAW_DATA_FIELD, nbytes)
-            size = len(content) + nbytes
-        return key(INITIALIZER_FIELD, size) + content
+        content: bytes = header.SerializeToString()
+        if nbytes is not None:
+            content += key(RAW_DATA_FIELD, nbytes)
+        return key(INITIALIZER_FIELD, len(content) + (nbytes or 0)) + content
 
     if nbytes is None or nbytes < MAPPED_BYTES:
         return beginning()

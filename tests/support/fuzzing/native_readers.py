@@ -318,7 +318,7 @@ class Graphs(Reader[bytes]):
             _declare_optional_inputs(random, model)
         for _ in range(random.randint(0, 3)):
             random.choice(_GRAPH_CHANGES)(random, model)
-        data = bytes(model.SerializeToString())
+        data = _aligned(model)
         return mutated_bytes(random, data, 4) if random.random() < 0.3 else data
 
     def read(self, given: bytes) -> object:
@@ -369,6 +369,18 @@ def _declare_optional_inputs(random: Random, model: Any) -> None:
             model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, dtype), name))
     value = random.choice(TEXTS) if random.random() < 0.1 else ",".join(names)
     model.metadata_props.add(key="minimind_edge.optional_inputs", value=value)
+
+
+def _aligned(model: Any) -> bytes:
+    """A graph's file whose first weight, where it has one, can be mapped into memory."""
+    data = bytes(model.SerializeToString())
+    weight = model.graph.initializer[0].raw_data if model.graph.initializer else b""
+    while weight and data.index(weight) % 64:
+        model.producer_version += " "
+        data = bytes(model.SerializeToString())
+        if len(model.producer_version) > 1000:
+            break
+    return data
 
 
 def _change_metadata(random: Random, model: Any) -> None:
