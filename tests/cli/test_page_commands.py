@@ -48,6 +48,7 @@ WITH_A_TEST = (
     "docs/changed-model.md: for i, expert in enumerate(self.experts):",
     "docs/changed-model.md: shares = torch.zeros_like(scores).scatter(-1,",
     "docs/changed-model.md: from pathlib import Path",
+    "docs/interop.md: import numpy as np",
     'docs/run.md: > """Continue this list:',
     'docs/run.md: [{"type": "function", "function": {"name":',
     'docs/run.md: {"id": 1, "prompt": "What is the capital of',
@@ -342,6 +343,12 @@ def test_experts_without_branches_give_the_same_sum():
         exec(named(f"docs/changed-model.md: {name}").text, space)
         both.append(space["y"])
     assert (both[0] - both[1]).abs().max() < 1e-6
+
+
+def test_bare_onnxruntime_gives_the_last_tokens_logits(place):
+    space: dict[str, object] = {}
+    exec(named("docs/interop.md: import numpy as np").text, space)
+    assert space["logits"].shape == (1, 1, 2048)  # the demo's vocabulary; MiniMind's has 6400
 
 
 def test_an_export_from_python(place, capsys):
