@@ -101,23 +101,27 @@ def main() -> int:
             "serve.sh": pool.submit(serves, device, text.strip()),
         }
         there = {cpu: pool.submit(answers, [python], folder / f"{cpu}.npz", artifacts, cpu) for cpu in CPUS}
-        faults = {
-            f"{name} on {cpu} ({CPUS[cpu]})": differs(name, here, found.result())
-            for cpu, found in there.items()
-            for name in EXPORTS
-        }
-        faults |= {name: part.result() for name, part in parts.items()}
-    for name, fault in faults.items():
-        print(f"{name}: {fault or 'as on this machine'}")
-    right = list(faults.values()).count("")
+        faults = []
+        for cpu, found in there.items():
+            for name in EXPORTS:
+                faults.append(told(f"{name} on {cpu} ({CPUS[cpu]})", differs(name, here, found.result())))
+        faults += [told(name, part.result()) for name, part in parts.items()]
+    right = faults.count("")
     print(f"{right} of {len(faults)}")
     return 0 if right == len(faults) else 1
+
+
+def told(part: str, fault: str) -> str:
+    """Print how a part went, and return its fault."""
+    print(f"{part}: {fault or 'as on this machine'}", flush=True)
+    return fault
 
 
 def export(artifact: Path) -> None:
     """Export a bundled model for the target and the precision of an artifact's name."""
     options = EXPORTS[artifact.name]
-    run([COMMANDS / "minimind-export", "onnx", *options, "-o", artifact, "--no-verify"], stderr=subprocess.DEVNULL)
+    command = [COMMANDS / "minimind-export", "onnx", *options, "-o", artifact, "--no-verify"]
+    run(command, stderr=subprocess.DEVNULL, OMP_NUM_THREADS="1")  # several run at once
 
 
 def install_bundle(folder: Path, artifact: Path) -> tuple[Path, int]:
