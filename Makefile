@@ -164,8 +164,19 @@ bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO 
 	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
 
 .PHONY: test-arm64
-test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
-	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
+test-arm64: $(VENV)/.installed $(ARM64)/.complete ## a bundle on emulated 64-bit Arm: every target and precision computes what it computes here
+	$(BIN)/python scripts/test_arm64.py --folder $(ARM64)
+
+.PHONY: arm64-userland
+arm64-userland: $(ARM64)/.complete ## what test-arm64 needs beyond .venv: an emulator, and Debian for 64-bit Arm
+
+$(ARM64)/.complete: scripts/arm64_userland.sh
+	scripts/arm64_userland.sh $(ARM64)
+	touch $@
+
+.PHONY: bundle-sizes
+bundle-sizes: $(VENV)/.installed ## the table of sizes in docs/bundle.md, from bundles made for each platform
+	$(BIN)/python scripts/bundle_sizes.py
 
 include interop/interop.mk
 
