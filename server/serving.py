@@ -20,7 +20,7 @@ from .chat_page import page_files, page_routes
 from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
-from .run import DrainingServer, Hooks, address_of, make_server, nothing
+from .run import DrainingServer, Hooks, address_of, make_server
 from .settings import ServeSettings
 
 WARM_UP = "hello"
@@ -112,9 +112,12 @@ def prepare(
         for engine in engines.values():  # waits for a step of the model, which may be long
             asyncio.get_running_loop().run_in_executor(None, partial(engine.close, drain=False))
 
-    # Other workers show this one's figures; alone, they are noted when they are asked for.
-    second = nothing if rows is None else metrics.update
-    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=second))
+    def each_second() -> None:
+        if rows is not None:  # other workers show this one's figures; alone, they are noted when they are asked for
+            metrics.update()
+        hooks.second()
+
+    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=each_second))
 
 
 def serve_alone(

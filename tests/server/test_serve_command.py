@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from random_requests import random_request
@@ -20,6 +21,8 @@ from served_command import ServedCommand, chat, wait_until
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine
+from minimind_edge.server import workers
+from minimind_edge.server.settings import ServeSettings
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 STORY = "Tell me a story about a fox."
@@ -169,6 +172,50 @@ class TestWorkers:
             workers = command.workers()
             assert command.end() == 0
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+    def test_one_that_hangs_is_killed_and_its_connections_are_answered(self, demo, expected):
+        impatient = (
+            "import minimind_edge.server.workers as workers; workers.SILENT_S = 4.0; "
+            "from minimind_edge.cli.serve_app import main; main()"
+        )
+        words = (demo, "--workers", 2, "--slots", 1, "--queue", 0)
+        with ServedCommand(*words, program=(sys.executable, "-c", impatient)) as command:
+            wait_until(lambda: try_both(command))
+            wait_until(lambda: command.running() == 0)
+            hanging, other = command.workers()
+            os.kill(hanging, signal.SIGSTOP)
+            for _ in range(2):  # one of them reaches the hanging worker
+                assert command.ask(QUESTION).json()["choices"][0]["message"]["content"] == expected
+            wait_until(lambda: len(command.workers()) == 2 and hanging not in command.workers())
+            assert other in command.workers()
+            assert [line for line in command.told if "has not answered" in line] == [
+                "worker 0 has not answered for 4 s: it is killed"
+            ]
+            wait_until(lambda: try_both(command))
+            assert command.end() == 0
+
+    def test_a_pause_of_the_whole_machine_is_no_hanging(self, monkeypatch):
+        now, told, killed = [0.0], [], []
+        monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+        settings = ServeSettings({"demo": Path("demo")}, workers=2)
+        supervisor = workers.Supervisor(settings, None, None, told.append)
+        process = SimpleNamespace(is_alive=lambda: True, kill=lambda: killed.append(now[0]))
+        worker = SimpleNamespace(index=0, is_ready=True, silent_s=0.0, process=process)
+        supervisor._workers[0] = worker
+        for pause in (0.1, 3600.0, 0.1):
+            now[0] += pause
+            supervisor._kill_hanging()
+        assert (killed, told) == ([], [])
+        worker.is_ready = False  # one that loads may be silent
+        for _ in range(2 * int(workers.SILENT_S)):
+            now[0] += 1.0
+            supervisor._kill_hanging()
+        assert killed == []
+        worker.is_ready = True
+        while not killed:
+            now[0] += 1.0
+            supervisor._kill_hanging()
+        assert len(told) == 1
 
     def test_they_end_with_their_supervisor(self, demo):
         with ServedCommand(demo, "--workers", 2) as command:
