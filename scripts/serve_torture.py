@@ -153,7 +153,8 @@ async def overload(trial: Trial, artifact: Path, draw: random.Random, options: a
         trial.expect(it.end() == 0, "exit code")
         return (
             f"{sum(counts.values())} requests of {CLIENTS} clients: {counts[200]} answered, {counts[429]} refused; "
-            f"{gone} clients vanished; memory {early / 1e6:.1f} MB, at the end {late / 1e6:.1f} MB; by tenths of the time {course}"
+            f"{gone} clients vanished; memory {early / 1e6:.1f} MB, at the end {late / 1e6:.1f} MB; "
+            f"by tenths of the time {course}"
         )
 
 

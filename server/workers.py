@@ -50,7 +50,7 @@ SILENT_S = 60.0
 """Seconds after which a worker that has said nothing hangs, and is killed; a busy one speaks every second."""
 
 LONGEST_TURN_S = 1.0
-"""Most seconds of silence that one turn of the supervisor counts: it may have been suspended, and its workers as well."""
+"""Most seconds of silence that one turn of the supervisor counts: it may have been suspended, and its workers too."""
 
 KILL_AFTER_S = 10.0
 """Seconds after the drain's own limit until a worker is killed."""
