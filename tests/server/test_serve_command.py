@@ -69,12 +69,18 @@ class TestAnswers:
         assert "capital" not in "".join(served.logged)
 
     def test_are_counted(self, served):
+        served.ask(QUESTION)
         before, usage = served.figures(), served.ask(QUESTION).json()["usage"]
+        assert usage["prompt_tokens_details"]["cached_tokens"] > 0
         after = served.figures()
         label = '{model_name="demo"}'
         for name, field in (("prompt_tokens", "prompt_tokens"), ("generation_tokens", "completion_tokens")):
             assert after[f"vllm:{name}_total{label}"] - before[f"vllm:{name}_total{label}"] == usage[field]
         assert after["llamacpp:tokens_predicted_total"] == after[f"vllm:generation_tokens_total{label}"]
+        # llama-server counts the tokens of cached prefixes by themselves.
+        cached, name = usage["prompt_tokens_details"]["cached_tokens"], "llamacpp:prompt_tokens"
+        assert after[f"{name}_cached_total"] - before[f"{name}_cached_total"] == cached
+        assert after[f"{name}_total"] - before[f"{name}_total"] == usage["prompt_tokens"] - cached
         for name in ("time_to_first_token", "e2e_request_latency", "request_queue_time"):
             assert after[f"vllm:{name}_seconds_count{label}"] == before[f"vllm:{name}_seconds_count{label}"] + 1
 
