@@ -69,8 +69,9 @@ class TestAnswers:
         assert "capital" not in "".join(served.logged)
 
     def test_are_counted(self, served):
-        served.ask(QUESTION)
-        before, usage = served.figures(), served.ask(QUESTION).json()["usage"]
+        question = f"{QUESTION} {STORY}"  # long enough that it is looked for
+        served.ask(question)
+        before, usage = served.figures(), served.ask(question).json()["usage"]
         assert usage["prompt_tokens_details"]["cached_tokens"] > 0
         after = served.figures()
         label = '{model_name="demo"}'
