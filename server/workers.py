@@ -34,7 +34,7 @@ INTERRUPTED = 130
 
 READY, TAKEN, LOST, LEAVING, ALIVE = b"r", b"k", b"x", b"l", b"a"
 """What a worker says to the supervisor: it accepts connections; it has taken one; one has ended; it takes no more; its
-event loop has run for another second."""
+event loop and its models go on."""
 
 TAKE, END = b"t", b"e"
 """What the supervisor says: take this connection; finish what runs, and end."""
@@ -47,7 +47,7 @@ PAUSE_S = 0.05
 """Seconds after which a connection is accepted that could not be accepted now."""
 
 SILENT_S = 60.0
-"""Seconds after which a worker that has said nothing hangs, and is killed; a busy one speaks every second."""
+"""Seconds without a sign of life after which a worker hangs, and is killed; a busy one gives it every second."""
 
 LONGEST_TURN_S = 1.0
 """Most seconds of silence that one turn of the supervisor counts: it may have been suspended, and its workers too."""
@@ -68,7 +68,7 @@ class Worker:
         connections: Number of its open connections.
         given: Connections that it has been given and not taken yet, oldest first.
         is_ready: Whether it accepts connections.
-        silent_s: Seconds since it has last said something; a worker that still loads is not expected to.
+        silent_s: Seconds since its last sign of life; a worker that still loads is not expected to give any.
     """
 
     def __init__(self, context: SpawnContext, work: Work, settings: ServeSettings, rows: Any, index: int) -> None:
@@ -107,7 +107,8 @@ class Worker:
             return True
         except OSError:
             return False
-        self.silent_s = 0.0
+        if ALIVE in said:
+            self.silent_s = 0.0
         self.is_ready = (self.is_ready or READY in said) and LEAVING not in said
         self.connections -= said.count(LOST)
         for _ in range(said.count(TAKEN)):
@@ -190,13 +191,13 @@ class Supervisor:
         self._kill_hanging()
 
     def _kill_hanging(self) -> None:
-        """Kill the workers that have been silent for too long; their ends are then noticed as those of others."""
+        """Kill the workers without a sign of life for too long; their ends are then noticed as those of others."""
         now = time.monotonic()
         passed, self._turned_at = min(now - self._turned_at, LONGEST_TURN_S), now
         for worker in self._workers.values():
             worker.silent_s += passed if worker.is_ready else 0.0
             if worker.silent_s > SILENT_S and worker.process.is_alive():
-                self._tell(f"worker {worker.index} has not answered for {SILENT_S:.0f} s: it is killed")
+                self._tell(f"worker {worker.index} has hung for {SILENT_S:.0f} s: it is killed")
                 worker.process.kill()
                 worker.silent_s = 0.0
 

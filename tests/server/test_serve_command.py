@@ -22,6 +22,7 @@ from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine
 from minimind_edge.server import workers
+from minimind_edge.server.serving import progress
 from minimind_edge.server.settings import ServeSettings
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -195,11 +196,29 @@ class TestWorkers:
                 assert command.ask(QUESTION).json()["choices"][0]["message"]["content"] == expected
             wait_until(lambda: len(command.workers()) == 2 and hanging not in command.workers())
             assert other in command.workers()
-            assert [line for line in command.told if "has not answered" in line] == [
-                "worker 0 has not answered for 4 s: it is killed"
-            ]
+            assert [line for line in command.told if "hung" in line] == ["worker 0 has hung for 4 s: it is killed"]
             wait_until(lambda: try_both(command))
             assert command.end() == 0
+
+    def test_a_model_that_hangs_gives_no_sign_of_life(self):
+        counts = SimpleNamespace(running=0, steps=0)
+        are_moving = progress({"demo": SimpleNamespace(counts=lambda: counts)})
+        assert [are_moving(), are_moving()] == [True, True]  # there is nothing to do
+        counts.running = 1
+        moved = []
+        for counts.steps in (1, 1, 1, 2, 3):
+            moved.append(are_moving())
+        assert moved == [True, False, False, True, True]
+
+    def test_connections_are_no_sign_of_life(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            worker = object.__new__(workers.Worker)
+            worker.channel, worker.silent_s, worker.is_ready, worker.connections = ours, 9.0, True, 1
+            theirs.send(workers.LOST)
+            assert worker.hear() and worker.silent_s == 9.0 and worker.connections == 0
+            theirs.send(workers.ALIVE)
+            assert worker.hear() and worker.silent_s == 0.0
 
     def test_a_pause_of_the_whole_machine_is_no_hanging(self, monkeypatch):
         now, told, killed = [0.0], [], []
