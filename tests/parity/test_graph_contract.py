@@ -13,6 +13,7 @@ from graph_rows import CAPACITY, VARIANTS, Batch, GraphRunner, make_model, open_
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph.ort import WHOLE_SCORES
 from minimind_edge.export.parity.graph_file import expert_names, with_outputs
 from minimind_edge.runtime.session.contract import GraphFacts
 
@@ -146,6 +147,24 @@ def test_ort_uses_the_fused_operators(tmp_path):
     assert count["MoE"] == 2
     assert count["SkipSimplifiedLayerNormalization"] == 4  # every norm but the first, behind whose input no sum stands
     assert count["RMSNormalization"] == 1
+
+
+@pytest.mark.parametrize(("max_length", "has_sinks"), [(WHOLE_SCORES, True), (WHOLE_SCORES + 1, False)])
+def test_short_contexts_have_the_attention_that_flash_attention_is_turned_off_for(
+    max_length, has_sinks, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.onnx"
+    save_graph(build_graph(make_model("gqa"), "ort", "fp32", max_length), path)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(3, 131, (1, 100))
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(100)[None]}
+    feeds |= {name: np.zeros((1, 2, 0, 16), np.float32) for name in GraphRunner(path, shared=False).pasts}
+    monkeypatch.delenv("ORT_GQA_DISABLE_FLASH_ATTENTION", raising=False)
+    by_default = open_graph(path).run(["logits"], feeds)[0]
+    monkeypatch.setenv("ORT_GQA_DISABLE_FLASH_ATTENTION", "1")
+    without_flash = open_graph(path).run(["logits"], feeds)[0]
+    assert np.array_equal(by_default, without_flash) is has_sinks
+    assert np.abs(by_default - without_flash).max() < 1e-5 * np.abs(without_flash).max()
 
 
 def test_progress_grows_to_one():
