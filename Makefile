@@ -30,7 +30,9 @@ COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,min
 
 # TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
-HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
+IS_LINUX_X86_64 := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
+
+ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
 PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
@@ -53,7 +55,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
 	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,serve,dev]" dist/minimind_edge_export-*.whl
-	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
+	$(if $(IS_LINUX_X86_64),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
@@ -90,11 +92,16 @@ demo: setup ## export the bundled checkpoint to out/demo, and let it talk in Eng
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
 
 .PHONY: lint
-lint: $(VENV)/.dependencies ## ruff check, ruff format --check, the lists in docs/architecture.md, and links and sections of the pages
+lint: $(VENV)/.dependencies ## ruff, the lists in docs/architecture.md, the pages, the workflows and the Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/module_lists.py --check
 	$(BIN)/python scripts/check_docs.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/pre-commit validate-config
+	$(if $(IS_LINUX_X86_64),$(BIN)/hadolint docker/*.Dockerfile)
 
 .PHONY: format
 format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
