@@ -151,6 +151,10 @@ images: ## the images of docker/, where docker runs; elsewhere the rules that th
 torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
 
+.PHONY: test-llama-server
+test-llama-server: $(VENV)/.installed ## llama.cpp's tests of its server against minimind-serve; LLAMA_TESTS=FOLDER for a copy of them
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/llama_server_tests.py $(LLAMA_TESTS)
+
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
 	$(BIN)/python scripts/torture.py $(TORTURE)

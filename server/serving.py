@@ -21,7 +21,7 @@ from .chat_page import page_files, page_routes
 from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
-from .run import DrainingServer, Hooks, address_of, make_server, nothing
+from .run import DrainingServer, Hooks, address_of, make_server
 from .settings import EngineSettings, ServeSettings
 
 WARM_UP = "hello"
@@ -130,9 +130,29 @@ def prepare(
         for engine in engines.values():  # waits for a step of the model, which may be long
             asyncio.get_running_loop().run_in_executor(None, partial(engine.close, drain=False))
 
-    # Other workers show this one's figures; alone, they are noted when they are asked for.
-    second = nothing if rows is None else metrics.update
-    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=second))
+    compiles = settings.engine.device not in ("auto", "cpu")  # at its first step, maybe for minutes
+    are_moving = progress({} if compiles else engines)
+
+    def each_second() -> None:
+        if rows is not None:  # other workers show this one's figures; alone, they are noted when they are asked for
+            metrics.update()
+        if are_moving():
+            hooks.second()
+
+    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=each_second))
+
+
+def progress(engines: Mapping[str, BatchEngine]) -> Callable[[], bool]:
+    """A function that tells whether each engine with running requests has ended a step since its last call."""
+    before: dict[str, int] = {}
+
+    def are_moving() -> bool:
+        counts = {name: engine.counts() for name, engine in engines.items()}
+        standing = any(each.running and each.steps == before.get(name) for name, each in counts.items())
+        before.update({name: each.steps for name, each in counts.items()})
+        return not standing
+
+    return are_moving
 
 
 def serve_alone(
