@@ -94,7 +94,7 @@ def test_layers_that_are_rounded_together_get_the_integers_that_they_get_alone()
     together = gptq_matrix(torch.cat(weights), wanted, hessian).split([24, 8])
     for weight, found in zip(weights, together, strict=True):
         alone = gptq_matrix(weight, wanted, hessian)
-        # Products of other sizes are rounded differently, which decides where a weight is half-way between two integers.
+        # Products of other sizes are rounded differently, which decides where a weight is between two integers.
         assert (found.integers == alone.integers).mean() > 0.97
         assert np.array_equal(found.scales, alone.scales)
         assert found.zero_points is not None
