@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, float], None]
@@ -26,6 +26,24 @@ def part(progress: Progress, start: float, stop: float, prefix: str = "") -> Pro
         prefix: The text that is put before the name of each of the part's stages.
     """
     return lambda stage, done: progress(f"{prefix}{stage}", start + done * (stop - start))
+
+
+def parts(progress: Progress, durations: Mapping[str, float]) -> dict[str, Progress]:
+    """The progress of each part of a job, whose share of the whole is its share of the time.
+
+    Args:
+        progress: The progress of the job.
+        durations: The time that each part takes, in any unit, in the order of the parts; more than 0 in all.
+
+    Returns:
+        The progress of each part, by its name.
+    """
+    total, start = sum(durations.values()), 0.0
+    found = {}
+    for name, duration in durations.items():
+        found[name] = part(progress, start / total, (start + duration) / total)
+        start += duration
+    return found
 
 
 def stage_share(progress: Progress, stage: str, start: float, stop: float) -> Share:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..artifact.staging import temporary_folder
 from ..errors import ExportError
-from ..progress import Progress, silent
+from ..progress import Progress, Share, silent, stage_share
 from .case import Case, Suite
 from .graph_file import float32_copy, open_session, read_facts
 from .measurement import Flags, Measurement, measure
@@ -169,9 +169,9 @@ def compare_runners(
     """
     started, tell = time.perf_counter(), progress or silent
     reference = eager_reference(reference)
-    tell("eager", 0.0)
+    stages = 1 + len(runners)
     return_freed_memory()
-    cases = _reference_cases(reference, suite, steps)
+    cases = _reference_cases(reference, suite, steps, stage_share(tell, "eager", 0.0, 1 / stages))
     if release:
         reference.release()
         return_freed_memory()
@@ -179,8 +179,9 @@ def compare_runners(
     measurements: list[Measurement] = []
     for index, make_runner in enumerate(runners):
         runner = make_runner()
-        tell(runner.name, (1 + index) / (1 + len(runners)))
-        for case, rows in cases:
+        share = stage_share(tell, runner.name, (1 + index) / stages, (2 + index) / stages)
+        for done, (case, rows) in enumerate(cases):
+            share(done / len(cases))
             if case.positions is None or not runner.counts_positions:
                 one = measure(case, rows, runner, comparable.get(case.name), tolerance.routes_may_differ)
                 measurements.append(one)
@@ -199,10 +200,17 @@ def compare_runners(
     )
 
 
-def _reference_cases(reference: EagerReference, suite: Suite, steps: int) -> list[tuple[Case, list[RowReference]]]:
+def _reference_cases(
+    reference: EagerReference, suite: Suite, steps: int, progress: Share
+) -> list[tuple[Case, list[RowReference]]]:
     """Every case with eager's results, the greedy one last."""
-    cases = [(case, row_references(reference, case)) for case in suite.cases()]
+    wanted = list(suite.cases())
+    cases = []
+    for done, case in enumerate(wanted):
+        progress(done / (1 + len(wanted)))
+        cases.append((case, row_references(reference, case)))
     if steps > 0:
+        progress(len(wanted) / (1 + len(wanted)))
         cases.append(greedy_case(reference, suite.greedy_prompt(), suite.greedy_steps(steps)))
     return cases
 

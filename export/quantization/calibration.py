@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from minimind_edge.minimind import MiniMindForCausalLM
@@ -14,6 +15,7 @@ from minimind_edge.runtime.text.chat_template import ChatTemplate
 from minimind_edge.runtime.text.prompt import PromptBuilder
 
 from ..progress import Progress, silent
+from .author import author_of
 
 if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles
@@ -88,7 +90,6 @@ OPENINGS = (
 """The first words of raw texts, which a model that is only pretrained continues."""
 
 
-@torch.no_grad()
 def written_text(
     model: MiniMindForCausalLM,
     prompts: Sequence[Sequence[int]],
@@ -98,35 +99,38 @@ def written_text(
 ) -> torch.Tensor:
     """Let a model write text, sampled after the prompts, one prompt after the other.
 
-    Sampling goes on after the end of an answer: a chat model opens the next turn itself.
+    Sampling goes on after the end of an answer: a chat model opens the next turn itself. MiniMind writes by a session
+    of its own float32 graph, see `author_of`.
 
     Args:
-        model: The model, in eval mode, with finite logits.
+        model: MiniMind, or any other module with its `forward`; in float32, in eval mode, with finite logits.
         prompts: Token ids, at least one prompt of at least one token.
         rows: Number of texts.
         length: Tokens of each text, its prompt included.
         progress: Called with a stage's name and the share that is done.
 
     Returns:
-        [rows, length] int64; the same model always writes the same text.
+        [rows, length] int64; the same model always writes the same text on the same machine.
     """
     tell = progress or silent
     most = max(1, int(length * PROMPT_SHARE))
     begun = [list(prompt[:most]) for prompt in itertools.islice(itertools.cycle(prompts), rows)]
     sampler = Sampler(SAMPLING)
     width = max(map(len, begun))
-    step = torch.tensor([[0] * (width - len(row)) + row for row in begun])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in begun])
-    past = None
     missing = length - min(map(len, begun))
-    for done in range(missing):
-        output = model(step, attention_mask=mask, past_key_values=past, use_cache=True, logits_to_keep=1)
-        tokens = sampler(output.logits[:, -1].numpy())
-        past, step = output.past_key_values, torch.from_numpy(tokens)[:, None]
-        mask = torch.cat((mask, mask.new_ones(rows, 1)), dim=1)
-        for row, token in zip(begun, tokens.tolist(), strict=True):
-            row.append(token)
-        tell("writing calibration text", done / missing)
+    tell("writing calibration text", 0.0)
+    with author_of(model, width + missing) as author:
+        logits = author.prefill(
+            np.array([[0] * (width - len(row)) + row for row in begun]),
+            np.array([[0] * (width - len(row)) + [1] * len(row) for row in begun]),
+        )
+        for left in range(missing - 1, -1, -1):
+            tokens = sampler(logits)
+            for row, token in zip(begun, tokens.tolist(), strict=True):
+                row.append(token)
+            tell("writing calibration text", 1 - left / missing)
+            if left:
+                logits = author.decode(tokens)
     return torch.tensor([row[:length] for row in begun])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -146,6 +147,16 @@ class QuantizedMatrix:
     def is_padded(self) -> bool:
         """Whether the last block is only partly filled."""
         return bool(self.integers.shape[1] % self.block)
+
+    def split(self, rows: Sequence[int]) -> list[QuantizedMatrix]:
+        """The matrices of so many rows each, in their order, which share this one's memory."""
+        parts, start = [], 0
+        for count in rows:
+            part = slice(start, start + count)
+            zeros = None if self.zero_points is None else self.zero_points[part]
+            parts.append(QuantizedMatrix(self.bits, self.block, self.integers[part], self.scales[part], zeros))
+            start += count
+        return parts
 
     def padded_integers(self) -> Integers:
         """The integers with the last block filled by zero points, [out, blocks * block]."""

@@ -20,9 +20,15 @@ OnInputs = Callable[[Group, torch.Tensor, "torch.Tensor | None"], None]
 """A callable that takes a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]
 (None for layers that every token goes through)."""
 
-COLUMNS_AT_ONCE = 128
+COLUMNS_AT_ONCE = 32
 """The number of inputs in a batch of GPTQ's algorithm: within it errors are passed on one by one, after it as one
 product."""
+
+FACTORED_AT_ONCE = 128
+"""The most rows of a matrix that LAPACK factors, see `_inverse_cholesky`."""
+
+HESSIAN_BLOCK = 192
+"""The least number of rows and columns of a Hessian that are computed as one product, see `hessian_of`."""
 
 DAMPING = 0.01
 """The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
@@ -97,10 +103,13 @@ class BlockRounding:
         """Round a group so that its outputs for the rounded model's inputs [tokens, in] are near the float model's."""
         hessian = hessian_of(inputs, shares)
         correlation = correlation_of(self._exact.pop(group), inputs, shares)
-        for name, layer in zip(group.parameters(), group.layers(self._block), strict=True):
-            target = gptaq_target(layer.weight, hessian, correlation)
-            self._matrices[name] = gptq_matrix(target, self._formats[group], hessian)
-            layer.weight.copy_(torch.from_numpy(self._matrices[name].dequantized()))
+        layers = group.layers(self._block)
+        target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, correlation)
+        matrix = gptq_matrix(target, self._formats[group], hessian)
+        parts = matrix.split([layer.out_features for layer in layers])
+        for name, layer, part in zip(group.parameters(), layers, parts, strict=True):
+            self._matrices[name] = part
+            layer.weight.copy_(torch.from_numpy(part.dequantized()))
 
 
 def gptq_matrix(weight: torch.Tensor, wanted: Format, hessian: torch.Tensor) -> QuantizedMatrix:
@@ -131,30 +140,56 @@ def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, dampi
     """
     order = hessian.diagonal().argsort(descending=True, stable=True)
     factor = _inverse_factor(hessian[order][:, order], damping)
-    scales = grid.scales.repeat_interleave(grid.block, dim=1)[:, order]
-    zeros = grid.zeros.repeat_interleave(grid.block, dim=1)[:, order]
-    left = weight[:, order].clone()  # the weights not rounded yet, with the errors that they compensate for
+    diagonal = factor.diagonal().tolist()
+    # Everything is [in, out] here, so that what belongs to an input lies together in memory.
+    scales, zeros = (part.T.contiguous()[order // grid.block] for part in (grid.scales, grid.zeros))
+    left = weight.T.contiguous()[order]  # the weights not rounded yet, with the errors that they compensate for
     integers = torch.empty_like(left)
-    for start in range(0, left.shape[1], COLUMNS_AT_ONCE):
-        stop = min(start + COLUMNS_AT_ONCE, left.shape[1])
-        errors = torch.empty_like(left[:, start:stop])
+    for start in range(0, len(left), COLUMNS_AT_ONCE):
+        stop = min(start + COLUMNS_AT_ONCE, len(left))
+        errors = torch.empty_like(left[start:stop])
         for column in range(start, stop):
-            scale, zero = scales[:, column], zeros[:, column]
-            chosen = (left[:, column] / scale + zero).round().clamp(0, grid.top)
-            error = (left[:, column] - (chosen - zero) * scale) / factor[column, column]
-            left[:, column + 1 : stop] -= error[:, None] * factor[column, column + 1 : stop]
-            integers[:, column], errors[:, column - start] = chosen, error
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
-    return integers[:, order.argsort()]
+            scale, zero = scales[column], zeros[column]
+            chosen = (left[column] / scale).add_(zero).round_().clamp_(0, grid.top)
+            error = (left[column] - (chosen - zero).mul_(scale)).div_(diagonal[column])
+            left[column + 1 : stop].addr_(factor[column, column + 1 : stop], error, alpha=-1)
+            integers[column], errors[column - start] = chosen, error
+        left[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+    return integers[order.argsort()].T
 
 
 def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     """The upper Cholesky factor of the damped inverse, [in, in] float32."""
+    # For H with its rows and columns reversed, P H P = L L^T, the inverse of H is U^T U with the upper U = P L^-1 P.
+    return _inverse_cholesky(_damped(hessian, damping).flip(0, 1))[1].flip(0, 1).float()
+
+
+def _damped(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+    """The Hessian [in, in] in float64 with a share of its diagonal's mean added to the diagonal."""
     wide = hessian.double()
     wide.diagonal().add_(damping * wide.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(wide))
-    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True).float()
-    return factor
+    return wide
+
+
+def _inverse_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The lower Cholesky factor of a matrix [n, n], and the inverse of the factor.
+
+    It goes by halves, so that nearly all of the work is in products: LAPACK's own inverse takes many times as long.
+    """
+    size = len(matrix)
+    if size <= FACTORED_AT_ONCE:
+        factor = torch.linalg.cholesky(matrix)
+        unit = torch.eye(size, dtype=matrix.dtype)
+        return factor.contiguous(), torch.linalg.solve_triangular(factor, unit, upper=False).contiguous()
+    half = size // 2
+    factor, inverse = torch.zeros_like(matrix), torch.zeros_like(matrix)
+    first, first_inverse = _inverse_cholesky(matrix[:half, :half])
+    below = matrix[half:, :half] @ first_inverse.T
+    last, last_inverse = _inverse_cholesky(matrix[half:, half:] - below @ below.T)
+    factor[:half, :half], factor[half:, :half], factor[half:, half:] = first, below, last
+    inverse[:half, :half], inverse[half:, half:] = first_inverse, last_inverse
+    inverse[half:, :half] = -last_inverse @ (below @ first_inverse)
+    return factor, inverse
 
 
 def hessian_of(inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
@@ -166,7 +201,23 @@ def hessian_of(inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torc
         inputs: [tokens, in].
         shares: The factor of each token's output, [tokens]; None for 1.
     """
-    return correlation_of(inputs, inputs, shares)
+    everywhere = _outer_products(inputs)
+    if shares is None:
+        return everywhere
+    here = _outer_products(inputs * shares[:, None])
+    return here + ALL_TOKENS * everywhere * shares.square().mean().clamp(min=1 / len(inputs))
+
+
+def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
+    """The mean outer product of inputs [tokens, in] with themselves, whose lower half is copied from the upper one."""
+    width = inputs.shape[1]
+    step = max(HESSIAN_BLOCK, -(-width // 4))
+    result = inputs.new_empty(width, width)
+    for start in range(0, width, step):
+        stop = min(start + step, width)
+        result[start:stop, start:] = inputs[:, start:stop].T @ inputs[:, start:] / len(inputs)
+        result[stop:, start:stop] = result[start:stop, stop:].T
+    return result
 
 
 def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
@@ -197,10 +248,9 @@ def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch
         Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", section 3: the least
         squares problem that its update solves while it rounds is solved before.
     """
-    damped = hessian.double()
-    damped.diagonal().add_(PULL * damped.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
     change = (weight @ (correlation - hessian)).double()
-    target: torch.Tensor = weight + torch.linalg.solve(damped, change.T).T.float()
+    inverse = _inverse_cholesky(_damped(hessian, PULL))[1]
+    target: torch.Tensor = weight + (change @ inverse.T @ inverse).float()
     return target
 
 

@@ -10,6 +10,7 @@ from minimind_edge.runtime.load import load_session
 from ..errors import ParityError
 from ..evaluation.examples import Example
 from ..evaluation.likelihood import EagerLanguageModel, SessionLanguageModel, measure_likelihood
+from ..progress import Share
 
 if TYPE_CHECKING:
     import torch
@@ -22,17 +23,20 @@ models 0.002 to 0.005. int4 costs 0.02 to 0.2 with GPTQ and 0.4 without; a model
 and fp16 lose next to nothing by themselves: their bound is for an int8 KV cache, which may cost as much as int8."""
 
 
-def measure_quality(model: MiniMindForCausalLM, graph: Path, held_out: torch.Tensor) -> dict[str, Any]:
+def measure_quality(
+    model: MiniMindForCausalLM, graph: Path, held_out: torch.Tensor, progress: Share = lambda done: None
+) -> dict[str, Any]:
     """The divergence of a graph from the float model, as the manifest has it.
 
     Args:
         model: The float model.
         graph: The graph's file.
         held_out: Text that the rounding did not see, [N, S] int64.
+        progress: Called with the share that is done.
     """
     rows = [Example(tuple(row), 1) for row in held_out.tolist()]
     session = load_session(graph, device="cpu")
-    found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model))
+    found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model), progress=progress)
     return {
         "mean_kl": found.mean_kl,
         "top1_agreement": found.top1_agreement,

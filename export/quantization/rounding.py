@@ -21,8 +21,9 @@ steps gain."""
 INT4_SHARES = tuple(1.0 - 0.025 * step for step in range(17))
 """The shares of a block's range that int4 scales are tried for: clipping the largest weight can serve all others."""
 
-ROWS_AT_ONCE = 4096
-"""The number of rows that are searched together: all 49,152 rows of an embedding at once would take gigabytes."""
+NUMBERS_AT_ONCE = 1 << 17
+"""The number of weights that are searched together: so many stay in a processor's cache, where a search is several
+times as fast."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def fit_grid(
         symmetric: Whether every zero is the middle.
         importance: The weight of each input's error, [in]; None for equal weights.
     """
-    rows = padded(weight, block).split(ROWS_AT_ONCE)
+    rows = padded(weight, block).split(max(1, NUMBERS_AT_ONCE // weight.shape[1]))
     weights = padded(torch.ones(weight.shape[1]) if importance is None else importance, block)
     found = [_fit(part.unflatten(1, (-1, block)), bits, symmetric, weights.unflatten(0, (-1, block))) for part in rows]
     scales, zeros = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -99,12 +100,21 @@ def _fit(
     scales, zeros = torch.ones_like(low), torch.zeros_like(low)
     for share in INT4_SHARES if bits == 4 else INT8_SHARES:
         for scale, zero in _candidates(low * share, high * share, top, symmetric):
-            values = (rounded(blocks, scale, zero, top) - zero[..., None]) * scale[..., None]
-            error = ((values - blocks).square() * importance).sum(-1)
+            error = _squared_error(blocks, scale, zero, top, importance)
             better = error < least
             scales, zeros = torch.where(better, scale, scales), torch.where(better, zero, zeros)
             least = torch.minimum(error, least)
     return scales, zeros
+
+
+def _squared_error(
+    blocks: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, top: int, importance: torch.Tensor
+) -> torch.Tensor:
+    """The squared error of rounding blocks [out, blocks, block] to nearest, [out, blocks]."""
+    steps = (blocks / scales[..., None]).add_(zeros[..., None])
+    misses = steps.round().clamp_(0, top).sub_(steps)
+    error: torch.Tensor = misses.square_().mul_(importance).sum(-1) * scales.square()
+    return error
 
 
 def _candidates(

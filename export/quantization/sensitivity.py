@@ -11,6 +11,7 @@ from torch import nn
 
 from minimind_edge.minimind import MiniMindForCausalLM
 
+from ..progress import Share
 from .formats import Format
 from .rounding import nearest, rounded_inputs
 
@@ -18,6 +19,9 @@ SEED = 20250426
 """The seed of the tokens that are drawn from the model's own distribution."""
 
 ROWS_AT_ONCE = 4
+
+ROUNDED = 0.3
+"""The share of the time of an estimate that has passed when all candidates are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +42,7 @@ Candidates: TypeAlias = Mapping[nn.Linear, Sequence[Candidate]]
 
 
 def estimated_losses(
-    model: MiniMindForCausalLM, candidates: Candidates, tokens: torch.Tensor
+    model: MiniMindForCausalLM, candidates: Candidates, tokens: torch.Tensor, progress: Share = lambda done: None
 ) -> dict[nn.Linear, list[float]]:
     """The KL divergence of each candidate alone, in nats per token, to second order.
 
@@ -50,6 +54,7 @@ def estimated_losses(
         model: The float model, in eval mode; its gradients are not touched.
         candidates: The candidates of each layer that is to be estimated.
         tokens: [N, S] int64, text.
+        progress: Called with the share that is done.
 
     Returns:
         The losses of each layer's candidates, in their order.
@@ -57,15 +62,18 @@ def estimated_losses(
     Source:
         Kunstner et al. 2019, "Limitations of the Empirical Fisher Approximation", equation 6, for layers' outputs.
     """
-    layers = {
-        layer: _Layer([_Rounded(layer.weight.detach(), one) for one in given]) for layer, given in candidates.items()
-    }
+    layers: dict[nn.Linear, _Layer] = {}
+    for index, (layer, given) in enumerate(candidates.items()):
+        progress(ROUNDED * index / len(candidates))
+        layers[layer] = _Layer([_Rounded(layer.weight.detach(), one) for one in given])
     hooks = [layer.register_forward_hook(one.watch) for layer, one in layers.items()]
     generator = torch.Generator().manual_seed(SEED)
     needed = [parameter.requires_grad for parameter in model.parameters()]
     try:
         model.requires_grad_(False)
-        for rows in tokens.split(ROWS_AT_ONCE):
+        batches = tokens.split(ROWS_AT_ONCE)
+        for index, rows in enumerate(batches):
+            progress(ROUNDED + (1 - ROUNDED) * index / len(batches))
             _backward(model, rows, generator)
     finally:
         for hook in hooks:

@@ -17,6 +17,7 @@ from torch import nn
 
 from minimind_edge.minimind import FeedForward, MiniMindBlock, MiniMindForCausalLM, MOEFeedForward
 
+from ..progress import Share
 from .formats import Format
 from .sensitivity import Candidate, estimated_losses
 
@@ -28,6 +29,9 @@ MOST_DOUBLINGS = 8
 """The largest scale, as a power of two; the smallest is its reciprocal."""
 
 ROWS_AT_ONCE = 4
+
+PEAKS = 0.08
+"""The share of SmoothQuant's time that has passed when the sizes of its inputs are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +82,16 @@ def smoothing_sites(model: MiniMindForCausalLM) -> Iterator[SmoothingSite]:
         yield from (SmoothingSite(network.up_proj.weight, (network.down_proj,)) for network in networks)
 
 
-def smooth(model: MiniMindForCausalLM, wanted: Format, tokens: torch.Tensor) -> dict[nn.Linear, float]:
+def smooth(
+    model: MiniMindForCausalLM, wanted: Format, tokens: torch.Tensor, progress: Share = lambda done: None
+) -> dict[nn.Linear, float]:
     """Apply SmoothQuant at each site where it reduces the estimated loss; the logits stay what they are.
 
     Args:
         model: In float32, in eval mode; changed in place.
         wanted: The format that its weights are going to be rounded to.
         tokens: [N, S] int64, text.
+        progress: Called with the share that is done.
 
     Returns:
         The estimated loss of rounding each layer of the blocks alone, see `estimated_losses`; layers of a width that
@@ -98,7 +105,7 @@ def smooth(model: MiniMindForCausalLM, wanted: Format, tokens: torch.Tensor) -> 
     scales = {site: [None if alpha is None else site.scales(peaks[site], alpha) for alpha in ALPHAS] for site in sites}
     candidates = {layer: [Candidate(wanted)] for layer in layers}
     candidates |= {layer: [Candidate(wanted, one) for one in scales[site]] for site in sites for layer in site.layers}
-    losses = estimated_losses(model, candidates, tokens)
+    losses = estimated_losses(model, candidates, tokens, lambda done: progress(PEAKS + (1 - PEAKS) * done))
     chosen = {layer: losses[layer][0] for layer in layers}
     for site in sites:
         totals = [sum(losses[layer][index] for layer in site.layers) for index in range(len(ALPHAS))]

@@ -53,7 +53,10 @@ def test_export_writes_a_graph_of_what_was_rounded(name: str, target: str, preci
     request = ExportRequest(
         checkpoint, tmp_path / "artifact", target=target, precision=precision, max_length=256, quantization=SETTINGS
     )
-    result = export_onnx(request)
+    shares: list[float] = []
+    result = export_onnx(request, lambda stage, done: shares.append(done))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert result.parity
     (graph,) = result.manifest["graphs"]
     assert graph["quality"]["mean_kl"] < 0.01

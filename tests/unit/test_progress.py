@@ -1,4 +1,4 @@
-"""Where the progress of a long command is shown (cli/progress.py)."""
+"""Where the progress of a long command is shown (cli/progress.py), and how its stages share it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from minimind_edge.cli.progress import CLEAR_TO_END, progress_display
+from minimind_edge.export.progress import parts
 
 
 @pytest.fixture
@@ -42,3 +43,14 @@ def test_a_log_gets_a_line_for_each_stage_unless_a_program_reads_the_output(show
 def test_a_bar_keeps_off_the_terminal_that_the_output_goes_to(shown):
     assert shown(True, True, for_program=True, shares_terminal=True) == ""
     assert "50%" in shown(False, True, for_program=True, shares_terminal=True)
+
+
+def test_the_parts_of_a_job_share_its_progress_as_they_share_its_time():
+    told = []
+    stages = parts(lambda stage, done: told.append((stage, done)), {"read": 1.0, "nothing": 0.0, "write": 3.0})
+    stages["read"]("reading", 0.0)
+    stages["read"]("reading", 1.0)
+    stages["nothing"]("no time", 0.5)
+    stages["write"]("writing", 0.5)
+    stages["write"]("writing", 1.0)
+    assert told == [("reading", 0.0), ("reading", 0.25), ("no time", 0.25), ("writing", 0.625), ("writing", 1.0)]

@@ -79,6 +79,28 @@ def test_a_moved_target_gives_what_the_float_inputs_gave() -> None:
     assert after < 0.2 * before
 
 
+@pytest.mark.parametrize("width", [5, 200, 900])
+def test_a_hessian_is_the_mean_of_outer_products(width: int) -> None:
+    inputs = draw(40, width)
+    expected = np.mean([np.outer(row, row) for row in inputs.double().numpy()], axis=0)
+    found = hessian_of(inputs).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # float32's rounding of sums of 40 numbers of size 1
+    assert (found == found.T).all()
+
+
+def test_layers_that_are_rounded_together_get_the_integers_that_they_get_alone() -> None:
+    weights, hessian = [draw(24, 160), 2 * draw(8, 160, seed=5)], hessian_of(correlated_inputs(400, 160))
+    wanted = Format(4, 32, False)
+    together = gptq_matrix(torch.cat(weights), wanted, hessian).split([24, 8])
+    for weight, found in zip(weights, together, strict=True):
+        alone = gptq_matrix(weight, wanted, hessian)
+        # Products of other sizes are rounded differently, which decides where a weight is between two integers.
+        assert (found.integers == alone.integers).mean() > 0.97
+        assert np.array_equal(found.scales, alone.scales)
+        assert found.zero_points is not None
+        assert np.array_equal(found.zero_points, alone.zero_points)
+
+
 def test_the_statistics_of_an_expert_weigh_tokens_by_their_shares() -> None:
     inputs, shares = torch.tensor([[2.0], [10.0]]), torch.tensor([0.5, 0.0])
     # (0.5 * 2)^2 over two tokens; and 5 % of the mean square of all, 52, times 1/2, the least mean square share

@@ -29,6 +29,20 @@ def test_a_matrix_by_hand() -> None:
     assert [part.nbytes for part in stored] == [2, 4, 1]
 
 
+def test_a_matrix_is_split_by_rows() -> None:
+    matrix = nearest(torch.randn(7, 64, generator=torch.Generator().manual_seed(0)), Format(4, 32, False))
+    parts = matrix.split([4, 1, 2])
+    assert [len(part.integers) for part in parts] == [4, 1, 2]
+    assert np.array_equal(np.concatenate([part.dequantized() for part in parts]), matrix.dequantized())
+
+
+def test_the_grid_of_a_row_does_not_depend_on_the_rows_that_are_searched_with_it() -> None:
+    weight = torch.randn(3000, 96, generator=torch.Generator().manual_seed(0))  # more than are searched at once
+    together, alone = fit_grid(weight, 4, 32, symmetric=False), fit_grid(weight[2990:], 4, 32, symmetric=False)
+    assert torch.equal(together.scales[2990:], alone.scales)
+    assert torch.equal(together.zeros[2990:], alone.zeros)
+
+
 def test_weights_on_a_grid_stay_there() -> None:
     weight = torch.tensor([[0.25 * (number - 3) for number in range(16)]])
     grid = fit_grid(weight, 4, 16, symmetric=False)

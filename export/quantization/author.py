@@ -1,0 +1,101 @@
+"""The author of calibration text: a session of a model's own float32 graph, or PyTorch for a model of other code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from minimind_edge.minimind import MiniMindForCausalLM
+from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.session.model import Logits, TokenIds
+
+from ..artifact.staging import temporary_folder
+from ..graph.build import build_graph, default_target
+from ..graph.onnx_file import save_graph
+
+
+class Author(Protocol):
+    """A model that rows of text are written by, token by token; a session is one."""
+
+    def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
+        """Begin the rows.
+
+        Args:
+            input_ids: Token ids, [B, S] int64.
+            attention_mask: 0 for padding, 1 for all other tokens, [B, S] int64; None where there is no padding.
+
+        Returns:
+            The logits of each row's last token, [B, V] float32; valid until the next call.
+        """
+        ...
+
+    def decode(self, tokens: TokenIds) -> Logits:
+        """Append a token to each row.
+
+        Args:
+            tokens: Token ids, [B] int64.
+
+        Returns:
+            See `prefill`.
+        """
+        ...
+
+
+@contextmanager
+def author_of(model: MiniMindForCausalLM, slots: int) -> Iterator[Author]:
+    """Yield the fastest author of a model's text.
+
+    For MiniMind it is a session of the model's float32 graph, which is written into a temporary folder and takes the
+    memory of the weights once more. Its logits are eager's up to the rounding of float32.
+
+    Args:
+        model: MiniMind, in float32 on the CPU, in eval mode; or any other module with its `forward`.
+        slots: The most tokens of a row, padding included.
+    """
+    if not isinstance(model, MiniMindForCausalLM):
+        yield EagerAuthor(model)
+        return
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
+        # Weights in a file of their own are mapped into memory, so that loading holds no second copy of them.
+        save_graph(build_graph(model, default_target(model.config), "fp32", slots), path, inline_limit=0)
+        session = load_session(path, device="cpu", threads=torch.get_num_threads())
+        yield session
+        del session  # before its file goes: Windows keeps a file that is mapped
+
+
+class EagerAuthor:
+    """A model that runs in PyTorch.
+
+    Args:
+        model: A module with the arguments and outputs of `MiniMindForCausalLM.forward`, in float32, in eval mode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._past: Any = None
+        self._mask = torch.empty(0, 0, dtype=torch.int64)
+
+    def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
+        """See `Author.prefill`."""
+        mask = np.ones_like(input_ids) if attention_mask is None else attention_mask
+        self._past, self._mask = None, torch.from_numpy(mask)
+        return self._logits(torch.from_numpy(input_ids))
+
+    def decode(self, tokens: TokenIds) -> Logits:
+        """See `Author.decode`."""
+        self._mask = torch.cat((self._mask, self._mask.new_ones(len(tokens), 1)), dim=1)
+        return self._logits(torch.from_numpy(tokens)[:, None])
+
+    @torch.no_grad()
+    def _logits(self, step: torch.Tensor) -> Logits:
+        output = self._model(
+            step, attention_mask=self._mask, past_key_values=self._past, use_cache=True, logits_to_keep=1
+        )
+        self._past = output.past_key_values
+        logits: Logits = output.logits[:, -1].numpy()
+        return logits
