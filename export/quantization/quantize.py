@@ -30,8 +30,10 @@ SECONDS = {
     "int8": {"text": 5.0, "sensitivity": 9.0, "rounding": 2.0},
     "int4": {"text": 17.0, "sensitivity": 9.0, "rounding": 22.0},
 }
-"""The seconds that the stages of each precision take, for a model of 26M parameters on two cores: measured for int4, and
-those of int8 by its share of that text and of that estimate."""
+"""The seconds that the stages of each precision take, for a model of 26M parameters on two cores.
+
+Those of int4 were measured; those of int8 follow from its share of that text and of that estimate.
+"""
 
 
 @dataclass(frozen=True)
