@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +110,7 @@ PEERS = {
 }
 
 
-def contenders(names: list[str]) -> list[Contender]:
-    """Every build of the named peers."""
-    return [Contender(PEERS[name], build) for name in names for build in PEERS[name].builds]
+def contenders(names: list[str], precisions: Collection[str] = tuple(EDGE.builds)) -> list[Contender]:
+    """The builds of the named peers that are compared with the named precisions of this project."""
+    everyone = [Contender(PEERS[name], build) for name in names for build in PEERS[name].builds]
+    return [contender for contender in everyone if contender.precision in precisions]
