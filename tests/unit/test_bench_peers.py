@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the benchmarks are no part of the installed package
 
-from benchmarks.peers import environment, plot
+from benchmarks.peers import environment, plot, preparation
 from benchmarks.peers.contenders import EDGE, PEERS, WORKERS, Contender, Peer, contenders
 from benchmarks.peers.failure import Unmeasurable
 from benchmarks.peers.measure import Plan, measure, turned
@@ -192,6 +192,32 @@ def test_an_environment_that_cannot_be_made_is_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.subprocess, "run", fail)
     with pytest.raises(Unmeasurable, match="could not be installed: ERROR: No matching distribution found"):
         environment.python_of(Peer("none", "none.py", {}, ("nothing==1",)), tmp_path)
+
+
+def test_what_is_built_from_source(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(environment.subprocess, "run", lambda command, **options: commands.append(command))
+    peer = Peer("built here", "x.py", {}, ("numpy==2",), builder="build_mnn.py", source="MNN_SOURCE")
+    monkeypatch.delenv("MNN_SOURCE", raising=False)
+    with pytest.raises(Unmeasurable, match="set MNN_SOURCE to a folder with a checkout"):
+        environment.python_of(peer, tmp_path)
+    monkeypatch.setenv("MNN_SOURCE", "/source")
+    folder = tmp_path / "environments" / "built-here"
+    folder.mkdir(parents=True)
+    python = environment.python_of(peer, tmp_path)
+    assert commands[-1] == [str(python), str(WORKERS / "build_mnn.py"), "/source", f"{folder}.build"]
+    monkeypatch.delenv("MNN_SOURCE")  # what is built needs no source any more
+    assert environment.python_of(peer, tmp_path) == python
+
+
+def test_a_peer_that_runs_the_models_of_another(tmp_path, monkeypatch):
+    converted = tmp_path / "converted" / "A" / "owner-good"
+    converted.mkdir(parents=True)
+    owner = Peer("owner", "fake.py", {"good": "fp32"})
+    guest = Contender(Peer("guest", "fake.py", {"good": "fp32"}, models_of="owner"), "good")
+    monkeypatch.setattr(preparation, "PEERS", {"owner": owner})
+    prepared = preparation.prepare(guest, tmp_path / "models" / "A", tmp_path, 1)
+    assert (prepared.folder, prepared.contender) == (converted, guest)
 
 
 def test_logits_count_from_the_first_predicted_token_on(fake):
