@@ -54,7 +54,6 @@ def convert(source: Path, folder: Path, build: str) -> None:
             f"base.model_class={architecture}",
             f"base.checkpoint={weights}",
             f"base.params={params}",
-            'base.metadata=\'{"get_bos_id":1,"get_eos_ids":[2]}\'',
             f"export.max_seq_length={serving.CONTEXT}",
             f"export.max_context_length={serving.CONTEXT}",
             f"export.output_dir={temporary}",
@@ -64,6 +63,8 @@ def convert(source: Path, folder: Path, build: str) -> None:
             *OPTIONS[build],
         ]
         runpy.run_module("executorch.extension.llm.export.export_llm", run_name="__main__")
+    if not (folder / "model.pte").is_file():  # it only logs that
+        raise SystemExit("its exporter wrote no model")
 
 
 def parameters(config: dict[str, Any]) -> dict[str, Any]:
