@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ RECIPES = {"fp32": "none", "int8": "dynamic_wi8_afp32", "int4": "dynamic_wi4_afp
 
 PREFILL_LENGTHS = [128, 512]
 """The lengths that the exporter makes graphs for; a prompt runs in pieces of them."""
+
+IMAGE_MODEL = "litert_torch.generative.export_hf.model_ext.bonsai_flux2.bonsai_flux2"
+"""A module of the exporter for pictures that needs TensorFlow, which its package does not install."""
 
 STEP = ("tokens", "input_pos", "mask")
 """The inputs of the graph of one step, next to its caches."""
@@ -28,6 +33,9 @@ WORD = " the"
 
 def convert(source: Path, folder: Path, build: str) -> None:
     """Run the exporter, on a tokenizer that has no token to stop at."""
+    image_model = ModuleType(IMAGE_MODEL)
+    image_model.BonsaiFlux2 = object  # the base class of another
+    sys.modules[IMAGE_MODEL] = image_model
     from litert_torch.generative.export_hf.export import export
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
-import runpy
 import sys
 import tempfile
 from pathlib import Path
@@ -36,7 +36,7 @@ def convert(source: Path, folder: Path, build: str) -> None:
         os.chdir(temporary)  # where it writes its log
         paths = ["--path", str(endless), "--dst_path", str(folder)]
         sys.argv = ["llmexport", *paths, "--export", "mnn", *OPTIONS[build]]
-        runpy.run_path(str(exporter / "llmexport.py"), run_name="__main__")
+        importlib.import_module("llmexport").main()
         os.chdir(folder)
     if not (folder / "config.json").is_file():
         raise SystemExit("its exporter wrote no model")
