@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the benchmarks a
 
 from benchmarks.peers import environment, plot, preparation
 from benchmarks.peers.contenders import EDGE, PEERS, WORKERS, Contender, Peer, contenders
-from benchmarks.peers.failure import Unmeasurable
+from benchmarks.peers.failure import Unmeasurable, last_line
 from benchmarks.peers.measure import Plan, measure, turned
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.preparation import Prepared, convert
@@ -156,6 +156,12 @@ def test_a_failing_peer_is_a_reason_and_the_others_go_on(fake):
     assert crashing.missing[PREFILL] == "MemoryError: the prompt is too long"
     assert FIRST_TOKEN not in crashing.missing
     assert len(sound.values[DECODE]) == 3
+
+
+def test_the_reason_is_the_error_and_not_what_a_library_says_at_its_end(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("Traceback (most recent call last):\nRuntimeError: no session\nINFO: [registry.cc:43] destroyed\n\n")
+    assert last_line(log) == "RuntimeError: no session"
 
 
 def test_a_peer_that_hangs_is_ended(fake):

@@ -38,14 +38,14 @@ def test_a_folder_whose_answers_never_end(tmp_path):
     source.mkdir()
     (source / "model.safetensors").write_bytes(b"weights")
     (source / "tokenizer.json").write_text("{}")
-    (source / "config.json").write_text('{"eos_token_id": 2}')
+    (source / "config.json").write_text('{"eos_token_id": 2, "vocab_size": 6400}')
     (source / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>", "chat_template": "x", "unk_token": "?"}')
     (source / "generation_config.json").write_text('{"eos_token_id": 2, "top_k": 5}')
     write_endless(source, tmp_path / "endless")
     written = {path.name: path.read_bytes() for path in (tmp_path / "endless").iterdir()}
     assert written["model.safetensors"] == b"weights"
     assert json.loads(written["tokenizer_config.json"]) == {"unk_token": "?"}
-    assert json.loads(written["generation_config.json"]) == {"top_k": 5}
+    assert json.loads(written["generation_config.json"]) == {"top_k": 5, "eos_token_id": 6400}  # no such token
     assert "<|im_end|>" in (source / "tokenizer_config.json").read_text()  # the source is as it was
 
 

@@ -32,7 +32,7 @@ WORD = " the"
 
 
 def convert(source: Path, folder: Path, build: str) -> None:
-    """Run the exporter, on a tokenizer that has no token to stop at."""
+    """Run the exporter, on a folder without the token that ends an answer."""
     image_model = ModuleType(IMAGE_MODEL)
     image_model.BonsaiFlux2 = object  # the base class of another
     sys.modules[IMAGE_MODEL] = image_model

@@ -25,7 +25,7 @@ SETTINGS = {"sampler_type": "greedy", "precision": "low", "memory": "low", "use_
 
 
 def convert(source: Path, folder: Path, build: str) -> None:
-    """Run the exporter, on a tokenizer that has no token to stop at."""
+    """Run the exporter, on a folder without the token that ends an answer."""
     exporter = Path(importlib.util.find_spec("llmexport").origin).parent
     sys.path.insert(0, str(exporter))
     sys.modules["MNN.tools.utils.log"] = None  # it would install a package, and send statistics
