@@ -133,7 +133,7 @@ def serve(
         typer.Option(
             min=1,
             metavar="N",
-            help="CPU threads of each worker.  (default: the physical cores, divided)",
+            help="CPU threads of each worker.  (default: as measured; workers divide the physical cores)",
             show_default=False,
             rich_help_panel=MACHINE,
         ),

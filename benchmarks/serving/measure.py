@@ -37,7 +37,7 @@ class Plan:
     rounds: int = 5
     clients: tuple[int, ...] = (1, 8, 32)
     threads: int = 2
-    warm_s: float = 1.5
+    warm_s: float = 3.0
     measure_s: float = 5.0
     pause_s: float = 0.3
 

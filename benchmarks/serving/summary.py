@@ -32,7 +32,8 @@ def summarize(answers: Sequence[Answer], begin: float, end: float) -> dict[str, 
     """What happened between two times.
 
     A server holds tokens back until their characters are whole, and may send several at once, so tokens a second are
-    events a second times the tokens per event of all finished answers.
+    events a second times the tokens per event of all finished answers. The times to the first token are those of
+    requests that were sent in the window: the first requests of all clients come at the same moment, as no later ones.
 
     Args:
         answers: All answers, from the first request on, unfinished ones included.
@@ -44,7 +45,7 @@ def summarize(answers: Sequence[Answer], begin: float, end: float) -> dict[str, 
     """
     finished = [answer for answer in answers if answer.completion_tokens is not None]
     events = sum(begin <= time < end for answer in answers for time in answer.times)
-    first = [1e3 * (x.times[0] - x.sent) for x in answers if x.times and begin <= x.times[0] < end]
+    first = [1e3 * (x.times[0] - x.sent) for x in answers if x.times and begin <= x.sent and x.times[0] < end]
     gaps = [
         1e3 * (later - earlier)
         for answer in answers

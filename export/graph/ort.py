@@ -15,6 +15,7 @@ from minimind_edge.runtime.session.contract import (
     BATCH,
     LOGITS_LENGTH,
     LOGITS_START,
+    OPTIONAL_INPUTS,
     ROW_LENGTHS,
     ROW_TOKENS,
     ROWS,
@@ -44,12 +45,13 @@ NO_LIMIT = torch.iinfo(torch.int32).max
 
 TO_THE_END = torch.iinfo(torch.int64).max
 
+WHOLE_SCORES = 8192
+"""The longest context whose attention computes whole rows of scores: 8 MB for each head, for a chunk of 256 tokens."""
+
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and three inputs that may be left out.
-
-    Each of these is an initializer too, so that a caller that does not feed it gets its default.
+    """`StepInputs`, and three inputs that may be left out: see `minimind_edge.runtime.ort.optional_inputs`.
 
     Attributes:
         logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. By
@@ -66,17 +68,20 @@ class OrtInputs(StepInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> OrtInputs:
         """See `GraphInputs.of`."""
         step = StepInputs.of(config, dtype)
-        lengths, tokens = (optional_input(name, [NO_LIMIT], INT32, (ROWS,)) for name in (ROW_LENGTHS, ROW_TOKENS))
+        start, lengths, tokens = (
+            optional_input(name, default, *OPTIONAL_INPUTS[name])
+            for name, default in ((LOGITS_START, 0), (ROW_LENGTHS, NO_LIMIT), (ROW_TOKENS, NO_LIMIT))
+        )
         return cls(
             *(step.input_ids, step.past, step.attention_mask, step.position_ids),
-            logits_start=optional_input(LOGITS_START, [0]),
+            logits_start=start,
             row_lengths=lengths,
             row_tokens=tokens,
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [*super().values(), self.logits_start, self.row_lengths, self.row_tokens]
+    def optional(self) -> list[ir.Value]:
+        """See `GraphInputs.optional`."""
+        return [self.logits_start, self.row_lengths, self.row_tokens]
 
 
 class OrtDialect(Dialect):
@@ -100,6 +105,7 @@ class OrtDialect(Dialect):
         with writer.scope("attention_bias"):
             self.bias = self._attention_bias()
         self.cos, self.sin = self._rotary_tables(model, max_length)
+        self.sinks = self._empty_sinks() if self.writer.dtype == FLOAT and max_length <= WHOLE_SCORES else None
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
         """See `Dialect.rms_norm`."""
@@ -122,7 +128,7 @@ class OrtDialect(Dialect):
         scales, format_attributes = self.cache_format(layer)
         mixed, key, value = self.writer.ops(
             "GroupQueryAttention",
-            *(*query, *cache, *rotation, self.bias, None, *scales, None, None, self.query_seqlens),
+            *(*query, *cache, *rotation, self.bias, self.sinks, *scales, None, None, self.query_seqlens),
             results=[
                 Result(shape=(BATCH, SEQUENCE, heads * dim)),
                 *(Result(name, self.step.past[layer][0].dtype, self.present_shape()) for name in self.present(layer)),
@@ -200,6 +206,15 @@ class OrtDialect(Dialect):
 
         cos = self.writer.stored("rotary_emb.cos", lambda: table(0), (max_length, half))
         return cos, self.writer.stored("rotary_emb.sin", lambda: table(1), (max_length, half))
+
+    def _empty_sinks(self) -> ir.Value:
+        """Attention sinks, [H], that add nothing to any sum: exp(lowest - largest score) is 0.
+
+        On the CPU, the operator computes whole rows of scores where it has sinks, and otherwise blocks of them (flash
+        attention), which saves memory in prompts and makes a decode step slower.
+        """
+        heads = self.config.num_attention_heads
+        return self.writer.stored("attention.sinks", lambda: torch.full((heads,), torch.finfo().min), (heads,))
 
     def _queries_keys_values(self, packed: ir.Value, attention: Attention) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Queries and keys, normalised where the model does and rotated where the operator cannot, and values.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 
 from ..artifact.folder import PLAN_SUFFIX
@@ -11,9 +10,6 @@ from ..load import load_session
 from ..session.session import Session, check_positive
 from .session_slots import SingleSlot
 from .slots import SlotSession
-
-PLAIN_ATTENTION = 8192
-"""The longest slots whose attention computes whole rows of scores: 8 MB for each head at most, in a chunk of 256."""
 
 
 def load_slots(
@@ -49,13 +45,12 @@ def load_slots(
     check_positive("slots", slots)
     if Path(path).suffix == PLAN_SUFFIX or device not in ("auto", "cpu"):
         return _single(load_session(path, device=device, threads=threads, max_length=max_length), slots, device)
-    from ..ort.environment import CUDA, plain_attention
+    from ..ort.environment import CUDA
     from ..ort.loading import open_graph
     from ..ort.model import OrtModel
     from .ort_slots import OrtSlots, takes_rows
 
-    with plain_attention() if max_length and max_length <= PLAIN_ATTENTION else nullcontext():
-        onnxruntime, graph = open_graph(path, device, threads)
+    onnxruntime, graph = open_graph(path, device, threads)
     if takes_rows(graph) and CUDA not in graph.get_providers():
         return OrtSlots(onnxruntime, graph, slots=slots, max_length=max_length, even_rows=even_rows)
     return _single(Session(OrtModel(onnxruntime, graph), max_length=max_length), slots, device)

@@ -1,12 +1,12 @@
-"""The environment of ONNX Runtime: its import, its execution providers, and the machine's cores."""
+"""The environment of ONNX Runtime: its import, its execution providers, and the machine's processor."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import platform
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +25,6 @@ FUSED_ATTENTION = (1, 32)
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """The environment variable by which ONNX Runtime's telemetry is turned off at its start, with the value `1`."""
-
-NO_FLASH_ATTENTION = "ORT_GQA_DISABLE_FLASH_ATTENTION"
-"""The environment variable that keeps flash attention out of GroupQueryAttention on the CPU, with the value `1`."""
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -60,23 +57,6 @@ def import_onnxruntime() -> ModuleType:
         remedy = _conflict() or "run `pip install --force-reinstall onnxruntime`"
         raise MissingError(f"onnxruntime is installed without its files: {remedy}")
     return onnxruntime
-
-
-@contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Let the sessions that are made meanwhile compute attention by whole rows of scores.
-
-    Flash attention saves memory, which grows with the tokens of a run times the positions before them, and costs a
-    decode step time, as one token's scores fit the cores' caches anyway. A user's setting of the variable stays.
-    """
-    if NO_FLASH_ATTENTION in os.environ:
-        yield
-        return
-    os.environ[NO_FLASH_ATTENTION] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[NO_FLASH_ATTENTION]
 
 
 def require_fused_attention(onnxruntime: ModuleType) -> None:
@@ -145,6 +125,24 @@ def physical_cores() -> int | None:
     cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
     quota = _cgroup_cores()
     return len(cores) if quota is None else max(1, min(len(cores), round(quota)))
+
+
+def usable_cores() -> int:
+    """The number of logical cores that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's name as the system reports it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def _warn(message: str) -> None:

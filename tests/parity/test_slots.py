@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ from rounded_weights import quantized
 
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph.ort import WHOLE_SCORES
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
 from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime.batch.loading import load_slots
 from minimind_edge.runtime.batch.ort_slots import OrtSlots
 from minimind_edge.runtime.errors import ArtifactError, ContextLengthError, PromptError, UsageError
 from minimind_edge.runtime.interruption import allow_runs, interrupt_runs
-from minimind_edge.runtime.ort.environment import NO_FLASH_ATTENTION, plain_attention
 from minimind_edge.runtime.ort.loading import open_graph
 
 MAX_LENGTH = 192
@@ -54,8 +52,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any,
 
 
 def open_slots(path: Path, slots: int, **arguments: Any) -> OrtSlots:
-    with plain_attention():  # as `load_slots` opens short slots
-        return OrtSlots(*open_graph(path, "cpu", 1), slots=slots, **arguments)
+    return OrtSlots(*open_graph(path, "cpu", 1), slots=slots, **arguments)
 
 
 def prompts(count: int, vocab_size: int, seed: int = 0) -> list[list[int]]:
@@ -118,20 +115,6 @@ def test_a_graph_that_is_loaded_has_the_slots_asked_for(graphs):
     assert session.kv_cache_bytes == 2 * 2 * 3 * 2 * 16 * 4 * 51
     with pytest.raises(UsageError, match="slots must be at least 1"):
         load_slots(graphs("gqa")[1], slots=0)
-
-
-@pytest.mark.parametrize(("max_length", "expected"), [(50, "1"), (8192, "1"), (8193, None), (None, None)])
-def test_the_attention_of_long_slots_is_the_one_that_saves_memory(graphs, monkeypatch, max_length, expected):
-    found = []
-
-    def opening(*arguments: Any) -> Any:
-        found.append(os.environ.get(NO_FLASH_ATTENTION))
-        return open_graph(*arguments)
-
-    monkeypatch.setattr("minimind_edge.runtime.ort.loading.open_graph", opening)
-    load_slots(graphs("gqa")[1], slots=1, max_length=max_length, threads=1)
-    assert found == [expected]
-    assert NO_FLASH_ATTENTION not in os.environ
 
 
 def test_each_rows_positions_are_those_that_eager_caches(graphs):
@@ -251,12 +234,13 @@ EXACT = {"fp32": False, "fp32 with an int8 cache": False, "int8": True, "int4": 
 """What the demo is exported as, and whether the rows of a step must be even for the same bits."""
 
 
-ATTENTION = {"short slots": plain_attention, "long slots": nullcontext}
+ATTENTION = {"whole rows of scores": MAX_LENGTH, "flash attention": WHOLE_SCORES + 1}
+"""The two kernels of attention, and the longest context of a graph that is computed by each."""
 
 
 @pytest.fixture(scope="module", params=itertools.product(EXACT, ATTENTION), ids=" in ".join)
 def exact(request: pytest.FixtureRequest, graphs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Opens slots on the demo in a precision, with the attention of short slots or that of long ones."""
+    """Opens slots on the demo in a precision, with the attention of short contexts or that of long ones."""
     model, _ = graphs("demo")
     export, attention = request.param
     precision, _, cache = export.partition(" ")
@@ -264,11 +248,12 @@ def exact(request: pytest.FixtureRequest, graphs: Any, tmp_path_factory: pytest.
     scales = cache_scales(model, torch.arange(3, 1027).reshape(4, 256)) if cache else None
     path = tmp_path_factory.mktemp("exact") / "model.onnx"
     integers = quantized(model, matrices, 32) if matrices else None
-    save_graph(build_graph(model, "ort", precision, MAX_LENGTH, quantized=integers, cache_scales=scales), path)
+    graph = build_graph(model, "ort", precision, ATTENTION[attention], quantized=integers, cache_scales=scales)
+    save_graph(graph, path)
 
     def make(slots: int) -> OrtSlots:
-        with ATTENTION[attention]():
-            session = OrtSlots(*open_graph(path, "cpu", 1), slots=slots, even_rows=EXACT[export])
+        graph = open_graph(path, "cpu", 1)
+        session = OrtSlots(*graph, slots=slots, max_length=MAX_LENGTH, even_rows=EXACT[export])
         session.has_int8_cache = bool(cache)
         return session
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from importlib import metadata
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from minimind_edge.runtime.ort.environment import (
     execution_providers,
     import_onnxruntime,
     physical_cores,
-    plain_attention,
     require_cuda,
     require_fused_attention,
 )
@@ -177,15 +175,3 @@ def test_an_older_onnxruntime_is_told_from_a_broken_graph():
     require_fused_attention(current)
     with pytest.raises(MissingError, match=r"needs ONNX Runtime 1\.32, found 1\.31\.1.*--target portable"):
         require_fused_attention(old)
-
-
-def test_a_users_own_choice_of_attention_stays(monkeypatch):
-    monkeypatch.delenv(environment.NO_FLASH_ATTENTION, raising=False)
-    with pytest.raises(KeyError), plain_attention():
-        assert os.environ[environment.NO_FLASH_ATTENTION] == "1"
-        raise KeyError
-    assert environment.NO_FLASH_ATTENTION not in os.environ
-    monkeypatch.setenv(environment.NO_FLASH_ATTENTION, "0")
-    with plain_attention():
-        assert os.environ[environment.NO_FLASH_ATTENTION] == "0"
-    assert os.environ[environment.NO_FLASH_ATTENTION] == "0"
