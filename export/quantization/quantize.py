@@ -31,7 +31,7 @@ SECONDS = {
     "int4": {"text": 17.0, "sensitivity": 9.0, "rounding": 22.0},
 }
 """The seconds that the stages of each precision take, for a model of 26M parameters on two cores: measured for int4, and
-those of int8 by its share of that text and of that estimate."""
+estimated from that for int8, which has fewer texts."""
 
 
 @dataclass(frozen=True)
