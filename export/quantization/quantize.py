@@ -32,7 +32,7 @@ SECONDS = {
 }
 """The seconds that the stages of each precision take, for a model of 26M parameters on two cores.
 
-Those of int4 were measured; those of int8 follow from its share of that text and of that estimate.
+Those of int4 were measured; those of int8 are estimated from them, as it has fewer texts.
 """
 
 
