@@ -27,6 +27,9 @@ SCRIPT_OF_VARIABLE = {
     "TORTURE": "scripts/torture.py",
     "TORTURE_SERVE": "scripts/serve_torture.py",
 }
+ENVIRONMENT = {"MNN_SOURCE"}
+"""Variables that `make` hands to scripts in their environment."""
+
 FOLDERS = "benchmarks|cli|docker|docs|examples|export|interop|minimind|page|runtime|scripts|server|tests|.github"
 PATH = re.compile(rf"(?:{FOLDERS})/[\w./*-]+")
 MADE = {"out", "dist", "site", "device", "graph", "rtx", "my-model"}
@@ -109,8 +112,11 @@ def test_our_own_commands_in_the_text_have_such_options():
     assert [(page, words, wrong) for page, words in found if (wrong := fault(words, is_complete=False))] == []
 
 
-def test_options_in_the_text_are_options_of_our_commands():
-    known = options() | OTHER_PROGRAMS_OPTIONS
+def test_options_in_the_text_are_options_of_our_commands_and_scripts():
+    sources = [(ROOT / script).read_text(encoding="utf-8") for script in SCRIPT_OF_VARIABLE.values()]
+    in_scripts = {name for source in sources for name in re.findall(r'"(--[\w-]+)"', source)}
+    without = {name.replace("--", "--no-", 1) for name in in_scripts}  # argparse's BooleanOptionalAction
+    known = options() | OTHER_PROGRAMS_OPTIONS | in_scripts | without
     named = [(page, re.split(r"[ =]", code)[0]) for page, code in named_code() if code.startswith("--")]
     assert len(named) > 100
     assert [(page, name) for page, name in named if name not in known] == []
@@ -139,7 +145,7 @@ def test_a_command_that_is_wrong_is_found(words: str, wrong: str):
 def test_make_has_every_target_and_variable():
     makefile = "\n".join(text_of(name) for name in MAKEFILES)
     targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
-    variables = set(re.findall(r"^(\w+) \?= ", makefile, re.MULTILINE)) | set(SCRIPT_OF_VARIABLE)
+    variables = set(re.findall(r"^(\w+) \?= ", makefile, re.MULTILINE)) | set(SCRIPT_OF_VARIABLE) | ENVIRONMENT
     lines = make_lines()
     assert len(lines) > 45
     for page, words in lines:
