@@ -27,11 +27,11 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 into the logits."""
 
 SECONDS = {
-    "int8": {"text": 5.0, "sensitivity": 9.0, "rounding": 2.0},
-    "int4": {"text": 17.0, "sensitivity": 9.0, "rounding": 22.0},
+    "int8": {"text": 3.0, "sensitivity": 9.0, "rounding": 2.0},
+    "int4": {"text": 9.0, "sensitivity": 9.0, "rounding": 22.0},
 }
 """The seconds that the stages of each precision take, for a model of 26M parameters on two cores: measured for int4,
-and estimated from that for int8, which has fewer texts."""
+without the sampling, which trained models need little time for; estimated from that for int8, which has fewer texts."""
 
 
 @dataclass(frozen=True)
