@@ -30,7 +30,9 @@ COVERED := minimind_edge.export,minimind_edge.minimind,minimind_edge.runtime,min
 
 # TensorRT-RTX builds plans without a GPU; of full TensorRT only the bindings are installed, for tests of its interface.
 TENSORRT := tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13 tensorrt-cu13-bindings
-HAS_TENSORRT := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
+IS_LINUX_X86_64 := $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m))
+
+ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 
 PACKAGES := cli export minimind page runtime server
 SOURCES := pyproject.toml README.md LICENSE $(shell find $(PACKAGES) -type f -not -name '*.pyc' 2>/dev/null)
@@ -53,7 +55,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt setuptools
 	$(MAKE) --no-print-directory wheel
 	$(PIP) -c constraints.txt "$$(ls dist/minimind_edge-*.whl)[export,serve,dev]" dist/minimind_edge_export-*.whl
-	$(if $(HAS_TENSORRT),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
+	$(if $(IS_LINUX_X86_64),$(PIP) -c constraints.txt --no-deps $(TENSORRT))
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
@@ -90,11 +92,16 @@ demo: setup ## export the bundled checkpoint to out/demo, and let it talk in Eng
 test: lint types layers pytest ## lint, types, import layers, and the tests against the built wheel
 
 .PHONY: lint
-lint: $(VENV)/.dependencies ## ruff check, ruff format --check, the lists in docs/architecture.md, and links and sections of the pages
+lint: $(VENV)/.dependencies ## ruff, the lists in docs/architecture.md, the pages, the workflows and the Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/module_lists.py --check
 	$(BIN)/python scripts/check_docs.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/pre-commit validate-config
+	$(if $(IS_LINUX_X86_64),$(BIN)/hadolint docker/*.Dockerfile)
 
 .PHONY: format
 format: $(VENV)/.dependencies ## format with ruff, and apply its fixes
@@ -144,6 +151,10 @@ images: ## the images of docker/, where docker runs; elsewhere the rules that th
 torture-serve: $(VENV)/.installed ## minimind-serve under overload, bad clients, killed workers: TORTURE_SERVE="--minutes 60" for a soak
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/serve_torture.py $(TORTURE_SERVE)
 
+.PHONY: test-llama-server
+test-llama-server: $(VENV)/.installed ## llama.cpp's tests of its server against minimind-serve; LLAMA_TESTS=FOLDER for a copy of them
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/llama_server_tests.py $(LLAMA_TESTS)
+
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
 	$(BIN)/python scripts/torture.py $(TORTURE)
@@ -157,8 +168,19 @@ bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO 
 	$(BIN)/python -m benchmarks.serving $(BENCH_SERVE)
 
 .PHONY: test-arm64
-test-arm64: $(VENV)/.installed ## the wheel on emulated 64-bit Arm: every target and precision gives the tokens of this machine
-	$(BIN)/python scripts/test_arm64.py --wheel dist/minimind_edge-*.whl --folder $(ARM64)
+test-arm64: $(VENV)/.installed $(ARM64)/.complete ## a bundle on emulated 64-bit Arm: every target and precision computes what it computes here
+	$(BIN)/python scripts/test_arm64.py --folder $(ARM64)
+
+.PHONY: arm64-userland
+arm64-userland: $(ARM64)/.complete ## what test-arm64 needs beyond .venv: an emulator, and Debian for 64-bit Arm
+
+$(ARM64)/.complete: scripts/arm64_userland.sh
+	scripts/arm64_userland.sh $(ARM64)
+	touch $@
+
+.PHONY: bundle-sizes
+bundle-sizes: $(VENV)/.installed ## the table of sizes in docs/bundle.md, from bundles made for each platform
+	$(BIN)/python scripts/bundle_sizes.py
 
 include interop/interop.mk
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption, ThreadsOption
+from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption
 from .choices import Device, ThinkDisplay
 from .entry import EXIT_CODES, run
 from .help_text import HelpCommand
@@ -123,7 +124,15 @@ def generate(
     ] = False,
     precision: PrecisionOption = None,
     device: DeviceOption = Device.AUTO,
-    threads: ThreadsOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="CPU threads.  (default: the fastest that was measured, or the physical cores)",
+            show_default=False,
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     max_length: MaxLengthOption = None,
     speculate: Annotated[
         bool | None,
@@ -198,6 +207,8 @@ def generate(
         batch, load_s = load_batch(path, lines, **loading)
         warn_of_limit(max_length, batch.max_length)
         return answer_prompts(batch, lines, request, load_s)
+    if threads is None:
+        loading["threads"] = best_number_of_threads(path, loading, measures=ready is None and is_at_terminal())
     model = Engine.load(path, **loading, speculate=speculate)
     warn_of_limit(max_length, model.session.max_length)
     gc.freeze()
@@ -209,6 +220,26 @@ def generate(
     from .run_complete import complete
 
     return complete(model, ready, request)
+
+
+def is_at_terminal() -> bool:
+    """Whether somebody types the prompts."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def best_number_of_threads(path: Path, loading: dict[str, Any], *, measures: bool) -> int | None:
+    """The number of threads that was found to be the best for this model on this machine; None where it is not known.
+
+    Args:
+        path: The artifact, graph or plan.
+        loading: The options of `Engine.load`.
+        measures: Whether to measure it where it is not known, as a conversation is worth it.
+    """
+    from minimind_edge.runtime.artifact.folder import Artifact
+    from minimind_edge.runtime.thread_count import best_threads
+
+    graph = Artifact.open(path, loading["precision"]).graph
+    return best_threads(graph, device=loading["device"], tell=partial(print, file=sys.stderr) if measures else None)
 
 
 def refuse_sampling_without_effect(greedy: bool, given: dict[str, float | None]) -> None:

@@ -1,4 +1,4 @@
-"""`minimind-run --prompts`: many prompts, one JSON object a line in and one out, answered as a batch."""
+"""`minimind-run --prompts FILE`: many prompts, one JSON object a line in and one out, answered as a batch."""
 
 from __future__ import annotations
 

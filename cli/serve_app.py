@@ -38,7 +38,8 @@ EXIT_CODES = (
 @app.command(epilog=EXIT_CODES, cls=HelpCommand)
 def serve(
     artifacts: Annotated[
-        list[Path], typer.Argument(metavar="ARTIFACT...", help="Artifact folders.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="ARTIFACT...", help="Artifact folders, or hf://OWNER/NAME.", show_default=False),
     ],
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=WHERE)] = "127.0.0.1",
@@ -49,7 +50,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Name of the model; for several artifacts NAME=ARTIFACT.  (default: the folder's)",
+            help="Name of the model; for several artifacts NAME=ARTIFACT.  (default: the artifact's)",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -84,6 +85,15 @@ def serve(
             rich_help_panel=LOAD,
         ),
     ] = 60.0,
+    keepalive: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Seconds without an event after which a stream gets a comment; 0 for never.",
+            rich_help_panel=LOAD,
+        ),
+    ] = 15.0,
     max_body: Annotated[
         float, typer.Option(min=0.001, metavar="MIB", help="Most MiB of a request.", rich_help_panel=LOAD)
     ] = 4.0,
@@ -133,7 +143,7 @@ def serve(
         typer.Option(
             min=1,
             metavar="N",
-            help="CPU threads of each worker.  (default: the physical cores, divided)",
+            help="CPU threads of each worker.  (default: as measured; workers divide the physical cores)",
             show_default=False,
             rich_help_panel=MACHINE,
         ),
@@ -149,23 +159,28 @@ def serve(
     Examples:
       minimind-serve minimind-demo
       minimind-serve minimind-demo my-model --port 8080 --slots 32
+      minimind-serve hf://OWNER/NAME@REVISION
       MINIMIND_EDGE_API_KEY=secret minimind-serve minimind-demo --host 0.0.0.0
     """
-    from minimind_edge.server.settings import EngineSettings, ServeSettings
+    from minimind_edge.runtime.hub import local_path
+    from minimind_edge.server.settings import EngineSettings, ServerSettings, ServeSettings
 
+    graph = precision.value if precision else None
+    named = named_artifacts(artifacts, name or [])
     settings = ServeSettings(
-        artifacts=named_artifacts(artifacts, name or []),
+        artifacts={key: local_path(path, precision=graph, is_artifact=True) for key, path in named.items()},
         engine=EngineSettings(
             slots=slots if slots is not None else EngineSettings.slots,
             threads=threads,
             max_length=max_length,
-            precision=precision.value if precision else None,
+            precision=graph,
             device=device.value,
             step_ms=step_ms,
             queue=queue,
             invariant=invariant,
             prefix_cache_mib=prefix_cache,
         ),
+        app=ServerSettings(keepalive_s=keepalive),
         workers=workers,
         timeout_s=timeout,
         keys=api_keys(api_key),
@@ -233,6 +248,7 @@ def named_artifacts(artifacts: list[Path], names: list[str]) -> dict[str, Path]:
 
     Raises:
         typer.BadParameter: A name fits no artifact, or two artifacts would have one name.
+        UsageError: The path of an artifact begins like the address of a repository on the Hub, and is none.
     """
     chosen: dict[Path, str] = {}
     for given in names:
@@ -246,7 +262,7 @@ def named_artifacts(artifacts: list[Path], names: list[str]) -> dict[str, Path]:
         chosen[Path(path)] = name
     found: dict[str, Path] = {}
     for artifact in artifacts:
-        name = chosen.get(artifact) or artifact.resolve().name
+        name = chosen.get(artifact) or own_name(artifact)
         if name in found:
             raise typer.BadParameter(
                 f"{found[name]} and {artifact} would both be served as {name}: name one by NAME=ARTIFACT",
@@ -254,6 +270,18 @@ def named_artifacts(artifacts: list[Path], names: list[str]) -> dict[str, Path]:
             )
         found[name] = artifact
     return found
+
+
+def own_name(artifact: Path) -> str:
+    """The name of an artifact's folder, or of its repository on the Hub.
+
+    Raises:
+        UsageError: The path begins like a repository's address, and is none.
+    """
+    from minimind_edge.runtime.hub import hub_address
+
+    address = hub_address(artifact)
+    return artifact.resolve().name if address is None else address.repository.partition("/")[2]
 
 
 def api_keys(given: list[str] | None) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import sys
@@ -19,7 +18,7 @@ from .artifact.folder import PLAN_SUFFIX, Artifact
 from .decode import DecodeTimings, generate
 from .errors import MissingError, UsageError
 from .load import load_session
-from .ort.environment import import_onnxruntime, physical_cores
+from .ort.environment import cpu_name, import_onnxruntime, physical_cores, usable_cores
 from .sampling import SamplingParams
 from .session.session import Session
 from .tensorrt.plan import Plan
@@ -265,17 +264,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def cpu_name() -> str:
-    """The processor's name as the system reports it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def gpu_name() -> str | None:
     """The first NVIDIA GPU's name as its driver reports it, None where there is none."""
     from .tensorrt.cuda import CudaLibrary, find_device
@@ -284,13 +272,6 @@ def gpu_name() -> str | None:
         return find_device(CudaLibrary()).name
     except MissingError:
         return None
-
-
-def usable_cores() -> int:
-    """The number of logical cores that this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def onnxruntime_version() -> str:

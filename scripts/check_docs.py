@@ -1,7 +1,9 @@
-"""Check the pages: every relative link and anchor exists, and the two READMEs have the same sections.
+"""Check the pages: links, the languages of code blocks, and that the two READMEs have the same sections.
 
-The READMEs are in two languages: their sections are the same where headings have the same levels in the same order, and
-each section has the same code blocks (by language and number), pictures, and links to files.
+Every relative link and anchor exists; an address elsewhere is well formed and of a host that was looked at, and is not
+asked for. Every code block is fenced and names its language, by which the tests know what to do with it. The READMEs
+are in two languages: their sections are the same where headings have the same levels in the same order, and each
+section has the same code blocks (except for comments and strings), pictures, and links to files.
 
 Usage: check_docs.py [FOLDER]
 """
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ("README.md", "README.zh.md")
@@ -24,6 +27,15 @@ HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 LINK = re.compile(r"(!?)\[(?:[^\[\]]|\[[^\]]*\])*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
 CODE = re.compile(r"(`+).+?\1")
 EXTERNAL = re.compile(r"^[a-z][a-z+.-]*:")
+ADDRESS = re.compile(r"""https?://[^\s<>"'`\\|\])]+""")
+HOSTS = {"docs.ray.io", "github.com", "keepachangelog.com", "semver.org"}
+"""The hosts that pages may link to."""
+
+HERE = {"127.0.0.1", "localhost"}
+"""The hosts that need no https."""
+
+LANGUAGES = {"console", "js", "json", "python", "sh", "text"}
+STRINGS_AND_COMMENTS = re.compile(r"""'[^']*'|"[^"]*"|(?:^|(?<=\s))#.*$""", re.MULTILINE)
 
 
 @dataclass
@@ -34,7 +46,8 @@ class Section:
         title: Text of the heading.
         level: Number of its `#`; 0 for what precedes the first heading.
         line: Number of its line, from 1.
-        code: Language of each code block; "" where it names none.
+        code: Language of each code block, "" where it names none, with its text.
+        indented: Line of each block of code without a fence.
         links: Target and line of each link.
         pictures: Target and line of each picture.
     """
@@ -42,7 +55,8 @@ class Section:
     title: str = ""
     level: int = 0
     line: int = 1
-    code: list[str] = field(default_factory=list)
+    code: list[tuple[str, str]] = field(default_factory=list)
+    indented: list[int] = field(default_factory=list)
     links: list[tuple[str, int]] = field(default_factory=list)
     pictures: list[tuple[str, int]] = field(default_factory=list)
 
@@ -57,12 +71,17 @@ def sections(text: str) -> list[Section]:
         if heading:
             found.append(Section(heading[2], len(heading[1]), number))
             prose.append([])
+        if line.startswith("    ") and not fence and not opened and not "".join(prose[-1][-1:]).strip():
+            found[-1].indented.append(number)
         prose[-1].append("" if fence or opened or heading else line)
         if opened and not fence:
             fence = opened[1]
-            found[-1].code.append(opened[2])
+            found[-1].code.append((opened[2], ""))
         elif opened and opened[1].startswith(fence) and not opened[2]:
             fence = ""
+        elif fence:
+            language, text = found[-1].code[-1]
+            found[-1].code[-1] = (language, f"{text}{line}\n")
     for section, lines in zip(found, prose, strict=True):
         add_links(section, "\n".join(lines))
     return found
@@ -98,6 +117,23 @@ def broken_links(path: Path, page: list[Section], root: Path) -> Iterator[str]:
                 yield f"{path.relative_to(root)}:{line}: {reason}"
 
 
+def unfit(path: Path, text: str, page: list[Section], root: Path) -> Iterator[str]:
+    """What is wrong with the addresses and the code blocks of a page, a line each."""
+    for address in ADDRESS.findall(text):
+        url = urlsplit(address.rstrip(".,;:"))
+        if url.hostname not in HOSTS | HERE:
+            yield f"{path.relative_to(root)}: look at {address}, and add its host to HOSTS in scripts/check_docs.py"
+        elif url.scheme != "https" and url.hostname not in HERE:
+            yield f"{path.relative_to(root)}: {address} has no https"
+    for section in page:
+        for number in section.indented:
+            yield f"{path.relative_to(root)}:{number}: code without a fence"
+        for language, code in section.code:
+            if language not in LANGUAGES:
+                first = code.partition("\n")[0]
+                yield f"{path.relative_to(root)}: the block {first!r} has language {language!r}, expected {LANGUAGES}"
+
+
 def broken(path: Path, target: str, root: Path) -> str | None:
     """The reason why a link of a page leads nowhere; None where it leads to a file and heading that are there."""
     name, _, anchor = target.partition("#")
@@ -114,7 +150,7 @@ def differences(one: list[Section], other: list[Section]) -> Iterator[str]:
     for first, second in zip(one, other, strict=False):
         for what, ours, theirs in (
             ("level", first.level, second.level),
-            ("code blocks", first.code, second.code),
+            ("code blocks", outline(first.code), outline(second.code)),
             ("pictures", targets(first.pictures), targets(second.pictures)),
             ("links", targets(first.links), targets(second.links)),
         ):
@@ -127,6 +163,12 @@ def differences(one: list[Section], other: list[Section]) -> Iterator[str]:
         yield f"{PAIR[0]} has {len(one) - 1} headings, {PAIR[1]} has {len(other) - 1}"
 
 
+def outline(code: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Code blocks without strings, comments and the characters of no ASCII, which a translation changes."""
+    kept = [(language, STRINGS_AND_COMMENTS.sub("", text)) for language, text in code]
+    return [(language, re.sub(r"[^\x00-\x7f]+| +$", "", text, flags=re.MULTILINE)) for language, text in kept]
+
+
 def targets(links: list[tuple[str, int]]) -> list[str]:
     """The targets of links in alphabetical order, each once, without the links from one README to the other."""
     return sorted({target for target, _ in links if target not in PAIR})
@@ -136,8 +178,10 @@ def main() -> int:
     """Print what is wrong; return 1 where something is."""
     root = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
     paths = sorted({path for pattern in PAGES for path in root.glob(pattern)})
-    pages = {path: sections(path.read_text(encoding="utf-8")) for path in paths}
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
+    pages = {path: sections(text) for path, text in texts.items()}
     wrong = [line for path, page in pages.items() for line in broken_links(path, page, root)]
+    wrong += [line for path, page in pages.items() for line in unfit(path, texts[path], page, root)]
     wrong += differences(*(pages[root / name] for name in PAIR))
     for line in wrong:
         print(f"check_docs: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Prepare a release: check that the changelog has news, date its section, and set the version in pyproject.toml.
+"""Prepare a release: check that the changelog has news, date its section, and set the version in both pyproject.toml.
 
     python scripts/release.py 0.3.0
 
@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 UNRELEASED = "## Unreleased\n"
 FILES = ("pyproject.toml", "export/pyproject.toml")
 """The files that hold a version: that of the project, and that of the wheel with what an export takes."""
+
+SAME_VERSION = re.compile(r'(?<="minimind-edge-export==)[\d.]+(?=")')
+"""The version of that wheel which the extra `export` asks for: a release that updates one wheel updates both."""
 
 
 def main() -> int:
@@ -57,7 +60,8 @@ def _with_version(text: str, version: str) -> str:
         raise ValueError("a pyproject.toml has no version of the form X.Y.Z")
     if tuple(map(int, found.groups())) >= tuple(map(int, version.split("."))):
         raise ValueError(f"{version} is no later version than {'.'.join(found.groups())}")
-    return text[: found.start()] + f'version = "{version}"' + text[found.end() :]
+    text = text[: found.start()] + f'version = "{version}"' + text[found.end() :]
+    return SAME_VERSION.sub(version, text)
 
 
 def _dated(changelog: str, version: str, today: str) -> str:

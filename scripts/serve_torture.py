@@ -133,6 +133,8 @@ async def overload(trial: Trial, artifact: Path, draw: random.Random, options: a
                 outcome = await client.ask(chat(f"{draw.random()} {STORY}", **fields))
                 if outcome.status == 429:
                     await asyncio.sleep(draw.uniform(0.02, 0.2))
+                elif options.wave_s:
+                    await asyncio.sleep(options.wave_s - (time.monotonic() - began) % options.wave_s)
 
         async def watch() -> None:
             while time.monotonic() < ends:
@@ -144,14 +146,20 @@ async def overload(trial: Trial, artifact: Path, draw: random.Random, options: a
         counts = client.outcomes
         trial.expect(set(counts) <= {200, 429}, f"other outcomes than 200 and 429: {dict(counts)}")
         trial.expect(counts[200] > 0, "no request was answered")
-        fifth = max(1, len(memory) // 5)
+        fifth, tenth = max(1, len(memory) // 5), max(1, len(memory) // 10)
+        course = ", ".join(f"{sum(part) / len(part) / 1e6:.1f}" for part in _parts(memory, tenth))
         early, late = (sum(part) / len(part) for part in (memory[fifth : 2 * fifth] or memory, memory[-fifth:]))
         trial.expect(late <= MOST_GROWTH * early, f"memory grew from {early / 1e6:.0f} to {late / 1e6:.0f} MB")
         trial.expect(it.end() == 0, "exit code")
         return (
             f"{sum(counts.values())} requests of {CLIENTS} clients: {counts[200]} answered, {counts[429]} refused; "
-            f"{gone} clients vanished; memory {early / 1e6:.1f} MB, at the end {late / 1e6:.1f} MB"
+            f"{gone} clients vanished; memory {early / 1e6:.1f} MB, at the end {late / 1e6:.1f} MB; "
+            f"by tenths of the time {course}"
         )
+
+
+def _parts(figures: list[int], size: int) -> list[list[int]]:
+    return [figures[start : start + size] for start in range(0, len(figures), size)][:10]
 
 
 async def vanish(client: Client, draw: random.Random) -> None:
@@ -335,6 +343,14 @@ def main() -> int:
     parser.add_argument("trials", nargs="*", help=f"{', '.join(TRIALS)}; all of them unless named")
     parser.add_argument("--artifact", type=Path, help="(default: an export of the bundled checkpoint)")
     parser.add_argument("--minutes", type=float, default=1.0, help="of overload (default: 1)")
+    parser.add_argument(
+        "--wave-s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="a client of overload whose request was answered waits for the next multiple of S seconds, as all do, "
+        "so that the server rests between the waves (default: it goes on at once)",
+    )
     parser.add_argument("--requests", type=int, default=10_000, help="random ones (default: 10,000)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

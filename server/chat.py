@@ -41,7 +41,7 @@ async def chat_completions(request: Request) -> Response:
         writer,
         model=model.name,
         param="messages",
-        retry_after_s=settings.retry_after_s,
+        settings=settings,
     )
 
 

@@ -41,7 +41,7 @@ async def completions(request: Request) -> Response:
         writer,
         model=model.name,
         param="prompt",
-        retry_after_s=settings.retry_after_s,
+        settings=settings,
     )
 
 

@@ -86,6 +86,10 @@ class Inbox:
         if not self.running:
             self._wake()
 
+    def nudge(self) -> None:
+        """Wake the coroutine although there may be no piece."""
+        self._wake()
+
     def abandon(self) -> None:
         """Wake the coroutine because nobody waits for the answers any more."""
         self.is_abandoned = True

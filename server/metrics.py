@@ -170,21 +170,25 @@ def _llama_server(total: Any) -> Iterator[Metric]:
     def of(name: str) -> float:
         return float(total[OFFSETS[name]].item())
 
-    def speed(tokens: str, seconds: str) -> float:
-        return of(tokens) / of(seconds) if of(seconds) else 0.0
+    def speed(tokens: float, seconds: str) -> float:
+        return tokens / of(seconds) if of(seconds) else 0.0
 
     counter, gauge = CounterMetricFamily, GaugeMetricFamily
-    yield counter("llamacpp:prompt_tokens", "Tokens of prompts", of("prompt_tokens"))
+    processed = of("prompt_tokens") - of("cached_tokens")  # unlike vLLM, llama-server counts cached ones by themselves
+    yield counter("llamacpp:prompt_tokens", "Tokens of prompts, without those of cached prefixes", processed)
+    yield counter("llamacpp:prompt_tokens_cached", "Tokens of cached prefixes", of("cached_tokens"))
     yield counter("llamacpp:prompt_seconds", "Seconds of prompts, from slot to first token", of("prompt_seconds"))
     yield counter("llamacpp:tokens_predicted", "Tokens of answers", of("generation_tokens"))
     yield counter("llamacpp:tokens_predicted_seconds", "Seconds of answers", of("generation_seconds"))
     yield gauge(
-        "llamacpp:prompt_tokens_seconds", "Tokens of prompts a second", speed("prompt_tokens", "prompt_seconds")
+        "llamacpp:prompt_tokens_seconds",
+        "Tokens of prompts a second, without cached",
+        speed(processed, "prompt_seconds"),
     )
     yield gauge(
         "llamacpp:predicted_tokens_seconds",
         "Tokens a second of one answer",
-        speed("generation_tokens", "generation_seconds"),
+        speed(of("generation_tokens"), "generation_seconds"),
     )
     yield gauge("llamacpp:requests_processing", "Requests that have a slot", of("running"))
     yield gauge("llamacpp:requests_deferred", "Requests that wait for a slot", of("waiting"))

@@ -50,7 +50,7 @@ class Hooks:
     Attributes:
         ready: Requests are accepted from now on.
         lost: A connection has ended.
-        second: Another second has passed.
+        second: Another second has passed, in which each model with running requests has ended a step.
         late: The time for running requests is over: what still runs is to be ended.
         leaving: No more connections are accepted; the end comes in a moment.
     """

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,14 @@ from .chat_page import page_files, page_routes
 from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
-from .run import DrainingServer, Hooks, address_of, make_server, nothing
-from .settings import ServeSettings
+from .run import DrainingServer, Hooks, address_of, make_server
+from .settings import EngineSettings, ServeSettings
 
 WARM_UP = "hello"
 """A prompt that is made from the chat template before the first request."""
+
+USUAL_ROWS = 8
+"""The most rows for which the number of threads is measured: with more of them, more threads only help more."""
 
 Tell = Callable[[str], None]
 """Takes a line about the progress of loading, or a remark about a model."""
@@ -49,12 +53,26 @@ def load_engines(settings: ServeSettings, tell: Tell) -> dict[str, BatchEngine]:
     for name, path in settings.artifacts.items():
         tell(f"loading {name} from {path}")
         options = {key: value for key, value in asdict(settings.engine).items() if value is not None}
+        options.setdefault("threads", measured_threads(settings.engine, path, tell))
         engine = engines[name] = Engine.load(path, **options)
         if engine.prompts.template is not None:  # the first use takes as long as many later ones
             engine.prompts.build(WARM_UP)
         if engine.remark is not None:
             tell(f"{name}: {engine.remark}")
     return engines
+
+
+def measured_threads(engine: EngineSettings, path: Path, tell: Tell) -> int | None:
+    """The number of threads with which an artifact answers several requests fastest; None for the physical cores.
+
+    Raises:
+        ArtifactError: The artifact lacks the graph, or is broken.
+    """
+    from minimind_edge.runtime.artifact.folder import Artifact
+    from minimind_edge.runtime.thread_count import best_threads
+
+    graph = Artifact.open(path, engine.precision).graph
+    return best_threads(graph, device=engine.device, rows=min(engine.slots, USUAL_ROWS), tell=tell)
 
 
 def build_app(
@@ -112,9 +130,29 @@ def prepare(
         for engine in engines.values():  # waits for a step of the model, which may be long
             asyncio.get_running_loop().run_in_executor(None, partial(engine.close, drain=False))
 
-    # Other workers show this one's figures; alone, they are noted when they are asked for.
-    second = nothing if rows is None else metrics.update
-    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=second))
+    compiles = settings.engine.device not in ("auto", "cpu")  # at its first step, maybe for minutes
+    are_moving = progress({} if compiles else engines)
+
+    def each_second() -> None:
+        if rows is not None:  # other workers show this one's figures; alone, they are noted when they are asked for
+            metrics.update()
+        if are_moving():
+            hooks.second()
+
+    return make_server(app, presence, settings.timeout_s, replace(hooks, late=end_answers, second=each_second))
+
+
+def progress(engines: Mapping[str, BatchEngine]) -> Callable[[], bool]:
+    """A function that tells whether each engine with running requests has ended a step since its last call."""
+    before: dict[str, int] = {}
+
+    def are_moving() -> bool:
+        counts = {name: engine.counts() for name, engine in engines.items()}
+        standing = any(each.running and each.steps == before.get(name) for name, each in counts.items())
+        before.update({name: each.steps for name, each in counts.items()})
+        return not standing
+
+    return are_moving
 
 
 def serve_alone(

@@ -17,12 +17,15 @@ class ServerSettings:
             served, a request may give any name or none, and gets this model, whose name the response tells.
         max_sequences: Most sequences of one request: the number of its prompts times `n`.
         retry_after_s: Seconds after which a refused request may be sent again, for the header `Retry-After`.
+        keepalive_s: Seconds without an event after which a stream gets a comment, so that no proxy takes it for dead; 0
+            for never.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     strict_model_names: bool = False
     max_sequences: int = 64
     retry_after_s: int = 1
+    keepalive_s: float = 15.0
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,15 @@ from minimind_edge.runtime.errors import EdgeError
 
 from .delivery import FAILURES, Delivery, Inbox
 from .errors import ApiError, api_error
+from .settings import ServerSettings
 
 DONE = b"data: [DONE]\n\n"
+
+KEEPALIVE = b": keepalive\n\n"
+"""A comment, which clients skip.
+
+Source: the section on parsing an event stream of the HTML standard: a line that begins with a colon is ignored.
+"""
 
 CONNECTION = "minimind.connection"
 """The key of a request's `Connection` in its scope, where the server has one."""
@@ -71,7 +78,8 @@ class AnswerResponse(Response):
     """Submits requests to the batch when it is sent, and sends what the writer makes of their pieces.
 
     A client that goes away, a cancelled task and an error end the requests within a step of the model. A request that
-    fails before anything was sent raises an `ApiError`; later, the stream ends with an event that holds the error.
+    fails before anything was sent raises an `ApiError`; later, the stream ends with an event that holds the error. A
+    stream of which nothing comes for a while, the first event included, gets comments meanwhile.
 
     Args:
         delivery: The way of the model's pieces.
@@ -79,7 +87,7 @@ class AnswerResponse(Response):
         writer: Makes bytes of the pieces.
         model: The name of the model, for the access log.
         param: The field of the request that holds the prompt, for errors.
-        retry_after_s: Seconds after which a refused request may be sent again.
+        settings: The settings of the server.
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class AnswerResponse(Response):
         *,
         model: str,
         param: str,
-        retry_after_s: int,
+        settings: ServerSettings,
     ) -> None:
         super().__init__(media_type="application/json")
         self._delivery = delivery
@@ -98,8 +106,10 @@ class AnswerResponse(Response):
         self._writer = writer
         self._model = model
         self._param = param
-        self._retry_after_s = retry_after_s
+        self._settings = settings
         self._has_started = False
+        self._is_quiet = True
+        self._clock: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
@@ -107,14 +117,29 @@ class AnswerResponse(Response):
         try:
             self._delivery.submit(self._requests, inbox)
         except EdgeError as error:
-            raise api_error(error, self._param, self._retry_after_s) from error
+            raise api_error(error, self._param, self._settings.retry_after_s) from error
         watcher = asyncio.ensure_future(_watch(receive, inbox))
+        if self._writer.streams and self._settings.keepalive_s:
+            self._wait_for_silence(inbox)
         try:
             await self._answer(inbox, send, scope.get(CONNECTION))
         finally:
             watcher.cancel()
+            if self._clock is not None:
+                self._clock.cancel()
             self._delivery.release(inbox)
             scope.get("state", {}).get("log", {}).update(self._facts(inbox.tickets))
+
+    def _wait_for_silence(self, inbox: Inbox) -> None:
+        """Wake the coroutine at the end of every interval in which nothing was sent."""
+
+        def end_interval() -> None:
+            if self._is_quiet:
+                inbox.nudge()
+            self._is_quiet = True
+            self._wait_for_silence(inbox)
+
+        self._clock = asyncio.get_running_loop().call_later(self._settings.keepalive_s, end_interval)
 
     def _facts(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
         """What the access log tells about the request."""
@@ -134,17 +159,22 @@ class AnswerResponse(Response):
         opening = writer.open(inbox.tickets)
         while inbox.has_more and not inbox.is_abandoned:
             try:
-                events = self._feed(inbox, await inbox.take())
+                pieces = await inbox.take()
+                events = self._feed(inbox, pieces)
             except ApiError as error:
                 if not self._has_started:
                     raise
                 await send({"type": "http.response.body", "body": b"data: " + error.body + b"\n\n"})
                 return
-            if writer.streams and events and not inbox.is_abandoned:
+            if not writer.streams or inbox.is_abandoned:
+                continue
+            if events:
                 await self._send_events(send, opening + events)
                 opening = b""
                 if connection is not None:
                     inbox.shorten(partial(self._write, inbox, connection))
+            elif not pieces and inbox.has_more:
+                await self._send_events(send, KEEPALIVE)
         if not inbox.is_abandoned:
             await self._end(send, opening)
 
@@ -167,10 +197,12 @@ class AnswerResponse(Response):
             return False
         events = self._feed(inbox, [(index, piece)])
         if events:
+            self._is_quiet = False
             connection.write_chunk(events)
         return True
 
     async def _send_events(self, send: Send, events: bytes) -> None:
+        self._is_quiet = False
         if not self._has_started:
             self._has_started = True
             await send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})

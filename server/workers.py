@@ -32,8 +32,9 @@ from .settings import ServeSettings
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-READY, TAKEN, LOST, LEAVING = b"r", b"k", b"x", b"l"
-"""What a worker says to the supervisor: it accepts connections; it has taken one; one has ended; it takes no more."""
+READY, TAKEN, LOST, LEAVING, ALIVE = b"r", b"k", b"x", b"l", b"a"
+"""What a worker says to the supervisor: it accepts connections; it has taken one; one has ended; it takes no more; its
+event loop and its models go on."""
 
 TAKE, END = b"t", b"e"
 """What the supervisor says: take this connection; finish what runs, and end."""
@@ -44,6 +45,12 @@ STEADY_S = 10.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 PAUSE_S = 0.05
 """Seconds after which a connection is accepted that could not be accepted now."""
+
+SILENT_S = 60.0
+"""Seconds without a sign of life after which a worker hangs, and is killed; a busy one gives it every second."""
+
+LONGEST_TURN_S = 1.0
+"""Most seconds of silence that one turn of the supervisor counts: it may have been suspended, and its workers too."""
 
 KILL_AFTER_S = 10.0
 """Seconds after the drain's own limit until a worker is killed."""
@@ -61,6 +68,7 @@ class Worker:
         connections: Number of its open connections.
         given: Connections that it has been given and not taken yet, oldest first.
         is_ready: Whether it accepts connections.
+        silent_s: Seconds since its last sign of life; a worker that still loads is not expected to give any.
     """
 
     def __init__(self, context: SpawnContext, work: Work, settings: ServeSettings, rows: Any, index: int) -> None:
@@ -69,6 +77,7 @@ class Worker:
         self.connections = 0
         self.given: deque[socket.socket] = deque()
         self.is_ready = False
+        self.silent_s = 0.0
         self.began = time.monotonic()
         self.process: SpawnProcess = context.Process(target=work, args=(settings, theirs, rows, index))
         self.process.start()
@@ -98,6 +107,8 @@ class Worker:
             return True
         except OSError:
             return False
+        if ALIVE in said:
+            self.silent_s = 0.0
         self.is_ready = (self.is_ready or READY in said) and LEAVING not in said
         self.connections -= said.count(LOST)
         for _ in range(said.count(TAKEN)):
@@ -133,6 +144,7 @@ class Supervisor:
         self._ends_at: float | None = None
         self._accepts = False
         self._last_exit_code = 0
+        self._turned_at = time.monotonic()
 
     def run(self) -> int:
         """Serve until a signal ends it.
@@ -176,6 +188,18 @@ class Supervisor:
                 self._bury(key.data)
             elif key.data.is_ready and not self._accepts:
                 self._open()
+        self._kill_hanging()
+
+    def _kill_hanging(self) -> None:
+        """Kill the workers without a sign of life for too long; their ends are then noticed as those of others."""
+        now = time.monotonic()
+        passed, self._turned_at = min(now - self._turned_at, LONGEST_TURN_S), now
+        for worker in self._workers.values():
+            worker.silent_s += passed if worker.is_ready else 0.0
+            if worker.silent_s > SILENT_S and worker.process.is_alive():
+                self._tell(f"worker {worker.index} has hung for {SILENT_S:.0f} s: it is killed")
+                worker.process.kill()
+                worker.silent_s = 0.0
 
     def _open(self) -> None:
         """The first worker is ready: accept connections, and start the others."""
@@ -263,7 +287,7 @@ def run_worker(settings: ServeSettings, channel: socket.socket, rows: Any, index
         asyncio.get_running_loop().remove_reader(channel)
         say(LEAVING)
 
-    hooks = Hooks(ready=listen, lost=lambda: say(LOST), leaving=leave)
+    hooks = Hooks(ready=listen, lost=lambda: say(LOST), second=lambda: say(ALIVE), leaving=leave)
     figures = _figures(rows, (settings.workers, len(settings.artifacts), ROW))
     server = prepare(settings, tell, hooks, rows=figures, worker=index)
     with writing_logs(requests=settings.access_log):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from . import plot
-from .contenders import BARE_LOOP, EAGER, PEERS, Contender, Peer, contenders
+from .contenders import BARE_LOOP, EAGER, EDGE, PEERS, Contender, Peer, contenders
 from .environment import python_of
 from .failure import Unmeasurable
 from .measure import Plan, measure
@@ -20,24 +20,24 @@ from .quality import demo_passages, measure_quality, text_passages
 from .report import Report
 from .row import Row
 
-QUICK = Plan(rounds=2, starts=1)
-
 
 def main() -> None:
     """Measure, and write the report."""
     arguments = parse_arguments()
-    plan = QUICK if arguments.quick else Plan(rounds=arguments.rounds, starts=arguments.starts)
+    plan = plan_of(arguments)
     workspace = arguments.workspace.resolve()
-    everyone = contenders(arguments.peers)
+    everyone = contenders(arguments.peers, arguments.precisions)
     report = Report(plan, [PEERS[name] for name in arguments.peers], notes=arguments.note)
     for name in arguments.models:
         source = workspace / "models" / name
         write_folder(source, MODELS[name].build, demo_checkpoint().parent)
         report.models[name] = measure_model(everyone, source, workspace, plan)
         write(report, arguments.out)  # results so far are kept even if a later model fails
-    add_quality(report, everyone, arguments.quality_model, workspace)
+    if arguments.quality:
+        add_quality(report, everyone, arguments.quality_model, workspace)
     path = write(report, arguments.out)
-    draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
+    if report.quality:
+        draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
     print(path.with_suffix(".md").read_text(encoding="utf-8"))
 
 
@@ -46,11 +46,22 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--models", type=listed(MODELS), default=list(MODELS), help="of A,B,C,D")
     parser.add_argument("--peers", type=listed(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--precisions", type=listed(EDGE.builds), default=list(EDGE.builds), help="of fp32,int8,int4")
+    parser.add_argument("--threads", type=int, default=Plan.threads, help="CPU threads")
+    parser.add_argument(
+        "--one-thread",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the speeds on one thread as well",
+    )
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help="measurements of each speed")
     parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
     parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results; quick: out/bench)")
     parser.add_argument("--plot", type=Path, help="the picture (default: speed-kl.png next to the report)")
     parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on as well")
+    parser.add_argument(
+        "--quality", action=argparse.BooleanOptionalAction, default=True, help="measure KL on trained weights"
+    )
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
     parser.add_argument("--quick", action="store_true", help="two rounds and one fresh process")
@@ -58,6 +69,12 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.out is None:
         arguments.out = PROJECT / ("out/bench" if arguments.quick else "benchmarks/results")
     return arguments
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The number and size of the measurements that the command line asks for."""
+    rounds, starts = (2, 1) if arguments.quick else (arguments.rounds, arguments.starts)
+    return Plan(rounds=rounds, starts=starts, threads=arguments.threads, one_thread=arguments.one_thread)
 
 
 def listed(known: dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,9 @@ class Peer:
         packages: The packages of the peer's environment; none for this project's own environment.
         unwanted: Dependencies of the packages that are uninstalled again.
         variables: The environment variables for the installation of the packages.
+        builder: A program in `workers/` that completes the environment with what it builds from source.
+        source: The environment variable that names the folder of the source for `builder`.
+        models_of: The name of the peer whose converted models this one runs, if it has none of its own.
     """
 
     name: str
@@ -34,6 +37,9 @@ class Peer:
     packages: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    builder: str = ""
+    source: str = ""
+    models_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Contender:
 
 EDGE = Peer("minimind-edge", "edge.py", {"fp32": "fp32", "int8": "int8", "int4": "int4"})
 
-BARE_LOOP = Peer("bare onnxruntime", "bare_loop.py", {"fp32": "fp32", "int4": "int4"})
+BARE_LOOP = Peer("bare onnxruntime", "bare_loop.py", {"fp32": "fp32", "int4": "int4"}, models_of=EDGE.name)
 """The shortest loop around onnxruntime; it runs this project's graphs and has no models of its own."""
 
 EAGER = Peer("eager PyTorch", "eager.py", {"fp32": "fp32"})
@@ -103,6 +109,33 @@ PEERS = {
             ("openvino-genai==2026.4.1.0", "optimum-intel[openvino]==2.2.0", *TORCH, *HTTP),
             unwanted=("torchvision",),  # it is for another build of torch, and breaks every import of transformers
         ),
+        Peer(
+            "ExecuTorch",
+            "executorch_module.py",
+            {"fp32": "fp32", "int8": "int8", "8da4w": "int4"},
+            ("executorch==1.5.1", *TORCH),
+        ),
+        Peer(
+            "MNN",
+            "mnn_llm.py",
+            {"int8": "int8", "int4": "int4"},
+            ("mnn==3.6.1", "llmexport==0.0.5", "transformers==5.23.0", "onnx==1.23.2", *TORCH),
+        ),
+        Peer(
+            "MNN native",
+            "mnn_llm.py",
+            {"int8": "int8", "int4": "int4"},
+            ("numpy==2.4.6",),
+            builder="build_mnn.py",
+            source="MNN_SOURCE",
+            models_of="MNN",
+        ),
+        Peer(
+            "LiteRT-LM",
+            "litert_lm_engine.py",
+            {"fp32": "fp32", "int8": "int8", "int4": "int4"},
+            ("litert-lm-api==0.18.1", "litert-torch==0.10.0", *TORCH),
+        ),
         Peer("optimum", "optimum_onnx.py", {"fp32": "fp32"}, ("optimum-onnx[onnxruntime]==0.1.0", *TORCH)),
         EAGER,
         Peer("transformers", "transformers_eager.py", {"fp32": "fp32", "bf16": "fp32"}),
@@ -110,6 +143,7 @@ PEERS = {
 }
 
 
-def contenders(names: list[str]) -> list[Contender]:
-    """Every build of the named peers."""
-    return [Contender(PEERS[name], build) for name in names for build in PEERS[name].builds]
+def contenders(names: list[str], precisions: Collection[str] = tuple(EDGE.builds)) -> list[Contender]:
+    """The builds of the named peers that are compared with the named precisions of this project."""
+    everyone = [Contender(PEERS[name], build) for name in names for build in PEERS[name].builds]
+    return [contender for contender in everyone if contender.precision in precisions]

@@ -7,18 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .contenders import Peer
+from .contenders import WORKERS, Peer
 from .failure import Unmeasurable, last_line
 
 PATIENCE_S = 3600
-"""The most seconds for an installation, which compiles llama.cpp."""
+"""The most seconds for one step of an installation, which may compile llama.cpp or MNN."""
 
 
 def python_of(peer: Peer, workspace: Path) -> Path:
     """The interpreter of a peer's environment, which is made if it is not there.
 
     Raises:
-        Unmeasurable: The environment could not be made.
+        Unmeasurable: The environment could not be made, or there is no source to build from.
     """
     if not peer.packages:
         return Path(sys.executable)
@@ -34,8 +34,10 @@ def install(peer: Peer, folder: Path) -> None:
     """Make an environment, with pip's output in a log next to it.
 
     Raises:
-        Unmeasurable: The installation fails; the reason is the log's last line.
+        Unmeasurable: There is no source to build from, or the installation fails; the reason is the log's last line.
     """
+    if peer.source and not os.environ.get(peer.source):
+        raise Unmeasurable(f"it is built from source: set {peer.source} to a folder with a checkout")
     log = folder.with_name(f"{folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"installing {', '.join(peer.packages)} (log: {log})", file=sys.stderr, flush=True)
@@ -43,6 +45,9 @@ def install(peer: Peer, folder: Path) -> None:
     commands = [[sys.executable, "-m", "venv", str(folder)], [*pip, "install", *peer.packages]]
     if peer.unwanted:
         commands.append([*pip, "uninstall", "--yes", *peer.unwanted])
+    if peer.builder:
+        build = folder.with_name(f"{folder.name}.build")
+        commands.append([pip[0], str(WORKERS / peer.builder), os.environ[peer.source], str(build)])
     variables = os.environ | dict(peer.variables)
     with log.open("w", encoding="utf-8") as output:
         streams = {"stdout": output, "stderr": subprocess.STDOUT}

@@ -17,6 +17,6 @@ class Unmeasurable(Exception):  # noqa: N818 - it is a result for the report
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not empty; of a Python traceback, the error."""
+    """The last line of a log that is not empty; of a Python traceback, the error, even where a library speaks later."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
+    return next((line for line in reversed(lines) if line and not line.startswith("INFO:")), "")

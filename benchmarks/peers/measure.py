@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter, sleep
 
 from .failure import Unmeasurable
 from .preparation import Prepared
-from .row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, Row
+from .row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row
 from .worker import Worker
 
 Progress = Callable[[str], None]
@@ -23,6 +23,7 @@ class Plan:
         rounds: The number of measurements of each speed.
         starts: The number of fresh processes of each contender.
         threads: The number of CPU threads.
+        one_thread: Whether the speeds on one thread are measured as well; with `threads` 1 they are the same.
         prompt_tokens: The prompt's length in a generation, in tokens.
         new_tokens: The number of tokens generated after the prompt.
         prefill_tokens: The length of the prompt whose prefill is measured, in tokens.
@@ -34,6 +35,7 @@ class Plan:
     rounds: int = 7
     starts: int = 5
     threads: int = 2
+    one_thread: bool = True
     prompt_tokens: int = 128
     new_tokens: int = 128
     prefill_tokens: int = 512
@@ -56,13 +58,26 @@ def measure(entries: Sequence[tuple[Row, Prepared]], plan: Plan, progress: Progr
         for row, prepared in turned(entries, number):
             if FIRST_TOKEN not in row.missing:
                 measure_start(row, prepared, plan)
+    measure_rounds(entries, plan, progress)
+    if plan.one_thread and plan.threads != 1:
+        measure_rounds(entries, replace(plan, threads=1), progress, (DECODE_ONE, PREFILL_ONE))
+
+
+def measure_rounds(
+    entries: Sequence[tuple[Row, Prepared]],
+    plan: Plan,
+    progress: Progress,
+    quantities: tuple[str, str] = (DECODE, PREFILL),
+) -> None:
+    """Measure all rounds on the plan's threads; `quantities` names the speed of decode and that of prefill."""
     with ExitStack() as stack:
-        alive = start_all(entries, plan, stack)
+        sound = [(row, prepared) for row, prepared in entries if quantities[0] not in row.missing]
+        alive = start_all(sound, plan, stack, quantities)
         for number in range(plan.rounds):
-            progress(f"round {number + 1} of {plan.rounds}")
+            progress(f"round {number + 1} of {plan.rounds}, threads: {plan.threads}")
             for row, worker in turned(alive, number):
-                if DECODE not in row.missing:
-                    measure_speed(row, worker, plan)
+                if quantities[0] not in row.missing:
+                    measure_speed(row, worker, plan, quantities)
 
 
 def turned(entries: Sequence, number: int) -> list:
@@ -71,7 +86,9 @@ def turned(entries: Sequence, number: int) -> list:
     return [*entries[start:], *entries[:start]]
 
 
-def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitStack) -> list[tuple[Row, Worker]]:
+def start_all(
+    entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitStack, quantities: tuple[str, str]
+) -> list[tuple[Row, Worker]]:
     """Start a worker for each entry; `stack` closes them."""
     alive = []
     for row, prepared in entries:
@@ -79,23 +96,24 @@ def start_all(entries: Sequence[tuple[Row, Prepared]], plan: Plan, stack: ExitSt
             worker = stack.enter_context(prepared.start(plan.threads))
             worker.wait_loaded()
         except Unmeasurable as reason:
-            row.give_up(str(reason))
+            row.give_up(str(reason), quantities)
         else:
             alive.append((row, worker))
     return alive
 
 
-def measure_speed(row: Row, worker: Worker, plan: Plan) -> None:
+def measure_speed(row: Row, worker: Worker, plan: Plan, quantities: tuple[str, str]) -> None:
     """Measure one round of one contender, after a short generation that warms it up."""
+    decode, prefill = quantities
     sleep(plan.pause_s)
     try:
         worker.ask("generate", prompt_tokens=plan.short_prompt, new_tokens=plan.short_prompt)
         answer = worker.ask("generate", prompt_tokens=plan.prompt_tokens, new_tokens=plan.new_tokens)
-        row.add(DECODE, (plan.new_tokens - 1) / answer["rest_s"])
+        row.add(decode, (plan.new_tokens - 1) / answer["rest_s"])
         answer = worker.ask("generate", prompt_tokens=plan.prefill_tokens, new_tokens=1)
-        row.add(PREFILL, plan.prefill_tokens / answer["first_token_s"])
+        row.add(prefill, plan.prefill_tokens / answer["first_token_s"])
     except Unmeasurable as reason:
-        row.give_up(str(reason), (DECODE, PREFILL))
+        row.give_up(str(reason), quantities)
 
 
 def measure_start(row: Row, prepared: Prepared, plan: Plan) -> None:

@@ -17,6 +17,10 @@ COLOURS = {
     "onnxruntime-genai": "#00798c",
     "llama.cpp": "#edae49",
     "OpenVINO GenAI": "#6a4c93",
+    "ExecuTorch": "#ee7b30",
+    "MNN": "#2a9d8f",
+    "MNN native": "#2a9d8f",
+    "LiteRT-LM": "#3a6ea5",
 }
 OTHERS = "#8d99ae"
 WIDTH = 16

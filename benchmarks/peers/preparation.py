@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .contenders import BARE_LOOP, EAGER, EDGE, Contender
+from .contenders import EAGER, EDGE, PEERS, Contender
 from .environment import python_of
 from .failure import Unmeasurable, last_line
 from .models import MODELS
@@ -53,7 +53,7 @@ class Prepared:
         return sum(path.stat().st_size for path in files if path.suffix in MODEL_FILES)
 
 
-MODEL_FILES = (".onnx", ".data", ".onnx_data", ".gguf", ".bin", ".safetensors")
+MODEL_FILES = (".onnx", ".data", ".onnx_data", ".gguf", ".bin", ".safetensors", ".pte", ".mnn", ".weight", ".litertlm")
 
 
 def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared:
@@ -73,11 +73,9 @@ def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -
     models, log = workspace / "converted" / source.name, workspace / "logs" / f"{source.name}-{name}.log"
     if contender.peer is EAGER:
         return Prepared(contender, python, source, log)
-    if contender.peer is BARE_LOOP:
-        folder = models / f"{EDGE.name}-{contender.build}"
-        if not folder.is_dir():
-            raise Unmeasurable(f"it runs the graph of {EDGE.name} {contender.build}, which is not there")
-        return Prepared(contender, python, folder, log)
+    if contender.peer.models_of:
+        owner = Contender(PEERS[contender.peer.models_of], contender.build)
+        return Prepared(contender, python, prepare(owner, source, workspace, threads).folder, log)
     prepared = Prepared(contender, python, models / name, log)
     if not prepared.folder.is_dir() or (contender.peer is EDGE and is_outdated(prepared.folder)):
         convert(prepared, source, threads)

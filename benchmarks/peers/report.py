@@ -12,7 +12,7 @@ from .contenders import EDGE, Peer
 from .measure import Plan
 from .models import MODELS
 from .quality import QualityRow
-from .row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, QUANTITIES, Row
+from .row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, QUANTITIES, Row
 from .spread import Spread, ratio
 
 OWN_PACKAGES = ("minimind-edge", "onnxruntime", "torch", "transformers", "numpy")
@@ -62,9 +62,12 @@ class Report:
         told = list(self.quality.values())[-1:]
         kl = {row.contender.name: row.quality.mean_kl for rows in told for row in rows if row.quality is not None}
         for name, rows in self.models.items():
-            parts.append(f"## {name}: {MODELS[name].title}\n\n{speed_table(rows, kl)}{missing_list(rows)}")
+            parts.append(f"## {name}: {MODELS[name].title}\n\n{speed_table(rows, kl)}")
+            if any(row.spread(DECODE_ONE) for row in rows):
+                parts.append(f"### {name} on one thread\n\n{one_thread_table(rows)}")
+            parts.append(missing_list(rows))
         parts += [f"## Quality: {name}\n\n{quality_table(rows)}" for name, rows in self.quality.items()]
-        return "\n\n".join(part.rstrip() for part in parts) + "\n"
+        return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
     def _preface(self) -> str:
         from minimind_edge.runtime.bench import describe_machine
@@ -137,6 +140,17 @@ def speed_table(rows: Sequence[Row], kl: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def one_thread_table(rows: Sequence[Row]) -> str:
+    """The table of speeds on one thread, one line for each contender."""
+    lines = ["| | build | decode tok/s | ours | prefill tok/s | ours |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row.contender.peer.name, row.contender.build]
+        for name in (DECODE_ONE, PREFILL_ONE):
+            cells += [speed_cell(row.spread(name)), ratio_cell(advantage(row, rows, name), row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def speed_cell(spread: Spread | None) -> str:
     """Tokens a second, with the range."""
     return "–" if spread is None else f"{spread.median:.0f} ({spread.low:.0f}–{spread.high:.0f})"
@@ -173,6 +187,6 @@ def missing_list(rows: Sequence[Row]) -> str:
     for row in rows:
         for reason in dict.fromkeys(row.missing.values()):
             names = [name for name, why in row.missing.items() if why == reason]
-            what = "nothing" if len(names) == len(QUANTITIES) else f"no {', '.join(names)}"
+            what = "nothing" if {DISK, *names} == set(QUANTITIES) else f"no {', '.join(names)}"
             lines.append(f"- {row.contender.name}: {what} measured: {reason}")
-    return "\n\nNot measured:\n\n" + "\n".join(lines) if lines else ""
+    return "Not measured:\n\n" + "\n".join(lines) if lines else ""

@@ -13,8 +13,10 @@ PREFILL = "prefill_tokens_per_s"
 FIRST_TOKEN = "first_token_s"
 MEMORY = "peak_rss_bytes"
 DISK = "disk_bytes"
+DECODE_ONE = "decode_tokens_per_s_one_thread"
+PREFILL_ONE = "prefill_tokens_per_s_one_thread"
 
-QUANTITIES = (DECODE, PREFILL, FIRST_TOKEN, MEMORY, DISK)
+QUANTITIES = (DECODE, PREFILL, FIRST_TOKEN, MEMORY, DISK, DECODE_ONE, PREFILL_ONE)
 
 
 @dataclass

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from minimind_edge.minimind.stock import require_stock
-from minimind_edge.runtime.session.contract import METADATA_PREFIX
+from minimind_edge.runtime.session.contract import METADATA_PREFIX, OPTIONAL_INPUTS_PROPERTY
 
 from ..errors import ExportError
 from ..progress import Progress, silent
 from .decoder import DecoderGraph
-from .dialect import Dialect
+from .dialect import Dialect, GraphInputs
 from .layers import check_activation
 from .ort import HEAD_DIM_MULTIPLE, OrtDialect
 from .ort_int8_cache import Int8CacheDialect
@@ -88,7 +88,7 @@ def build_graph(
     outputs = DecoderGraph(writer, model, dialect).write(
         lambda index: tell(f"layer {index + 1} of {layers}", WRITTEN * (index + 1) / layers)
     )
-    graph = writer.finish("minimind", step.values(), outputs, dialect.opset)
+    graph = writer.finish("minimind", step.values(), outputs, dialect.opset, step.optional())
     graph.doc_string = f"{model.config.generation} decoder with a key-value cache, target {target}, {precision}"
     result = ir.Model(
         graph,
@@ -96,7 +96,8 @@ def build_graph(
         producer_name="minimind-edge",
         producer_version=importlib.metadata.version("minimind-edge"),
         metadata_props=_metadata(model.config, target, precision, max_length)
-        | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"}),
+        | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"})
+        | _optional_inputs(step),
     )
     tell("finishing the graph", WRITTEN)
     finishing_passes(target)(result)
@@ -150,3 +151,9 @@ def _metadata(config: MiniMindConfig, target: str, precision: str, max_length: i
         "eos_token_id": ",".join(str(stop) for stop in stops if stop is not None),
     }
     return {f"{METADATA_PREFIX}{key}": value for key, value in properties.items()}
+
+
+def _optional_inputs(step: GraphInputs) -> dict[str, str]:
+    """The metadata that names the graph's optional inputs; none where it has none."""
+    names = ",".join(str(value.name) for value in step.optional())
+    return {OPTIONAL_INPUTS_PROPERTY: names} if names else {}

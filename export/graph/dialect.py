@@ -60,8 +60,12 @@ class GraphInputs(ABC):
         """The inputs between `input_ids` and the cache."""
 
     def values(self) -> list[ir.Value]:
-        """All inputs, in the graph's order."""
+        """All inputs of the graph's file, in its order."""
         return [self.input_ids, *self.step_values(), *(value for pair in self.past for value in pair)]
+
+    def optional(self) -> list[ir.Value]:
+        """The constants of the graph's file that this project's runtime makes inputs, which may be left out."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,29 @@
 """A graph's file, written weight by weight, so that no more than one is in memory at a time.
 
 A protobuf message is the concatenation of its fields, in any order, and a nested message is a field that begins with
-its length. So the graph without weights is serialised as usual, and each weight is appended to it as it is made.
+its length. So the graph without weights is serialised as usual, and each weight is appended to it as it is made. Spaces
+in documentation strings let the numbers of every large weight begin at a multiple of `WEIGHT_ALIGNMENT`, so that they
+can be mapped into memory where they lie.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 import onnx
 import onnx_ir as ir
 
+from minimind_edge.runtime.ort.optional_inputs import MAPPED_BYTES, WEIGHT_ALIGNMENT
+from minimind_edge.runtime.ort.protobuf import key
+
 INLINE_LIMIT = 1_900_000_000
 """The most bytes of weights inside the `.onnx`; protobuf's own limit is 2 GiB per file."""
 
-DATA_THRESHOLD = 1024
+DATA_THRESHOLD = MAPPED_BYTES
 """Tensors of fewer bytes, which shape inference may need, stay in the `.onnx` in any case."""
 
 DATA_ALIGNMENT = 4096
@@ -26,9 +31,6 @@ DATA_ALIGNMENT = 4096
 
 WEIGHT = ".weight"
 """The part of an initializer's name which says that it holds a parameter, or the integers or scales of one."""
-
-LENGTH_DELIMITED = 2
-"""Protobuf's wire type of bytes and messages."""
 
 GRAPH_FIELD = onnx.ModelProto.GRAPH_FIELD_NUMBER
 INITIALIZER_FIELD = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
@@ -94,21 +96,51 @@ def _write_graph(
     proto = _without_weights(model)
     nodes = proto.graph.SerializeToString()
     proto.ClearField("graph")
-    prefixes = [header.SerializeToString() for header in headers]
-    for index, tensor in enumerate(inside):
-        prefixes[index] += _key(RAW_DATA_FIELD, tensor.nbytes)
-    sizes = [len(prefix) for prefix in prefixes]
-    for index, tensor in enumerate(inside):
-        sizes[index] += tensor.nbytes
-    keys = [_key(INITIALIZER_FIELD, size) for size in sizes]
+    beginnings, size = [], len(nodes)
+    for index, header in enumerate(headers):
+        nbytes = inside[index].nbytes if index < len(inside) else None
+        beginnings.append(_beginning(header, nbytes, size))
+        size += len(beginnings[-1]) + (nbytes or 0)
     with path.open("wb") as file:
-        file.write(proto.SerializeToString())
-        file.write(_key(GRAPH_FIELD, len(nodes) + sum(map(len, keys)) + sum(sizes)))
+        file.write(_aligned(proto, lambda: proto.SerializeToString() + key(GRAPH_FIELD, size), 0))
         file.write(nodes)
-        for index, (key, prefix) in enumerate(zip(keys, prefixes, strict=True)):
-            file.write(key + prefix)
+        for index, beginning in enumerate(beginnings):
+            file.write(beginning)
             if index < len(inside):
                 _write_numbers(file, inside[index])
+
+
+def _beginning(header: onnx.TensorProto, nbytes: int | None, place: int) -> bytes:
+    """An initializer of the graph up to its numbers, which begin at an aligned place where they are many.
+
+    Args:
+        header: The initializer without its numbers.
+        nbytes: The bytes of numbers that follow; None where they are in another file.
+        place: Where the initializer begins in the graph.
+    """
+
+    def beginning() -> bytes:
+        content: bytes = header.SerializeToString()
+        if nbytes is not None:
+            content += key(RAW_DATA_FIELD, nbytes)
+        return key(INITIALIZER_FIELD, len(content) + (nbytes or 0)) + content
+
+    if nbytes is None or nbytes < MAPPED_BYTES:
+        return beginning()
+    return _aligned(header, beginning, place)
+
+
+def _aligned(proto: onnx.ModelProto | onnx.TensorProto, write: Callable[[], bytes], place: int) -> bytes:
+    """What `write` makes of a message that gets so many spaces as documentation that it ends at an aligned place.
+
+    Args:
+        proto: The message.
+        write: Returns the bytes that are to end there.
+        place: Where these bytes begin.
+    """
+    while (place + len(written := write())) % WEIGHT_ALIGNMENT:
+        proto.doc_string += " "
+    return written
 
 
 def _write_data(path: Path, tensors: Sequence[ir.TensorProtocol]) -> list[onnx.TensorProto]:
@@ -145,17 +177,3 @@ def _without_weights(model: ir.Model) -> onnx.ModelProto:
 
 def _header(tensor: ir.TensorProtocol) -> onnx.TensorProto:
     return onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
-
-
-def _key(field: int, size: int) -> bytes:
-    """The beginning of a field of this many bytes: its number, wire type and length, as varints."""
-    return _varint(field << 3 | LENGTH_DELIMITED) + _varint(size)
-
-
-def _varint(number: int) -> bytes:
-    """A number in groups of seven bits, the lowest first; the high bit of a byte says that more follow."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*groups, number])

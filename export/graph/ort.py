@@ -15,6 +15,7 @@ from minimind_edge.runtime.session.contract import (
     BATCH,
     LOGITS_LENGTH,
     LOGITS_START,
+    OPTIONAL_INPUTS,
     ROW_LENGTHS,
     ROW_TOKENS,
     ROWS,
@@ -50,9 +51,7 @@ WHOLE_SCORES = 8192
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and three inputs that may be left out.
-
-    Each of these is an initializer too, so that a caller that does not feed it gets its default.
+    """`StepInputs`, and three inputs that may be left out: see `minimind_edge.runtime.ort.optional_inputs`.
 
     Attributes:
         logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. By
@@ -69,17 +68,20 @@ class OrtInputs(StepInputs):
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> OrtInputs:
         """See `GraphInputs.of`."""
         step = StepInputs.of(config, dtype)
-        lengths, tokens = (optional_input(name, [NO_LIMIT], INT32, (ROWS,)) for name in (ROW_LENGTHS, ROW_TOKENS))
+        start, lengths, tokens = (
+            optional_input(name, default, *OPTIONAL_INPUTS[name])
+            for name, default in ((LOGITS_START, 0), (ROW_LENGTHS, NO_LIMIT), (ROW_TOKENS, NO_LIMIT))
+        )
         return cls(
             *(step.input_ids, step.past, step.attention_mask, step.position_ids),
-            logits_start=optional_input(LOGITS_START, [0]),
+            logits_start=start,
             row_lengths=lengths,
             row_tokens=tokens,
         )
 
-    def values(self) -> list[ir.Value]:
-        """See `GraphInputs.values`."""
-        return [*super().values(), self.logits_start, self.row_lengths, self.row_tokens]
+    def optional(self) -> list[ir.Value]:
+        """See `GraphInputs.optional`."""
+        return [self.logits_start, self.row_lengths, self.row_tokens]
 
 
 class OrtDialect(Dialect):

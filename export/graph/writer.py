@@ -206,7 +206,14 @@ class GraphWriter:
         """An integer that is not int64, as which operators take plain numbers."""
         return self._constant(np.asarray(number, dtype.numpy()))
 
-    def finish(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], opset: int) -> ir.Graph:
+    def finish(
+        self,
+        name: str,
+        inputs: Sequence[ir.Value],
+        outputs: Sequence[ir.Value],
+        opset: int,
+        constants: Sequence[ir.Value] = (),
+    ) -> ir.Graph:
         """The graph of all that was written.
 
         Args:
@@ -214,13 +221,14 @@ class GraphWriter:
             inputs: Its inputs.
             outputs: Its outputs.
             opset: The version of the standard operators.
+            constants: Initializers that were not made by this writer.
         """
         opsets = {"": opset} | {node.domain: 1 for node in self._nodes if node.domain}
         return ir.Graph(
             inputs,
             outputs,
             nodes=self._nodes,
-            initializers=[*self._initializers.values(), *(value for value in inputs if value.const_value is not None)],
+            initializers=[*self._initializers.values(), *constants],
             opset_imports=opsets,
             name=name,
         )
@@ -271,19 +279,15 @@ def graph_input(name: str, dtype: ir.DataType, shape: Shape) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
-def optional_input(
-    name: str, default: Sequence[int], dtype: ir.DataType = ir.DataType.INT64, shape: Shape | None = None
-) -> ir.Value:
-    """An input of integers with a default.
+def optional_input(name: str, default: int, dtype: str, axis: str | int) -> ir.Value:
+    """A constant that the runtime makes an input, of integers along one axis.
 
     Args:
         name: The input's name.
-        default: The numbers that a caller who does not feed it gets.
-        dtype: The input's type.
-        shape: The shape of what may be fed; None for the default's.
+        default: The number, along the whole axis, that a caller who does not feed the input gets.
+        dtype: The input's type, as NumPy names it.
+        axis: The axis of what may be fed: a size, or a name.
     """
-    value = initializer(ir.tensor(np.asarray(default, dtype.numpy()), name=name))
-    value.name = name
-    if shape is not None:
-        value.shape = ir.Shape(shape)
+    value = initializer(ir.tensor(np.asarray([default], dtype), name=name))
+    value.shape = ir.Shape([axis])
     return value

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minimind_edge.runtime.ort.environment import import_onnxruntime
-from minimind_edge.runtime.ort.loading import onnxruntime_errors, session_facts, session_options, summary
+from minimind_edge.runtime.ort.loading import (
+    WEIGHTS_FOLDER,
+    onnxruntime_errors,
+    session_facts,
+    session_options,
+    summary,
+)
 from minimind_edge.runtime.session.contract import GraphFacts
 
 from ..errors import ExportError
@@ -21,9 +27,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from .reference import ModelShape
-
-WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-"""The session option with the folder of the weights, for a graph that onnxruntime gets as bytes."""
 
 BFLOAT16, FLOAT = 16, 1
 """Numbers of the two types in `onnx.TensorProto.DataType`."""

@@ -1,10 +1,11 @@
-"""The environment of ONNX Runtime: its import, its execution providers, and the machine's cores."""
+"""The environment of ONNX Runtime: its import, its execution providers, and the machine's processor."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import platform
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -124,6 +125,24 @@ def physical_cores() -> int | None:
     cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
     quota = _cgroup_cores()
     return len(cores) if quota is None else max(1, min(len(cores), round(quota)))
+
+
+def usable_cores() -> int:
+    """The number of logical cores that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's name as the system reports it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def _warn(message: str) -> None:

@@ -18,6 +18,7 @@ from .environment import (
     require_cuda,
     require_fused_attention,
 )
+from .optional_inputs import with_optional_inputs
 
 SILENT = 4
 """ONNX Runtime's log level FATAL: errors are raised as exceptions and reported once, so they need no log."""
@@ -28,6 +29,9 @@ WIDEN_INTEGERS = "session.disable_quant_qdq"
 Otherwise ONNX Runtime fuses it with the `MatMul` after it to `MatMulNBits`, which rounds activations to eight bits, or,
 without rounding, makes a step take three to eight times as long as with float32 weights.
 """
+
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The session option with the folder of the weights, for a graph that is loaded from memory."""
 
 MAX_SUMMARY = 300
 """The length in characters to which an error of ONNX Runtime is cut."""
@@ -101,7 +105,7 @@ def refusing_other_encodings() -> Iterator[None]:
 def open_graph(
     path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
 ) -> tuple[ModuleType, Any]:
-    """Load a graph in ONNX Runtime.
+    """Load a graph in ONNX Runtime, with its optional inputs.
 
     Args:
         path: The `.onnx` file.
@@ -112,7 +116,7 @@ def open_graph(
         The module `onnxruntime`, and its session for the graph.
 
     Raises:
-        ArtifactError: ONNX Runtime cannot load the file.
+        ArtifactError: ONNX Runtime cannot load the file, or it was replaced meanwhile.
         MissingError: ONNX Runtime, its provider for the device, or its arithmetic in the graph's precision is missing.
         UsageError: An argument is out of range.
     """
@@ -120,10 +124,16 @@ def open_graph(
     onnxruntime = import_onnxruntime()
     providers = execution_providers(onnxruntime, device)
     options = session_options(onnxruntime, threads)
+    graph = with_optional_inputs(path)
+    if graph is not None:
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
     try:
         # Its fallback prints the error and tries again on the CPU, which helps where there was another provider.
         session = onnxruntime.InferenceSession(
-            os.fspath(path), options, providers=providers, enable_fallback=len(providers) > 1
+            os.fspath(path) if graph is None else graph.message,
+            options,
+            providers=providers,
+            enable_fallback=len(providers) > 1,
         )
     except onnxruntime_errors(onnxruntime) as error:
         if "GroupQueryAttention" in str(error):
@@ -134,6 +144,8 @@ def open_graph(
                 "with `minimind-export engine`, or export in fp16): " + summary(error)
             ) from error
         raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
+    if graph is not None and not graph.is_current():
+        raise ArtifactError(f"{os.fspath(path)} was replaced while it was loaded: load it again")
     if device == "cuda":
         require_cuda(session.get_providers())
     return onnxruntime, session

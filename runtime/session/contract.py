@@ -53,6 +53,17 @@ CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
 METADATA_PREFIX = "minimind_edge."
 """The prefix of this project's keys in a graph's metadata."""
 
+OPTIONAL_INPUTS_PROPERTY = f"{METADATA_PREFIX}optional_inputs"
+"""The key in a graph's metadata that names its optional inputs, with commas between them."""
+
+OPTIONAL_INPUTS: dict[str, tuple[str, str | int]] = {
+    LOGITS_START: ("int64", 1),
+    ROW_LENGTHS: ("int32", ROWS),
+    ROW_TOKENS: ("int32", ROWS),
+}
+"""Element type and axis of each optional input of target `ort`. In the graph's file they are constants, which are the
+defaults; the runtime makes them inputs when it loads the file."""
+
 
 def cache_names(prefix: str, num_layers: int) -> list[str]:
     """The names of the cached tensors by layer, key before value."""

@@ -10,7 +10,6 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-import torch
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 ENVIRONMENT = {"COLUMNS": "100", "TERM": "dumb"}
@@ -131,6 +130,8 @@ def demo_folder():
 
 def tiny_model(**config):
     """A random model with a vocabulary as large as the bundled tokenizer's, lively enough not to repeat one token."""
+    import torch
+
     from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
     torch.manual_seed(0)
@@ -145,6 +146,8 @@ def tiny_model(**config):
 
 def write_checkpoint(folder: Path, demo_folder: Path, **config) -> Path:
     """A folder as users have it: `full_sft_128.pth`, its config as JSON, and the tokenizer."""
+    import torch
+
     folder.mkdir()
     torch.save(tiny_model(**config).state_dict(), folder / "full_sft_128.pth")
     for name in TOKENIZER_FILES:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+SIZES = Path(__file__).resolve().parent.parent.parent / "scripts" / "bundle_sizes.py"
 NO_NETWORK = ("unshare", "--map-root-user", "--net")
 
 
@@ -26,6 +29,14 @@ def demo_artifact(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "demo"
     assert command("minimind-export", "onnx", "-o", folder, "--no-verify").returncode == 0
     return folder
+
+
+def wrong_size(size):
+    """How docs/bundle.md is wrong on the size of this machine's bundle, empty where it is right."""
+    spec = importlib.util.spec_from_file_location("bundle_sizes", SIZES)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.wrong_size("linux-x86_64", size, serve=False) if module.PYTHON == HERE else ""
 
 
 def without_network(*command):
@@ -43,6 +54,7 @@ def test_a_bundle_runs_on_a_machine_without_network(command, demo_artifact, tmp_
     assert made.returncode == 0, made.stderr
     told = json.loads(made.stdout)
     assert {path.name for path in (tmp_path / "device" / "wheels").iterdir()} == set(told["wheels"])
+    assert wrong_size(told["size"]) == ""
 
     copied = tmp_path / "moved on a stick"
     shutil.copytree(tmp_path / "device", copied)

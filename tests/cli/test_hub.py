@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 from hub_standin import COMMIT, HubStandin
+from served_command import ServedCommand, chat
 
 UPSTREAM = Path(__file__).resolve().parent.parent / "data/upstream/minimind2-2025-10/llama"
 """A checkpoint as upstream publishes it: safetensors, configs, tokenizer and chat template."""
@@ -99,6 +100,28 @@ def test_what_the_cache_has_needs_no_connection(command, hub, online):
     assert hub.fetched == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_artifact_is_served_under_the_name_of_its_repository(command, hub, online, artifact, workers):
+    question = "How are you?"
+    alone = command("minimind-run", "--engine", artifact, question, "-n", 8, "--greedy").stdout
+    with ServedCommand("hf://someone/artifact@v1", "--threads", 1, "--workers", workers, **online) as served:
+        answer = served.ask(question, max_tokens=8).json()
+        assert answer["choices"][0]["message"]["content"] == alone.rstrip("\n")
+        assert answer["model"] == "artifact"
+    assert [name for name in hub.fetched if name.endswith(".onnx")] == ["onnx/model.onnx"]
+
+
+def test_two_repositories_of_one_name_take_names(refused, hub, online):
+    hub.repositories["other/artifact"] = hub.repositories["someone/artifact"]
+    both = ("hf://someone/artifact", "hf://other/artifact")
+    assert "NAME=ARTIFACT" in refused(2, "minimind-serve", *both, "--port", 0, env=online)
+    assert hub.fetched == []  # it is told before anything is fetched
+    with ServedCommand(*both, "--name", "second=hf://other/artifact", "--threads", 1, **online) as served:
+        assert served.ask("x", model="second", max_tokens=1).json()["model"] == "second"
+        with served.client() as client:
+            assert client.post("/v1/chat/completions", json=chat("x", model="third")).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("address", "code", "told"),
     [
@@ -112,7 +135,9 @@ def test_what_the_cache_has_needs_no_connection(command, hub, online):
     ],
 )
 @pytest.mark.parametrize(
-    "program", [("minimind-run", "x", "--engine"), ("minimind-export", "onnx")], ids=["run", "onnx"]
+    "program",
+    [("minimind-run", "x", "--engine"), ("minimind-export", "onnx"), ("minimind-serve", "--port", "0")],
+    ids=["run", "onnx", "serve"],
 )
 def test_what_the_hub_does_not_give_is_one_line(refused, online, tmp_path, program, address, code, told):
     assert told in refused(code, *program, address, env=online, cwd=tmp_path)

@@ -167,8 +167,11 @@ def test_a_server_opens_the_socket_that_it_listens_on_and_no_other(tmp_path, art
     (listening,) = traced.internet_sockets()
     assert listening.startswith("AF_INET, SOCK_STREAM")
     assert "connect" not in [name for name, arguments in traced.calls() if "AF_UNIX" not in arguments]
-    assert traced.outside(traced.temporary) == []
-    assert list(traced.home.iterdir()) == []
+    cache = traced.home / ".cache"
+    assert traced.outside(traced.temporary, cache) == []
+    # The best number of threads, where there is a choice.
+    kept = cache / "minimind-edge" / "threads.json"
+    assert [path for path in traced.home.rglob("*") if path.is_file()] in ([], [kept])
 
 
 def test_an_export_writes_into_its_destination_alone(tmp_path, checkpoint):

@@ -41,6 +41,19 @@ def test_greedy_tokens_and_the_pipelines_text_are_equal(
     assert "optimum" in loads_in(folder)
 
 
+LOAD = """
+import sys
+from optimum.onnxruntime import ORTModelForCausalLM
+ORTModelForCausalLM.from_pretrained(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("kind", ["minimind2", "minimind3-moe"])
+def test_loading_prints_nothing(artifact: Any, kind: str) -> None:
+    result = run("optimum", [*interpreter("optimum"), "-c", LOAD, str(artifact(kind, "ort"))])
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_one_graph_of_several_is_chosen_by_its_file(artifact: Any, expected: Any) -> None:
     folder = artifact("minimind2", "portable", "fp32", "fp16")
     found = completions("optimum", "generate.py", folder, "--graph", "model_fp16.onnx")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from random_requests import random_request
@@ -20,6 +21,9 @@ from served_command import ServedCommand, chat, wait_until
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine
+from minimind_edge.server import workers
+from minimind_edge.server.serving import progress
+from minimind_edge.server.settings import ServeSettings
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 STORY = "Tell me a story about a fox."
@@ -66,12 +70,19 @@ class TestAnswers:
         assert "capital" not in "".join(served.logged)
 
     def test_are_counted(self, served):
-        before, usage = served.figures(), served.ask(QUESTION).json()["usage"]
+        question = f"{QUESTION} {STORY}"  # long enough that it is looked for
+        served.ask(question)
+        before, usage = served.figures(), served.ask(question).json()["usage"]
+        assert usage["prompt_tokens_details"]["cached_tokens"] > 0
         after = served.figures()
         label = '{model_name="demo"}'
         for name, field in (("prompt_tokens", "prompt_tokens"), ("generation_tokens", "completion_tokens")):
             assert after[f"vllm:{name}_total{label}"] - before[f"vllm:{name}_total{label}"] == usage[field]
         assert after["llamacpp:tokens_predicted_total"] == after[f"vllm:generation_tokens_total{label}"]
+        # llama-server counts the tokens of cached prefixes by themselves.
+        cached, name = usage["prompt_tokens_details"]["cached_tokens"], "llamacpp:prompt_tokens"
+        assert after[f"{name}_cached_total"] - before[f"{name}_cached_total"] == cached
+        assert after[f"{name}_total"] - before[f"{name}_total"] == usage["prompt_tokens"] - cached
         for name in ("time_to_first_token", "e2e_request_latency", "request_queue_time"):
             assert after[f"vllm:{name}_seconds_count{label}"] == before[f"vllm:{name}_seconds_count{label}"] + 1
 
@@ -169,6 +180,68 @@ class TestWorkers:
             workers = command.workers()
             assert command.end() == 0
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+    def test_one_that_hangs_is_killed_and_its_connections_are_answered(self, demo, expected):
+        impatient = (
+            "import minimind_edge.server.workers as workers; workers.SILENT_S = 4.0; "
+            "from minimind_edge.cli.serve_app import main; main()"
+        )
+        words = (demo, "--workers", 2, "--slots", 1, "--queue", 0)
+        with ServedCommand(*words, program=(sys.executable, "-c", impatient)) as command:
+            wait_until(lambda: try_both(command))
+            wait_until(lambda: command.running() == 0)
+            hanging, other = command.workers()
+            os.kill(hanging, signal.SIGSTOP)
+            for _ in range(2):  # one of them reaches the hanging worker
+                assert command.ask(QUESTION).json()["choices"][0]["message"]["content"] == expected
+            wait_until(lambda: len(command.workers()) == 2 and hanging not in command.workers())
+            assert other in command.workers()
+            assert [line for line in command.told if "hung" in line] == ["worker 0 has hung for 4 s: it is killed"]
+            wait_until(lambda: try_both(command))
+            assert command.end() == 0
+
+    def test_a_model_that_hangs_gives_no_sign_of_life(self):
+        counts = SimpleNamespace(running=0, steps=0)
+        are_moving = progress({"demo": SimpleNamespace(counts=lambda: counts)})
+        assert [are_moving(), are_moving()] == [True, True]  # there is nothing to do
+        counts.running = 1
+        moved = []
+        for counts.steps in (1, 1, 1, 2, 3):
+            moved.append(are_moving())
+        assert moved == [True, False, False, True, True]
+
+    def test_connections_are_no_sign_of_life(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            worker = object.__new__(workers.Worker)
+            worker.channel, worker.silent_s, worker.is_ready, worker.connections = ours, 9.0, True, 1
+            theirs.send(workers.LOST)
+            assert worker.hear() and worker.silent_s == 9.0 and worker.connections == 0
+            theirs.send(workers.ALIVE)
+            assert worker.hear() and worker.silent_s == 0.0
+
+    def test_a_pause_of_the_whole_machine_is_no_hanging(self, monkeypatch):
+        now, told, killed = [0.0], [], []
+        monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+        settings = ServeSettings({"demo": Path("demo")}, workers=2)
+        supervisor = workers.Supervisor(settings, None, None, told.append)
+        process = SimpleNamespace(is_alive=lambda: True, kill=lambda: killed.append(now[0]))
+        worker = SimpleNamespace(index=0, is_ready=True, silent_s=0.0, process=process)
+        supervisor._workers[0] = worker
+        for pause in (0.1, 3600.0, 0.1):
+            now[0] += pause
+            supervisor._kill_hanging()
+        assert (killed, told) == ([], [])
+        worker.is_ready = False  # one that loads may be silent
+        for _ in range(2 * int(workers.SILENT_S)):
+            now[0] += 1.0
+            supervisor._kill_hanging()
+        assert killed == []
+        worker.is_ready = True
+        while not killed:
+            now[0] += 1.0
+            supervisor._kill_hanging()
+        assert len(told) == 1
 
     def test_they_end_with_their_supervisor(self, demo):
         with ServedCommand(demo, "--workers", 2) as command:

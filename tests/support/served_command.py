@@ -10,6 +10,7 @@ import subprocess
 import sysconfig
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class ServedCommand:
     Args:
         words: The command's arguments; a free port is added.
         log: Where stdout goes; what is piped is kept in `logged`.
+        program: The program and its first arguments.
         environment: Variables in addition to this process's own.
 
     Attributes:
@@ -35,11 +37,17 @@ class ServedCommand:
         process: The process.
     """
 
-    def __init__(self, *words: object, log: Any = subprocess.PIPE, **environment: str) -> None:
+    def __init__(
+        self,
+        *words: object,
+        log: Any = subprocess.PIPE,
+        program: Sequence[str] = (str(SCRIPTS / "minimind-serve"),),
+        **environment: str,
+    ) -> None:
         self.told: list[str] = []
         self.logged: list[str] = []
         self.process = subprocess.Popen(
-            [str(SCRIPTS / "minimind-serve"), *map(str, words), "--port", "0"],
+            [*program, *map(str, words), "--port", "0"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,20 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the benchmarks are no part of the installed package
 
-from benchmarks.peers import environment, plot
+from benchmarks.peers import environment, plot, preparation
 from benchmarks.peers.contenders import EDGE, PEERS, WORKERS, Contender, Peer, contenders
-from benchmarks.peers.failure import Unmeasurable
+from benchmarks.peers.failure import Unmeasurable, last_line
 from benchmarks.peers.measure import Plan, measure, turned
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.preparation import Prepared, convert
 from benchmarks.peers.quality import Passage, Quality, QualityRow, logits_of, measure_quality, text_passages
-from benchmarks.peers.report import Report, advantage, speed_table
-from benchmarks.peers.row import DECODE, DISK, FIRST_TOKEN, MEMORY, PREFILL, Row
+from benchmarks.peers.report import Report, advantage, one_thread_table, speed_table
+from benchmarks.peers.row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row
 from benchmarks.peers.spread import Spread, ratio
 from benchmarks.peers.worker import Worker
 
-# A peer that takes 1 ms a prompt token and 10 ms a new one, by a clock of its own; a file beside its model breaks it.
+# A peer that takes 1 ms a prompt token and 10 ms a new one, divided by the threads, by a clock of its own; a file
+# next to its model breaks it.
 FAKE = f"""
 import sys, time
 sys.path.insert(0, {str(WORKERS)!r})
@@ -33,7 +35,7 @@ import serving
 
 class Fake:
     def __init__(self, folder, threads):
-        self.faults = folder
+        self.faults, self.threads = folder, threads
         if (folder / "does_not_load").exists():
             raise RuntimeError("no model here")
 
@@ -43,7 +45,7 @@ class Fake:
         if (self.faults / "crashes").exists() and len(prompt) > 200:
             raise MemoryError("the prompt is too long")
         print("what a peer prints stands in nobody's way")
-        return serving.Timing(len(prompt) / 1000, (new_tokens - 1) / 100)
+        return serving.Timing(len(prompt) / 1000 / self.threads, (new_tokens - 1) / 100 / self.threads)
 
     def logits(self, tokens):
         return [[float(token), 0.0] for token in tokens]
@@ -132,6 +134,17 @@ def test_speeds_of_a_peer(fake):
     assert row.missing == {}
 
 
+def test_speeds_on_one_thread_next_to_those_on_more(fake):
+    prepared = fake()
+    row, other = Row(prepared.contender), Row(prepared.contender)
+    measure([(row, prepared)], replace(PLAN, threads=2), lambda stage: None)
+    assert row.values[DECODE] == [pytest.approx(200.0)] * 3
+    assert row.values[DECODE_ONE] == [pytest.approx(100.0)] * 3
+    assert row.values[PREFILL_ONE] == [pytest.approx(1000.0)] * 3
+    measure([(other, prepared)], replace(PLAN, threads=2, one_thread=False), lambda stage: None)
+    assert DECODE_ONE not in other.values
+
+
 def test_a_failing_peer_is_a_reason_and_the_others_go_on(fake):
     entries = [(Row(prepared.contender), prepared) for prepared in (fake("does_not_load"), fake("crashes"), fake())]
     measure(entries, PLAN, lambda stage: None)
@@ -143,6 +156,12 @@ def test_a_failing_peer_is_a_reason_and_the_others_go_on(fake):
     assert crashing.missing[PREFILL] == "MemoryError: the prompt is too long"
     assert FIRST_TOKEN not in crashing.missing
     assert len(sound.values[DECODE]) == 3
+
+
+def test_the_reason_is_the_error_and_not_what_a_library_says_at_its_end(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("Traceback (most recent call last):\nRuntimeError: no session\nINFO: [registry.cc:43] destroyed\n\n")
+    assert last_line(log) == "RuntimeError: no session"
 
 
 def test_a_peer_that_hangs_is_ended(fake):
@@ -179,6 +198,32 @@ def test_an_environment_that_cannot_be_made_is_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.subprocess, "run", fail)
     with pytest.raises(Unmeasurable, match="could not be installed: ERROR: No matching distribution found"):
         environment.python_of(Peer("none", "none.py", {}, ("nothing==1",)), tmp_path)
+
+
+def test_what_is_built_from_source(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(environment.subprocess, "run", lambda command, **options: commands.append(command))
+    peer = Peer("built here", "x.py", {}, ("numpy==2",), builder="build_mnn.py", source="MNN_SOURCE")
+    monkeypatch.delenv("MNN_SOURCE", raising=False)
+    with pytest.raises(Unmeasurable, match="set MNN_SOURCE to a folder with a checkout"):
+        environment.python_of(peer, tmp_path)
+    monkeypatch.setenv("MNN_SOURCE", "/source")
+    folder = tmp_path / "environments" / "built-here"
+    folder.mkdir(parents=True)
+    python = environment.python_of(peer, tmp_path)
+    assert commands[-1] == [str(python), str(WORKERS / "build_mnn.py"), "/source", f"{folder}.build"]
+    monkeypatch.delenv("MNN_SOURCE")  # what is built needs no source any more
+    assert environment.python_of(peer, tmp_path) == python
+
+
+def test_a_peer_that_runs_the_models_of_another(tmp_path, monkeypatch):
+    converted = tmp_path / "converted" / "A" / "owner-good"
+    converted.mkdir(parents=True)
+    owner = Peer("owner", "fake.py", {"good": "fp32"})
+    guest = Contender(Peer("guest", "fake.py", {"good": "fp32"}, models_of="owner"), "good")
+    monkeypatch.setattr(preparation, "PEERS", {"owner": owner})
+    prepared = preparation.prepare(guest, tmp_path / "models" / "A", tmp_path, 1)
+    assert (prepared.folder, prepared.contender) == (converted, guest)
 
 
 def test_logits_count_from_the_first_predicted_token_on(fake):
@@ -236,6 +281,17 @@ def test_table(rows):
     ]
 
 
+def test_table_of_one_thread(rows):
+    ours, theirs, _ = rows
+    ours.values |= {DECODE_ONE: [500.0, 600.0], PREFILL_ONE: [900.0, 900.0]}
+    theirs.values |= {DECODE_ONE: [1000.0, 1000.0]}
+    assert one_thread_table(rows).splitlines()[2:] == [
+        "| minimind-edge | int8 | 550 (500–600) |  | 900 (900–900) |  |",
+        "| llama.cpp | Q8_0 | 1000 (1000–1000) | 0.55x int8 | – |  |",
+        "| llama.cpp | Q4_0 | – |  | – |  |",
+    ]
+
+
 def test_report(rows, tmp_path):
     ours, theirs, _ = rows
     quality = [
@@ -254,6 +310,11 @@ def test_report(rows, tmp_path):
     assert of_gone["not_measured"][DECODE] == "could not be installed: no compiler"
     # Only what has both a speed and a KL is a point of the picture.
     assert plot.points(content, content["models"]["A"]["rows"]) == [("minimind-edge", "int8", 675.0, 0.00312)]
+
+
+def test_a_run_of_one_precision():
+    chosen = contenders(["minimind-edge", "llama.cpp"], ["int4"])
+    assert [contender.name for contender in chosen] == ["minimind-edge int4", "llama.cpp Q4_0", "llama.cpp Q4_K_M"]
 
 
 def test_every_peer_has_a_worker_and_compares_with_a_build_of_this_project():

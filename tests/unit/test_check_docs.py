@@ -13,18 +13,18 @@ ENGLISH = """# Name
 [中文](README.zh.md)
 ## How good is it?
 ```console
-$ run [no](link.md)
+$ run [no](link.md) "Hi"  # a comment
 ```
 ![A picture](docs/a.png) and [a page](docs/a.md#the-size-of-a-plan), [a
-long one](docs/a.md#the-size-of-a-plan-1), `[code](none.md)`, [away](https://example.org/none)
+long one](docs/a.md#the-size-of-a-plan-1), `[code](none.md)`, [away](https://github.com/none)
 """
 CHINESE = """# 名称
 [English](README.md)
 ## 质量如何？
 ```console
-$ 运行
+$ run [no](link.md) "你好"  # 一
 ```
-![图](docs/a.png)，[一页](docs/a.md#the-size-of-a-plan)，[二](docs/a.md#the-size-of-a-plan-1)，[外](https://example.org/none)
+![图](docs/a.png)，[一页](docs/a.md#the-size-of-a-plan)，[二](docs/a.md#the-size-of-a-plan-1)，[外](https://github.com/none)
 """
 PAGE = """# A
 ## The size of a `plan`
@@ -64,7 +64,12 @@ def test_good_pages_pass(check):
         ({"page": f"{PAGE}[here](#nowhere)\n"}, "docs/a.md:6: there is no heading #nowhere in docs/a.md"),
         ({"english": f"{ENGLISH}## More\n"}, "README.md has 3 headings, README.zh.md has 2"),
         ({"english": ENGLISH.replace("## How", "### How")}, "differ in their level: 3 and 2"),
-        ({"chinese": CHINESE.replace("```", "`")}, "differ in their code blocks: ['console'] and []"),
+        ({"chinese": CHINESE.replace("```", "`")}, "differ in their code blocks: [('console', '$ run [no](link.md)"),
+        ({"chinese": CHINESE.replace("$ run", "$ start")}, "differ in their code blocks"),
+        ({"page": f"{PAGE}\n    indented\n"}, "docs/a.md:7: code without a fence"),
+        ({"page": f"{PAGE}```\nls\n```\n"}, "docs/a.md: the block 'ls' has language '', expected"),
+        ({"page": f"{PAGE}See https://example.org/a.\n"}, "docs/a.md: look at https://example.org/a"),
+        ({"page": f"{PAGE}[a](http://github.com/a)\n"}, "docs/a.md: http://github.com/a has no https"),
         ({"chinese": CHINESE.replace("[一页](docs/a.md#the-size-of-a-plan)", "")}, "differ in their links"),
         ({"chinese": CHINESE.replace("![图](docs/a.png)", "")}, "differ in their pictures"),
     ],

@@ -11,7 +11,9 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from minimind_edge.export.graph.onnx_file import DATA_ALIGNMENT, _varint, save_graph
+from minimind_edge.export.graph.onnx_file import DATA_ALIGNMENT, save_graph
+from minimind_edge.runtime.ort.optional_inputs import WEIGHT_ALIGNMENT
+from minimind_edge.runtime.ort.protobuf import varint
 
 ROWS, COLUMNS = 40, 16
 
@@ -68,7 +70,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     ("number", "expected"), [(0, "00"), (127, "7f"), (128, "8001"), (300, "ac02"), (1 << 35, "808080808001")]
 )
 def test_varint(number, expected):
-    assert _varint(number).hex() == expected
+    assert varint(number).hex() == expected
 
 
 def test_one_file_holds_everything(model, arrays, tmp_path):
@@ -88,9 +90,22 @@ def test_the_content_is_onnx_own(model, tmp_path):
     assert comparable(onnx.load(tmp_path / "model.onnx")) == comparable(ir.to_proto(model))
 
 
+@pytest.mark.parametrize("doc_string", ["", "d" * 126])
+def test_large_weights_can_be_mapped_where_they_lie(model, arrays, tmp_path, doc_string):
+    model.doc_string = doc_string  # with two more characters, its length takes one more byte
+    save_graph(model, tmp_path / "model.onnx")
+    content = (tmp_path / "model.onnx").read_bytes()
+    for name in ("large", "half"):
+        assert content.index(arrays[name].tobytes()) % WEIGHT_ALIGNMENT == 0
+    assert onnx.load(tmp_path / "model.onnx").doc_string.rstrip() == doc_string
+
+
 def comparable(proto: onnx.ModelProto) -> bytes:
-    """Without the shapes of weights, which weights tell themselves."""
+    """Without the shapes of weights, which weights tell themselves, and without the spaces that align their numbers."""
     weights = {tensor.name for tensor in proto.graph.initializer}
+    for documented in (proto, *proto.graph.initializer):
+        assert not documented.doc_string.strip()
+        documented.doc_string = ""
     for value in [value for value in proto.graph.value_info if value.name in weights]:
         proto.graph.value_info.remove(value)
     return proto.SerializeToString(deterministic=True)

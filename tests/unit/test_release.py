@@ -17,7 +17,9 @@ CHANGELOG = "# Changelog\n\n## Unreleased\n\n### Added\n- A server.\n\n## 0.1.0 
 def checkout(tmp_path) -> Path:
     for name in ("pyproject.toml", "export/pyproject.toml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text('[project]\nname = "x"\nversion = "0.1.9"\ndependencies = []\n')
+        (tmp_path / name).write_text(
+            '[project]\nname = "x"\nversion = "0.1.9"\nexport = ["minimind-edge-export==0.1.9"]\n'
+        )
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     return tmp_path
 
@@ -33,7 +35,7 @@ def test_a_release_dates_the_news_and_sets_every_version(checkout):
     assert "git tag v0.2.0" in result.stdout
     for name in ("pyproject.toml", "export/pyproject.toml"):
         lines = (checkout / name).read_text().splitlines()
-        assert lines == ["[project]", 'name = "x"', 'version = "0.2.0"', "dependencies = []"]
+        assert lines == ["[project]", 'name = "x"', 'version = "0.2.0"', 'export = ["minimind-edge-export==0.2.0"]']
     lines = (checkout / "CHANGELOG.md").read_text().splitlines()
     assert lines[2] == "## Unreleased" and lines[4].startswith("## 0.2.0 - 20")
     assert lines[6:8] == ["### Added", "- A server."]
@@ -63,3 +65,4 @@ def test_the_version_has_one_place():
     projects = [ROOT / "pyproject.toml", ROOT / "export" / "pyproject.toml"]
     found = [re.findall(r'^version = "(.*)"$', path.read_text(), re.MULTILINE) for path in projects]
     assert found[0] == found[1] and len(found[0]) == 1
+    assert f'"minimind-edge-export=={found[0][0]}"' in projects[0].read_text()

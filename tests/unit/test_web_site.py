@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stand_in_libraries import stand_in_libraries
 
 from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
@@ -32,14 +33,7 @@ OWN = Path(__file__).resolve().parents[2] / "server" / "page"
 @pytest.fixture
 def node_modules(tmp_path) -> Path:
     """Every library in its version, each file one line."""
-    folder = tmp_path / "node_modules"
-    for library in LIBRARIES:
-        home = folder / library.name
-        for file in library.files:
-            (home / file).parent.mkdir(parents=True, exist_ok=True)
-            (home / file).write_text(f"// {library.name}\n")
-        (home / "package.json").write_text(json.dumps({"name": library.name, "version": library.version}))
-    return folder
+    return stand_in_libraries(tmp_path / "node_modules")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The worker of onnxruntime alone on this project's graph: the shortest possible loop.
 
 It shows how much of a step's time is the graph's own. One buffer for past and present, all values bound once, greedy,
-no checks.
+no checks. The graph is loaded as the project's runtime loads it, its optional inputs included.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import onnxruntime
 import serving
 from edge import graph_of
 
+from minimind_edge.runtime.ort.loading import WEIGHTS_FOLDER
+from minimind_edge.runtime.ort.optional_inputs import with_optional_inputs
+
 
 class BareLoop:
     """An `InferenceSession` with an `IOBinding`."""
@@ -22,14 +25,15 @@ class BareLoop:
     def __init__(self, folder: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(graph_of(folder)), options, ["CPUExecutionProvider"])
+        graph = with_optional_inputs(graph_of(folder))
+        assert graph is not None
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
+        self._session = onnxruntime.InferenceSession(graph.message, options, ["CPUExecutionProvider"])
         self._binding = self._session.io_binding()
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._arrays = []
-        # onnxruntime lists an input with a default among the overridable initializers, not among the inputs.
-        if any(node.name == "logits_start" for node in self._session.get_overridable_initializers()):
-            last = onnxruntime.OrtValue.ortvalue_from_numpy(np.array([-1]))
-            self._binding.bind_ortvalue_input("logits_start", last)
+        last = onnxruntime.OrtValue.ortvalue_from_numpy(np.array([-1]))
+        self._binding.bind_ortvalue_input("logits_start", last)
         for node in self._session.get_inputs():
             if node.name.startswith("past_key_values."):
                 self._bind_cache(node)

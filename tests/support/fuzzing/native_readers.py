@@ -314,9 +314,11 @@ class Graphs(Reader[bytes]):
             for each in model.metadata_props:
                 if each.key.endswith("target"):
                     each.value = random.choice(("tensorrt", "ort"))
+        if random.random() < 0.3:
+            _declare_optional_inputs(random, model)
         for _ in range(random.randint(0, 3)):
             random.choice(_GRAPH_CHANGES)(random, model)
-        data = bytes(model.SerializeToString())
+        data = _aligned(model)
         return mutated_bytes(random, data, 4) if random.random() < 0.3 else data
 
     def read(self, given: bytes) -> object:
@@ -353,6 +355,32 @@ def _describe(read: Any) -> Any:
         graph.stored_types(), graph.eos_token_ids, graph.opset, graph.precision, graph.cache_of(8)
 
     return run
+
+
+def _declare_optional_inputs(random: Random, model: Any) -> None:
+    """Name constants as optional inputs, most of them there and of the right type."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    names = random.sample(("logits_start", "row_lengths", "row_tokens"), random.randint(1, 3))
+    for name in names:
+        if random.random() < 0.9:
+            dtype = np.int64 if name == "logits_start" else np.int32
+            model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, dtype), name))
+    value = random.choice(TEXTS) if random.random() < 0.1 else ",".join(names)
+    model.metadata_props.add(key="minimind_edge.optional_inputs", value=value)
+
+
+def _aligned(model: Any) -> bytes:
+    """A graph's file whose first weight, where it has one, can be mapped into memory."""
+    data = bytes(model.SerializeToString())
+    weight = model.graph.initializer[0].raw_data if model.graph.initializer else b""
+    while weight and data.index(weight) % 64:
+        model.producer_version += " "
+        data = bytes(model.SerializeToString())
+        if len(model.producer_version) > 1000:
+            break
+    return data
 
 
 def _change_metadata(random: Random, model: Any) -> None:
