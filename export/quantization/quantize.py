@@ -32,8 +32,8 @@ SECONDS = {
 }
 """The seconds that the stages of each precision take, for a model of 26M parameters on two cores.
 
-Those of int4 were measured, without the sampling, which trained models need little time for. Those of int8 are estimated
-from them, as it has fewer texts.
+Those of int4 were measured, without the sampling, which trained models need little time for. Those of int8 are
+estimated from them, as it has fewer texts.
 """
 
 
