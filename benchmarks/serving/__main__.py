@@ -28,6 +28,8 @@ def main() -> None:
     arguments = parse_arguments()
     settings = dict(QUICK) if arguments.quick else {}
     settings |= {name: value for name in ("rounds", "clients") if (value := getattr(arguments, name)) is not None}
+    if arguments.seconds is not None:
+        settings["measure_s"] = arguments.seconds
     report = Report(Plan(**settings), notes=arguments.note)
     workspace = arguments.workspace.resolve()
     for case in arguments.cases:
@@ -49,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--servers", type=listed, help="parts of names, such as minimind,llama (default: all)")
     parser.add_argument("--clients", type=numbers, help="numbers of clients (default: 1,8,32)")
     parser.add_argument("--rounds", type=int, help=f"measurements of each (default: {Plan.rounds})")
+    parser.add_argument("--seconds", type=float, help=f"seconds of a measurement (default: {Plan.measure_s:g})")
     parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results; quick: out/bench)")
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")

@@ -13,6 +13,7 @@ from rounded_weights import quantized, with_weights
 
 from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.runtime.ort.loading import open_graph
 
 LOGITS, PRESENTS = 1e-5, 1e-4
 """As for float32 graphs: with float32 activations, integers leave the order of a sum as the only difference."""
@@ -119,12 +120,13 @@ def test_logits_from_a_token_on_are_the_same(variant, precision, start, tmp_path
     model = make_model(variant)
     matrices = quantized(model, 8, 32) if precision == "int8" else None
     save_graph(build_graph(model, "ort", precision, CAPACITY, quantized=matrices), tmp_path / "model.onnx")
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
+    pasts = GraphRunner(tmp_path / "model.onnx", shared=False).pasts
+    _, session = open_graph(tmp_path / "model.onnx", "cpu", 1)  # with the optional inputs, as the runtime loads it
     ids = np.array([[5, 9, 2, 7, 11], [8, 3, 6, 1, 4]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.tile(np.arange(5), (2, 1))}
-    feeds |= {name: np.zeros((2, 2, 0, 16), np.float32) for name in runner.pasts}
-    every, *presents = runner.session.run(None, feeds)
-    some, *same = runner.session.run(None, feeds | {"logits_start": np.array([start])})
+    feeds |= {name: np.zeros((2, 2, 0, 16), np.float32) for name in pasts}
+    every, *presents = session.run(None, feeds)
+    some, *same = session.run(None, feeds | {"logits_start": np.array([start])})
     assert some.shape[1] == len(range(5)[start:])
     np.testing.assert_allclose(some, every[:, start:], rtol=0, atol=1e-4)
     for one, other in zip(presents, same, strict=True):

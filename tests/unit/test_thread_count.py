@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_keeping(graph, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "most"), [("model.plan", "cpu", 2), ("model.onnx", "cuda", 2), ("", "cpu", 1)]
+    ("name", "device", "most"), [("model.plan", "cpu", 2), ("model.onnx", "cuda", 2), ("model.onnx", "cpu", 1)]
 )
 def test_nothing_is_measured_where_threads_do_not_matter(graph, monkeypatch, name, device, most):
     times = measured(monkeypatch, {})
