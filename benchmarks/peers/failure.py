@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 LONGEST = 160
@@ -17,6 +18,10 @@ class Unmeasurable(Exception):  # noqa: N818 - it is a result for the report
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not empty; of a Python traceback, the error, even where a library speaks later."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    """The last line of a log that is not empty; of a Python traceback, the error, even where a library speaks later.
+
+    Paths in it are relative to the working folder: a report says nothing of the machine's folders.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace").replace(f"{Path.cwd()}{os.sep}", "")
+    lines = [line.strip() for line in text.splitlines()]
     return next((line for line in reversed(lines) if line and not line.startswith("INFO:")), "")

@@ -164,6 +164,13 @@ def test_the_reason_is_the_error_and_not_what_a_library_says_at_its_end(tmp_path
     assert last_line(log) == "RuntimeError: no session"
 
 
+def test_the_reason_names_no_folder_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "log"
+    log.write_text(f"NotImplementedError: The {tmp_path}/.bench/models/D model is not currently supported.\n")
+    assert last_line(log) == "NotImplementedError: The .bench/models/D model is not currently supported."
+
+
 def test_a_peer_that_hangs_is_ended(fake):
     prepared = fake("hangs")
     with prepared.start(1) as worker:
