@@ -157,7 +157,7 @@ test-llama-server: $(VENV)/.installed ## llama.cpp's tests of its server against
 
 .PHONY: torture
 torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at once: 100 and 50 times; TORTURE="onnx --kills 5" for less
-	$(BIN)/python scripts/torture.py $(TORTURE)
+	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/torture.py $(TORTURE)
 
 .PHONY: bench
 bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less

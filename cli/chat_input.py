@@ -22,6 +22,11 @@ ReadLine: TypeAlias = Callable[[str], "str | None"]
 """Reads a line, after showing the prompt that it is given; None at the end of the input."""
 
 
+def is_at_terminal() -> bool:
+    """Whether somebody types the messages."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def typed_messages() -> Iterator[str]:
     """The messages that a user types, with history and editing where the system supports them."""
     with contextlib.suppress(ImportError):

@@ -160,6 +160,7 @@ def generate(
     from minimind_edge.runtime.options import GenerationOptions
 
     from .answer_printer import default_think_display
+    from .chat_input import is_at_terminal
     from .prompt_files import read_tools
     from .prompt_input import RunInput
     from .run_request import RunRequest
@@ -208,7 +209,11 @@ def generate(
         warn_of_limit(max_length, batch.max_length)
         return answer_prompts(batch, lines, request, load_s)
     if threads is None:
-        loading["threads"] = best_number_of_threads(path, loading, measures=ready is None and is_at_terminal())
+        from minimind_edge.runtime.thread_count import best_threads
+
+        # Measured where it is not known only for a conversation, which is worth the second that it takes.
+        tell = partial(print, file=sys.stderr) if ready is None and is_at_terminal() else None
+        loading["threads"] = best_threads(path, loading["precision"], device=device.value, tell=tell)
     model = Engine.load(path, **loading, speculate=speculate)
     warn_of_limit(max_length, model.session.max_length)
     gc.freeze()
@@ -220,26 +225,6 @@ def generate(
     from .run_complete import complete
 
     return complete(model, ready, request)
-
-
-def is_at_terminal() -> bool:
-    """Whether somebody types the prompts."""
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-def best_number_of_threads(path: Path, loading: dict[str, Any], *, measures: bool) -> int | None:
-    """The number of threads that was found to be the best for this model on this machine; None where it is not known.
-
-    Args:
-        path: The artifact, graph or plan.
-        loading: The options of `Engine.load`.
-        measures: Whether to measure it where it is not known, as a conversation is worth it.
-    """
-    from minimind_edge.runtime.artifact.folder import Artifact
-    from minimind_edge.runtime.thread_count import best_threads
-
-    graph = Artifact.open(path, loading["precision"]).graph
-    return best_threads(graph, device=loading["device"], tell=partial(print, file=sys.stderr) if measures else None)
 
 
 def refuse_sampling_without_effect(greedy: bool, given: dict[str, float | None]) -> None:

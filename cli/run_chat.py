@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimind_edge.runtime.errors import InputError
 
-from .chat_input import piped_messages, typed_messages
+from .chat_input import is_at_terminal, piped_messages, typed_messages
 from .entry import INTERRUPTED
 from .run_complete import show, tell_tool_calls
 
@@ -39,7 +39,7 @@ class Conversation:
         self._engine = engine
         self._request = request
         self._chat = self._begin(request.options.system)
-        self._is_interactive = sys.stdin is not None and sys.stdin.isatty()
+        self._is_interactive = is_at_terminal()
 
     def run(self, opening: str | None = None) -> int:
         """Answer lines until there are no more, or the user leaves.

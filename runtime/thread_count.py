@@ -12,6 +12,7 @@ from time import perf_counter, sleep
 import msgspec
 import numpy as np
 
+from .artifact.folder import PLAN_SUFFIX, Artifact
 from .artifact.json_file import Count, read_json
 from .errors import EdgeError
 from .load import load_session
@@ -45,7 +46,13 @@ class _Kept(msgspec.Struct):
 
 
 def best_threads(
-    graph: Path, *, device: str = "auto", rows: int = 1, most: int | None = None, tell: Tell | None = None
+    artifact: str | os.PathLike[str],
+    precision: str | None = None,
+    *,
+    device: str = "auto",
+    rows: int = 1,
+    most: int | None = None,
+    tell: Tell | None = None,
 ) -> int | None:
     """The number of threads that decodes fastest.
 
@@ -53,7 +60,8 @@ def best_threads(
     the user's cache folder. A graph of the same size is of the same architecture and precision, so it takes as many.
 
     Args:
-        graph: An `.onnx` file.
+        artifact: An artifact folder, or an `.onnx` graph or a `.plan` inside or outside of one.
+        precision: Precision of the graph, as in `Engine.load`.
         device: The device that it is going to run on.
         rows: Rows that are decoded at once.
         most: Most threads; None for the physical cores.
@@ -62,9 +70,13 @@ def best_threads(
     Returns:
         The number; None where it is not known and `tell` is None, where a CPU's threads do not matter, or where the
         graph does not run, whose own loading says why.
+
+    Raises:
+        ArtifactError: The artifact lacks the graph, or is broken.
     """
+    graph = Artifact.open(artifact, precision).graph
     most = most or physical_cores() or usable_cores()
-    if most == 1 or graph.suffix != ".onnx" or not graph.is_file() or not _runs_on_cpu(device):
+    if most == 1 or graph.suffix == PLAN_SUFFIX or not _runs_on_cpu(device):
         return None
     key = _key(graph, rows, most)
     if (known := _read().get(key)) is not None or tell is None:

@@ -1,6 +1,6 @@
 """Kill the commands that write, at random moments, and check that their destinations stay whole.
 
-    python scripts/torture.py --kills 100 --seed 1
+    PYTHONPATH=tests/support python scripts/torture.py --kills 100 --seed 1
 
 Each command replaces what an earlier run of it wrote. It runs in a process of its own, forked from one that has the
 packages imported, and is sent SIGKILL: alternately after a random part of the time of a whole run, and before a random
@@ -27,6 +27,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from stand_in_libraries import stand_in_libraries
 
 Tree = frozenset[tuple[str, str]]
 """The files below a folder, with their digests."""
@@ -231,19 +233,6 @@ def plan(folder: Path) -> object:
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def stand_in_libraries(folder: Path) -> Path:
-    """A `node_modules` folder whose files are one line each."""
-    from minimind_edge.export.web.libraries import LIBRARIES
-
-    for library in LIBRARIES:
-        home = folder / library.name
-        for file in library.files:
-            (home / file).parent.mkdir(parents=True, exist_ok=True)
-            (home / file).write_text(f"// {library.name}\n")
-        (home / "package.json").write_text(json.dumps({"name": library.name, "version": library.version}))
-    return folder
 
 
 def import_packages() -> None:

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from .engine import BatchEngine
 from .metrics import Metrics
 from .middleware import Presence, guarded
 from .run import DrainingServer, Hooks, address_of, make_server
-from .settings import EngineSettings, ServeSettings
+from .settings import ServeSettings
 
 WARM_UP = "hello"
 """A prompt that is made from the chat template before the first request."""
@@ -48,31 +47,26 @@ def load_engines(settings: ServeSettings, tell: Tell) -> dict[str, BatchEngine]:
         EdgeError: An artifact cannot be served.
     """
     from minimind_edge.runtime.batch.engine import BatchEngine as Engine
+    from minimind_edge.runtime.thread_count import best_threads
 
     engines: dict[str, BatchEngine] = {}
     for name, path in settings.artifacts.items():
         tell(f"loading {name} from {path}")
         options = {key: value for key, value in asdict(settings.engine).items() if value is not None}
-        options.setdefault("threads", measured_threads(settings.engine, path, tell))
+        if settings.engine.threads is None:
+            options["threads"] = best_threads(
+                path,
+                settings.engine.precision,
+                device=settings.engine.device,
+                rows=min(settings.engine.slots, USUAL_ROWS),
+                tell=tell,
+            )
         engine = engines[name] = Engine.load(path, **options)
         if engine.prompts.template is not None:  # the first use takes as long as many later ones
             engine.prompts.build(WARM_UP)
         if engine.remark is not None:
             tell(f"{name}: {engine.remark}")
     return engines
-
-
-def measured_threads(engine: EngineSettings, path: Path, tell: Tell) -> int | None:
-    """The number of threads with which an artifact answers several requests fastest; None for the physical cores.
-
-    Raises:
-        ArtifactError: The artifact lacks the graph, or is broken.
-    """
-    from minimind_edge.runtime.artifact.folder import Artifact
-    from minimind_edge.runtime.thread_count import best_threads
-
-    graph = Artifact.open(path, engine.precision).graph
-    return best_threads(graph, device=engine.device, rows=min(engine.slots, USUAL_ROWS), tell=tell)
 
 
 def build_app(

@@ -75,7 +75,7 @@ class Reader:
         return self._data[field.begin : field.stop]
 
     def _content(self, wire: int, at: int, stop: int) -> tuple[int, int]:
-        """Where the content that begins at `at` starts, behind its length, and where it ends."""
+        """Where the content that begins at `at` starts, after its length, and where it ends."""
         if wire == VARINT:
             return at, self._varint(at, stop)[1]
         if wire == LENGTH_DELIMITED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ from minimind_edge.export.artifact.lock import Lock
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 TORTURE = Path(__file__).parents[2] / "scripts" / "torture.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 
@@ -22,7 +24,9 @@ NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/
 def test_killed_commands_and_two_writers_at_once(checkpoint):
     """A bounded piece of `make torture`, with a seed."""
     words = ["onnx", "race", "--kills", "4", "--races", "1", "--seed", "3", "--checkpoint", checkpoint]
-    result = subprocess.run([sys.executable, TORTURE, *words], capture_output=True, text=True, check=False, timeout=300)
+    path = os.pathsep.join([str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    streams = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": path}}
+    result = subprocess.run([sys.executable, TORTURE, *words], check=False, timeout=300, **streams)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count(": seed 3: ") == 2
 

@@ -102,6 +102,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_keeping(graph, monkeypatc
 )
 def test_nothing_is_measured_where_threads_do_not_matter(graph, monkeypatch, name, device, most):
     times = measured(monkeypatch, {})
+    graph.with_name(name).write_bytes(b"a graph or a plan")
     assert best_threads(graph.with_name(name), device=device, most=most, tell=ignore) is None
     assert not times.asked
 
