@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from .interruption import EXIT_CODES as SIGNAL_CODES
-from .interruption import Ended, watch_signals
+from .interruption import Ended, remove_unfinished, watch_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,8 @@ def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     watch_signals()
     command = typer.main.get_command(app)
     code = guarded(lambda: command.main(prog_name=name, standalone_mode=False))
+    if code in SIGNAL_CODES:
+        remove_unfinished()
     if at_once or code in SIGNAL_CODES:
         end_at_once(code)
     abandon(sys.stdout)

@@ -88,10 +88,7 @@ class SignalWatch:
     def _end(self) -> NoReturn:
         """End the process from here; what it was writing is removed."""
         number = next(iter(self._take()), int(signal.SIGINT))
-        staging = sys.modules.get("minimind_edge.export.artifact.staging")
-        if staging is not None:
-            with contextlib.suppress(OSError):
-                staging.abandon()
+        remove_unfinished()
         os._exit(SIGNAL_BASE + number)
 
     def _waits(self, seconds: float | None) -> bool:
@@ -106,6 +103,14 @@ class SignalWatch:
         with contextlib.suppress(BlockingIOError):
             return os.read(self._pipe[0], 64)
         return b""
+
+
+def remove_unfinished() -> None:
+    """Remove the files that this process was writing, if it was."""
+    staging = sys.modules.get("minimind_edge.export.artifact.staging")
+    if staging is not None:
+        with contextlib.suppress(OSError):
+            staging.abandon()
 
 
 def release_signals() -> None:

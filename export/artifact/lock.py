@@ -33,35 +33,45 @@ class Lock:
             OSError: The file cannot be made, or its file system has no locks.
         """
         deadline = time.monotonic() + wait
+        try:
+            while not self._try():
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(POLL_SECONDS)
+        except BaseException:  # a signal's too, which comes between any two steps
+            self.release()
+            _remove_free(self.path)
+            raise
+        return True
+
+    def _try(self) -> bool:
+        """Take the lock if nobody has it."""
         while True:
             handle = _open(self.path)
             try:
                 taken = _try_lock(handle)
-            except OSError:
-                os.close(handle)
-                raise
-            if taken and _is_file_of(handle, self.path):
-                self._handle = handle
-                _write_owner(handle)
-                return True
-            os.close(handle)
-            if taken:  # the last owner has just removed the file: the path has a new one, or none
-                continue
-            if time.monotonic() >= deadline:
+                if taken and _is_file_of(handle, self.path):
+                    self._handle = handle
+                    _write_owner(handle)
+                    return True
+            finally:
+                if self._handle is None:
+                    os.close(handle)
+            if not taken:
                 return False
-            time.sleep(POLL_SECONDS)
+            # the last owner has just removed the file: the path has a new one, or none
 
     def release(self) -> None:
         """Remove the file and release the lock; may be called more than once."""
-        handle, self._handle = self._handle, None
+        handle = self._handle
         if handle is None:
             return
-        if sys.platform == "win32":  # an open file cannot be removed there; one that another process has opened stays
-            os.close(handle)
+        if sys.platform != "win32":
             _unlink(self.path)
-            return
-        _unlink(self.path)
+        self._handle = None
         os.close(handle)
+        if sys.platform == "win32":  # an open file cannot be removed there; one that another process has opened stays
+            _unlink(self.path)
 
     def owner(self) -> str:
         """The owner of the lock, for a message: `process 123`, or `another process`."""
@@ -88,6 +98,21 @@ def _open(path: Path) -> int:
             return os.open(path, flags, 0o666)
         except FileNotFoundError:  # its folder was new, and the process that made it has removed it
             path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_free(path: Path) -> None:
+    """Remove a lock's file that nobody holds."""
+    try:
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return
+    try:
+        if _try_lock(handle) and _is_file_of(handle, path):
+            _unlink(path)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
 
 
 def _is_file_of(handle: int, path: Path) -> bool:

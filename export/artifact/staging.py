@@ -60,17 +60,20 @@ def locked(final: Path, *, wait: float = WAIT_SECONDS) -> Iterator[None]:
         return
     made = [parent for parent in final.parents if not parent.exists()]
     lock = Lock(_beside(final, "lock"))
-    if not lock.acquire(wait):
-        raise BusyError(f"{lock.owner()} is writing to {final}: wait until it has ended, or name another place")
-    token = _held.set(_held.get() | {final})
-    _locks[final] = lock
+    held = _held.get()
     try:
+        if not lock.acquire(wait):
+            raise BusyError(f"{lock.owner()} is writing to {final}: wait until it has ended, or name another place")
+        _locks[final] = lock
+        _held.set(held | {final})
         _mend(final)
         _mend_others(final.parent)
         yield
     finally:
-        _held.reset(token)
-        _end(final)
+        _held.set(held)
+        if _locks.get(final) is lock:
+            _end(final)
+        lock.release()
         for parent in made:
             with contextlib.suppress(OSError):  # it is not empty
                 parent.rmdir()
@@ -141,17 +144,22 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def abandon() -> None:
-    """Remove what this process has not finished, for a command that must end now, whatever its main thread does."""
+    """Remove what this process has not finished, for a command that ends by a signal.
+
+    Its main thread may still be computing, or a second signal may have interrupted what it did after the first.
+    """
     for final in list(_locks):
         _end(final)
 
 
 def _end(final: Path) -> None:
     """Remove the files that have not become a part of the destination, and release its lock."""
-    lock = _locks.pop(final, None)
+    lock = _locks.get(final)
     if lock is not None:
         _mend(final)
         lock.release()
+        if _locks.get(final) is lock:
+            del _locks[final]
 
 
 def _absolute(path: Path) -> Path:
