@@ -129,6 +129,18 @@ def experts_of(moe: MOEFeedForward) -> Sequence[FeedForward]:
 
 def _shares(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> ir.Value:
     """Each expert's weight for each token, 0 where it was not chosen, [B, S, E] float32."""
+    scores, weights, chosen = routed(writer, gate, layer, x)
+    nothing = writer.op("ConstantOfShape", writer.op("Shape", scores, dtype=INT64), dtype=FLOAT)
+    return writer.op("ScatterElements", nothing, chosen, weights, axis=-1)
+
+
+def routed(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The router's decisions, by standard operators.
+
+    Returns:
+        Every expert's score for each token, [B, S, E] float32; the weights of its chosen experts, [B, S, k] float32; and
+        their indices, [B, S, k] int64, under the name of `topk_indices_name`.
+    """
     scores = writer.op("Softmax", router_logits(writer, gate, x), axis=-1)
     weights, chosen = writer.ops(
         "TopK", scores, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1
@@ -136,8 +148,7 @@ def _shares(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> ir.V
     if gate.normalizes:
         divisor = writer.op("Add", writer.op("ReduceSum", weights, [-1], keepdims=1), DIVISION_GUARD)
         weights = writer.op("Div", weights, divisor)
-    nothing = writer.op("ConstantOfShape", writer.op("Shape", scores, dtype=INT64), dtype=FLOAT)
-    return writer.op("ScatterElements", nothing, chosen, weights, axis=-1)
+    return scores, weights, chosen
 
 
 def total(writer: GraphWriter, values: list[ir.Value]) -> ir.Value:

@@ -1,14 +1,13 @@
-"""Mixture of experts by ONNX Runtime's `MoE` and `QMoE`, which read only the experts that a token has chosen."""
+"""Mixture of quantized experts by ONNX Runtime's `QMoE`, which reads only the experts that a token has chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
 from ..errors import ExportError
 from ..quantization import QuantizedMatrix
@@ -26,10 +25,19 @@ SWIGLU: dict[str, Any] = {
     "activation_alpha": 1.0,
     "activation_beta": 0.0,
 }
-"""`silu(gate) * up`, rows of gate and up alternating: the only layout that the operators have on the CPU."""
+"""`silu(gate) * up`, rows of gate and up alternating: the only layout that the operator has on the CPU."""
 
 
-def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
+def suits_operator(writer: GraphWriter, moe: MOEFeedForward, activation: str) -> TypeGuard[BlockWriter]:
+    """Whether `QMoE` takes a block's experts: SwiGLU, and quantized weights whose blocks are all filled."""
+    if activation != "silu" or not isinstance(writer, BlockWriter):
+        return False
+    layers = (layer for expert in experts_of(moe) for layer in (expert.gate_proj, expert.up_proj, expert.down_proj))
+    matrices = [matrix for layer in layers if (matrix := writer.matrix(layer.weight)) is not None]
+    return bool(matrices) and not any(matrix.is_padded for matrix in matrices)
+
+
+def chosen_experts(writer: BlockWriter, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
     """The weighted sum of the chosen experts' outputs, [B, S, H]; see `Dialect.experts`.
 
     The operator does not tell which experts it chose, so a `TopK` next to it does.
@@ -42,14 +50,14 @@ def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
         logits = router_logits(writer, gate, x)
         writer.ops("TopK", logits, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1)
         flat = writer.op("Reshape", logits, [-1, gate.num_experts], shape=("token_count", gate.num_experts))
-    experts, name = experts_of(moe), f"model.layers.{layer}.mlp.experts"
-    weights, attributes = _block_weights(writer, name, experts) or _float_weights(writer, name, experts)
-    if attributes and not gate.normalizes:  # QMoE would take the softmax over only the chosen experts
+    experts = experts_of(moe)
+    weights, attributes = _block_weights(writer, f"model.layers.{layer}.mlp.experts", experts)
+    if not gate.normalizes:  # the operator would take the softmax over only the chosen experts
         with writer.scope("gate"):
             weights += [None, writer.op("Softmax", flat, axis=-1, shape=("token_count", gate.num_experts))]
     with writer.scope("experts"):
         return writer.op(
-            "QMoE" if attributes else "MoE",
+            "QMoE",
             *(x, flat, *weights),
             shape=(*writer.tokens, experts[0].down_proj.out_features),
             domain=MICROSOFT,
@@ -60,46 +68,19 @@ def chosen_experts(writer: GraphWriter, moe: MOEFeedForward, layer: int, x: ir.V
         )
 
 
-def has_padded_blocks(writer: GraphWriter, moe: MOEFeedForward) -> bool:
-    """Whether a block of an expert's weights is only partly filled, which `QMoE` does not take."""
-    if not isinstance(writer, BlockWriter):
-        return False
-    layers = (layer for expert in experts_of(moe) for layer in (expert.gate_proj, expert.up_proj, expert.down_proj))
-    matrices = (writer.matrix(layer.weight) for layer in layers)
-    return any(matrix is not None and matrix.is_padded for matrix in matrices)
-
-
 Weights = tuple[list[ir.Value | None], dict[str, Any]]
 """The operands after the router's logits, and the attributes of their format."""
 
 
-def _float_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights:
-    hidden, width = experts[0].down_proj.weight.shape
-
-    def gate_up() -> torch.Tensor:
-        pairs = [torch.stack((expert.gate_proj.weight, expert.up_proj.weight), dim=1) for expert in experts]
-        return torch.stack(pairs).flatten(1, 2)
-
-    def down() -> torch.Tensor:
-        return torch.stack([expert.down_proj.weight for expert in experts])
-
-    first = writer.stored(f"{name}.gate_up_proj.weight", gate_up, (len(experts), 2 * width, hidden))
-    return [first, None, writer.stored(f"{name}.down_proj.weight", down, (len(experts), hidden, width))], {}
-
-
-def _block_weights(writer: GraphWriter, name: str, experts: Sequence[FeedForward]) -> Weights | None:
-    """The experts' integers as `QMoE` takes them; None where no expert is quantized.
+def _block_weights(writer: BlockWriter, name: str, experts: Sequence[FeedForward]) -> Weights:
+    """The experts' integers as `QMoE` takes them.
 
     Raises:
         ExportError: Some have another format than the rest.
     """
-    if not isinstance(writer, BlockWriter):
-        return None
     first = [writer.matrix(layer.weight) for expert in experts for layer in (expert.gate_proj, expert.up_proj)]
     second = [writer.matrix(expert.down_proj.weight) for expert in experts]
     gate_up, down = ([matrix for matrix in group if matrix is not None] for group in (first, second))
-    if not gate_up and not down:
-        return None
     is_whole = len(gate_up) == len(first) and len(down) == len(second)
     formats = {(matrix.bits, matrix.block) for matrix in (*gate_up, *down)}
     if not is_whole or len(formats) > 1:
