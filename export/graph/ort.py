@@ -25,7 +25,6 @@ from minimind_edge.runtime.session.contract import (
 from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
 from .grouped_experts import grouped_experts
 from .layers import fused_rms_norm, static_experts
-from .ort_experts import chosen_experts, suits_operator
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
@@ -172,12 +171,8 @@ class OrtDialect(Dialect):
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
         """See `Dialect.experts`; in float32 only the chosen experts are read."""
-        writer, activation = self.writer, self.config.hidden_act
-        if writer.dtype != FLOAT:
-            return static_experts(writer, moe, layer, x, activation)
-        if suits_operator(writer, moe, activation):
-            return chosen_experts(writer, moe, layer, x)
-        return grouped_experts(writer, moe, layer, x, activation)
+        write = grouped_experts if self.writer.dtype == FLOAT else static_experts
+        return write(self.writer, moe, layer, x, self.config.hidden_act)
 
     def _write_lengths(self) -> None:
         """The lengths that the operator takes, int32: the rows' own, or the same for every row."""
