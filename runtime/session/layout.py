@@ -1,7 +1,8 @@
 """The layouts of a batch in the KV cache: padded, with a slot for every token, or compact, without padding.
 
 `PaddedLayout` serves graphs that take an attention mask and position ids, `CompactLayout` graphs that write each row at
-its own index, `RowLayout` graphs that take each row's length from its mask. They learn once, when a chunk is prefilled, where its padding is, and fill the arrays of its runs.
+its own index, `RowLayout` graphs that take each row's length from its mask. They learn once, when a chunk is prefilled,
+where its padding is, and fill the arrays of its runs.
 """
 
 from __future__ import annotations

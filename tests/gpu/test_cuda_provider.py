@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,8 +108,7 @@ def providers_of_attention(onnxruntime, path, folder, providers):
     for node in session.get_inputs()[3:]:
         feeds[node.name] = np.zeros((1, node.shape[1], 0, node.shape[3]), np.float16)
     session.run(["logits"], feeds)
-    with open(session.end_profiling(), encoding="utf-8") as file:
-        events = json.load(file)
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return {
         event["args"]["provider"] for event in events if event.get("args", {}).get("op_name") == "GroupQueryAttention"
     }

@@ -1,4 +1,4 @@
-"""Graphs whose rows have lengths of their own, for the CUDA provider: what it would refuse, and eager PyTorch's numbers.
+"""Graphs whose rows have lengths of their own: nothing that the CUDA provider refuses, and eager PyTorch's numbers.
 
 There is no GPU here: the CPU runs the same file.
 """
@@ -13,7 +13,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from graph_rows import CAPACITY, CONTINUATIONS, PROMPTS, VARIANTS, Batch, GraphRunner, eager_row, largest_errors, make_model
+from graph_rows import (
+    CAPACITY,
+    CONTINUATIONS,
+    PROMPTS,
+    VARIANTS,
+    Batch,
+    GraphRunner,
+    eager_row,
+    largest_errors,
+    make_model,
+)
 
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
@@ -112,7 +122,9 @@ def test_padded_rows_are_each_row_alone(saved, padding, chunk):
     batch = Batch.of(padding)
     size = batch.ids.shape[1] - len(CONTINUATIONS[0])
     found = session.prefill(batch.ids[:, :size], batch.mask[:, :size]).copy()
-    rows = [row[real].tolist() for row, real in zip(batch.ids[:, :size], batch.mask[:, :size].astype(bool), strict=True)]
+    rows = [
+        row[real].tolist() for row, real in zip(batch.ids[:, :size], batch.mask[:, :size].astype(bool), strict=True)
+    ]
     for column in range(size, batch.ids.shape[1] + 1):
         assert is_close(found, np.stack([eager_last(model, row) for row in rows])), column
         if column < batch.ids.shape[1]:
@@ -212,7 +224,9 @@ def test_slots_keep_the_cache_of_rows_without_a_token(saved, even_rows):
             assert is_close(found[slot], eager_last(model, rows[slot])), (rows_in_step, slot)
     assert slots.lengths.tolist() == [len(row) for row in rows]
     slots.truncate(2, CAPACITY - 1)
-    assert is_close(slots.decode(np.array([0, 0, rows[2][-1]]), np.array([False, False, True]))[2], eager_last(model, rows[2]))
+    last = np.array([0, 0, rows[2][-1]])
+    found = slots.decode(last, np.array([False, False, True]))
+    assert is_close(found[2], eager_last(model, rows[2]))
 
 
 @pytest.mark.parametrize("variant", ["gqa", "minimind3-moe"])
