@@ -38,6 +38,13 @@ class KVCacheType(str, Enum):
     INT8 = "int8"
 
 
+class HeadPrecision(str, Enum):
+    """The precision of the head, the last product, in a graph of precision int4."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 class Device(str, Enum):
     """The device that runs a graph."""
 

@@ -51,3 +51,15 @@ def check_int8_cache(target: str) -> None:
     """
     if target != "ort":
         raise UsageError(f"--kv-cache int8 is for --target ort; leave it out with {target}")
+
+
+def check_int4_head(target: str, precision: str) -> None:
+    """Check that a target's graphs of a precision can have a head of four bits.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    if precision != "int4":
+        raise UsageError(f"--head int4 is for --precision int4; leave it out with {precision}")
+    if target != "ort":
+        raise UsageError(f"--head int4 is for --target ort; leave it out with {target}")

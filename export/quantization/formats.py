@@ -28,6 +28,7 @@ class QuantizationSettings:
 
     Attributes:
         int8_share: The share of the blocks' weights that precision int4 keeps at eight bits, those that matter most.
+        int4_head: Whether precision int4 rounds the head to four bits too; the embedding keeps eight.
         rows: Number of texts that the model writes for GPTQ to calibrate on.
         length: Tokens of each text.
         measured_rows: Number of these texts that the sensitivity is estimated on, forwards and backwards.
@@ -35,6 +36,7 @@ class QuantizationSettings:
     """
 
     int8_share: float = 0.05
+    int4_head: bool = False
     rows: int = 64
     length: int = 256
     measured_rows: int = 12

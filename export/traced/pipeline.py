@@ -130,6 +130,7 @@ def _checked(request: ExportRequest) -> ExportRequest:
         (request.moe, "--moe"),
         (request.yarn is not None, "--yarn"),
         (request.kv_cache != "float", "--kv-cache int8"),
+        (request.quantization.int4_head, "--head int4"),
     ):
         if given:
             raise UsageError(f"{option} is for stock MiniMind; a model's own code decides that by itself")
