@@ -45,6 +45,13 @@ class HeadPrecision(str, Enum):
     INT4 = "int4"
 
 
+class Int8Block(str, Enum):
+    """The number of weights that share a scale in a graph of precision int8."""
+
+    OF_128 = "128"
+    OF_256 = "256"
+
+
 class Device(str, Enum):
     """The device that runs a graph."""
 

@@ -87,7 +87,7 @@ def quantize_model(
     check_weights(model)
     settings = settings or QuantizationSettings()
     stages = parts(progress or silent, SECONDS[precision])
-    formats = TARGET_FORMATS[target]
+    formats = TARGET_FORMATS[target].with_int8_block(settings.int8_block)
     if text is None:
         text = calibration_text(model, precision, prompts, settings, stages["text"])
     held_out, tokens = text.tensor_split([settings.held_out_rows])
@@ -99,6 +99,8 @@ def quantize_model(
         stages["rounding"]("rounding", 0.0)
         of_groups, head = int8_formats(rounded, units, losses, measured, formats)
         calibration: dict[str, Any] = {"texts": len(measured), "tokens": measured.numel()}
+        if settings.int8_block != INT8.block:
+            calibration["int8_block"] = settings.int8_block
         matrices = _round_tables(rounded, head) if formats.int8_tables else {}
         return QuantizedModel(rounded, matrices | _round_groups(rounded, of_groups), held_out, calibration)
     of_groups = _int4_formats(rounded, units, losses, settings.int8_share, formats)
