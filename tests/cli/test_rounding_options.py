@@ -7,7 +7,6 @@ import pytest
 from minimind_edge.export import pipeline
 from minimind_edge.runtime.errors import UsageError
 
-
 HEAD, BLOCK = ("--head", "int4"), ("--int8-block", "256")
 
 
