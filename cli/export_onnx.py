@@ -89,7 +89,7 @@ def onnx(
         Int8Block,
         typer.Option(
             help="Weights that share a scale with --precision int8 (target ort); 256 decodes about 1.05 times as fast "
-            "and costs about a third more KL."
+            "and costs up to half more KL."
         ),
     ] = Int8Block.OF_128,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the comparison with eager PyTorch.")] = False,
