@@ -125,7 +125,7 @@ def onnx(
         model=model,
         max_length=max_length,
         quantization=QuantizationSettings(
-            **({} if int8_share is None else {"int8_share": int8_share}),
+            int8_share=QuantizationSettings().int8_share if int8_share is None else int8_share,
             int4_head=head is HeadPrecision.INT4,
             int8_block=int(int8_block.value),
         ),
