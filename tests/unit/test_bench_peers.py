@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the benchmarks are no part of the installed package
 
 from benchmarks.peers import environment, plot, preparation
+from benchmarks.peers.__main__ import parse_arguments, plan_of
 from benchmarks.peers.contenders import EDGE, PEERS, WORKERS, Contender, Peer, contenders
 from benchmarks.peers.failure import Unmeasurable, last_line
 from benchmarks.peers.measure import Plan, measure, turned
@@ -25,6 +26,7 @@ from benchmarks.peers.report import Report, advantage, one_thread_table, speed_t
 from benchmarks.peers.row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row
 from benchmarks.peers.spread import Spread, ratio
 from benchmarks.peers.worker import Worker
+from benchmarks.peers.workers.serving import CONTEXT
 
 # A peer that takes 1 ms a prompt token and 10 ms a new one, divided by the threads, by a clock of its own; a file
 # next to its model breaks it.
@@ -143,6 +145,24 @@ def test_speeds_on_one_thread_next_to_those_on_more(fake):
     assert row.values[PREFILL_ONE] == [pytest.approx(1000.0)] * 3
     measure([(other, prepared)], replace(PLAN, threads=2, one_thread=False), lambda stage: None)
     assert DECODE_ONE not in other.values
+
+
+def test_decode_after_a_longer_context(fake):
+    prepared = fake("crashes")  # at prompts of more than 200 tokens
+    row = Row(prepared.contender)
+    measure([(row, prepared)], replace(PLAN, prompt_tokens=1024), lambda stage: None)
+    assert row.spread(DECODE) is None
+    assert row.missing[DECODE] == row.missing[MEMORY] == "MemoryError: the prompt is too long"
+
+
+def test_the_command_line_names_the_context(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", "--context", "1024"])
+    assert plan_of(parse_arguments()) == replace(Plan(), prompt_tokens=1024)
+    assert 1024 + Plan.new_tokens <= CONTEXT  # every peer's cache has room for it
+    monkeypatch.setattr(sys, "argv", ["bench", "--context", str(CONTEXT)])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert f"from 1 to {CONTEXT - Plan.new_tokens}" in capsys.readouterr().err
 
 
 def test_a_failing_peer_is_a_reason_and_the_others_go_on(fake):
