@@ -8,6 +8,9 @@ from typing import Any
 
 import serving
 
+SWITCH = "MINIMIND_EDGE_NATIVE"
+"""The environment variable that switches this project's native operators off where it is 0."""
+
 
 def convert(source: Path, folder: Path, build: str) -> None:
     """Export for ONNX Runtime at the precision that the build is named after."""
@@ -56,5 +59,11 @@ class Edge:
         return rows + [self._session.decode(ids[index : index + 1])[0].copy() for index in range(1, len(ids))]
 
 
+def load(folder: Path, threads: int) -> Edge:
+    """Load a model for ONNX Runtime's own operators, whatever else is installed."""
+    os.environ[SWITCH] = "0"
+    return Edge(folder, threads)
+
+
 if __name__ == "__main__":
-    serving.main(Edge, convert)
+    serving.main(load, convert)
