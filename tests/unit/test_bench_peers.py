@@ -322,7 +322,7 @@ def test_table_of_one_thread(rows):
 def test_native_operators_have_a_column_where_they_are_measured(rows):
     gone = Row(Contender(EDGE_NATIVE, "int8"), {DISK: [2.6e7]})
     gone.give_up("not installed")
-    assert "native" not in speed_table([*rows, gone], {})
+    assert "native" not in speed_table([*rows, gone], {}).splitlines()[0]
     native = row_of(EDGE_NATIVE, "int8", **{DECODE: [1350.0, 900.0], PREFILL: [4000.0, 8000.0]})
     rows = [rows[0], native, *rows[1:]]
     lines = speed_table(rows, {}).splitlines()
