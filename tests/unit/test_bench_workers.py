@@ -54,8 +54,13 @@ def test_a_folder_whose_answers_never_end(tmp_path):
 
 def test_native_operators_are_switched_per_worker(tmp_path, monkeypatch):
     loaded = []
+
+    def load_edge(folder, threads):
+        loaded.append(os.environ.get(edge.SWITCH))
+        return SimpleNamespace(operators="native")
+
     for worker in (edge, edge_native):
-        monkeypatch.setattr(worker, "Edge", lambda folder, threads: loaded.append(os.environ.get(edge.SWITCH)))
+        monkeypatch.setattr(worker, "Edge", load_edge)
     monkeypatch.setitem(sys.modules, "minimind_edge.native", SimpleNamespace(library=lambda: tmp_path))
     monkeypatch.setenv(edge.SWITCH, "1")
     edge.load(tmp_path, 1)
@@ -65,10 +70,15 @@ def test_native_operators_are_switched_per_worker(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("module", "reason"),
-    [(None, "not installed"), (SimpleNamespace(library=lambda: None), "lacks the instructions")],
+    [
+        (None, "not installed"),
+        (SimpleNamespace(library=lambda: None), "lacks the instructions"),
+        (SimpleNamespace(library=lambda: Path("operators.so")), "replace none of this graph's"),
+    ],
 )
 def test_why_there_are_no_native_operators(tmp_path, monkeypatch, module, reason):
     monkeypatch.setitem(sys.modules, "minimind_edge.native", module)
+    monkeypatch.setattr(edge_native, "Edge", lambda folder, threads: SimpleNamespace(operators="stock"))
     with pytest.raises(SystemExit, match=reason):
         edge_native.load(tmp_path, 1)
 

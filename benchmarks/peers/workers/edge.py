@@ -39,6 +39,11 @@ class Edge:
 
         self._session = load_session(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
 
+    @property
+    def operators(self) -> str:
+        """Whose operators run the graph: `stock` or `native`."""
+        return str(self._session.facts.operators)
+
     def generate(self, prompt: list[int], new_tokens: int) -> serving.Timing:
         """Generate greedily, by the decode loop that users run."""
         from minimind_edge.runtime.decode import generate

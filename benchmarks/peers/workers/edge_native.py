@@ -18,7 +18,10 @@ def load(folder: Path, threads: int) -> Edge:
     if library() is None:
         raise SystemExit("this processor lacks the instructions of the native operators")
     os.environ.pop(SWITCH, None)
-    return Edge(folder, threads)
+    edge = Edge(folder, threads)
+    if edge.operators != "native":
+        raise SystemExit("the native operators replace none of this graph's")
+    return edge
 
 
 if __name__ == "__main__":
