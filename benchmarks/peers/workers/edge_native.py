@@ -14,7 +14,9 @@ def load(folder: Path, threads: int) -> Edge:
     try:
         from minimind_edge.native import library
     except ImportError:
-        raise SystemExit("the package minimind-edge-native is not installed: pip install ./native") from None
+        raise SystemExit(
+            "the package minimind-edge-native is not installed: `make bench` builds it where there is a C++ compiler"
+        ) from None
     if library() is None:
         raise SystemExit("this processor lacks the instructions of the native operators")
     os.environ.pop(SWITCH, None)
