@@ -160,8 +160,8 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/torture.py $(TORTURE)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
-	$(BIN)/python -m benchmarks.peers $(BENCH)
+bench: $(VENV)/.installed $(if $(shell command -v $${CXX:-c++}),$(NATIVE)/.installed) ## this project against its peers, interleaved; BENCH="--quick --models A" for less
+	PYTHONPATH=$(CURDIR)/$(NATIVE)/site $(BIN)/python -m benchmarks.peers $(BENCH)
 
 .PHONY: bench-serve
 bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
