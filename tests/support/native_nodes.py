@@ -134,14 +134,15 @@ class Step:
         """The outputs, where the present is the memory of the past."""
         session = session_of(self.heads, lanes)
         binding = session.io_binding()
-        values = {name: ort.OrtValue.ortvalue_from_numpy(each.copy(), "cpu", 0) for name, each in self.feeds.items()}
-        for name, value in values.items():
+        arrays = {name: array.copy() for name, array in self.feeds.items()}  # values are views of them
+        for name, array in arrays.items():
+            value = ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0)
             binding.bind_ortvalue_input(name, value)
             if name.startswith("past_"):
                 binding.bind_ortvalue_output(name.replace("past", "present"), value)
         binding.bind_output("mixed")
         session.run_with_iobinding(binding)
-        return [binding.get_outputs()[-1].numpy(), *(values[name].numpy() for name in ("past_key", "past_value"))]
+        return [binding.get_outputs()[-1].numpy().copy(), arrays["past_key"], arrays["past_value"]]
 
 
 def make_step(
