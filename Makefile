@@ -163,7 +163,7 @@ $(NATIVE)/.installed: Makefile $(VENV)/.dependencies $(NATIVE_SOURCES)
 native-sanitize: $(VENV)/.installed ## the tests of the operators in C++ with AddressSanitizer and UndefinedBehaviorSanitizer of GCC
 	rm -rf $(NATIVE)-sanitize
 	$(PIP) --no-deps --target $(NATIVE)-sanitize --config-settings=cmake.build-type=Sanitize ./native
-	LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR)/$(NATIVE)-sanitize \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR)/$(NATIVE)-sanitize \
 	$(BIN)/pytest tests/native/test_row_operators.py tests/native/test_cached_attention.py tests/native/test_refusals.py
 
 .PHONY: test-wheel-only
