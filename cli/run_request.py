@@ -64,7 +64,7 @@ class RunRequest:
 
 
 def stats_line(result: CompletionResult, operators: str) -> str:
-    """The counts and the speed of a completion, and the kind of operators that ran where it is `native`, on one line."""
+    """The counts and the speed of a completion on one line, and whether native operators ran it."""
     timings = result.timings
     native = f", {operators} operators" if operators == "native" else ""
     drafts = f"{result.accepted_tokens} of {result.drafted_tokens} drafted accepted; " if result.drafted_tokens else ""

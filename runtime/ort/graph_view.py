@@ -11,7 +11,7 @@ MICROSOFT = b"com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
 
-class NoMatch(Exception):
+class NoMatchError(Exception):
     """A part of a graph has another structure than a pattern."""
 
 
@@ -19,10 +19,10 @@ def require(holds: bool) -> None:
     """End a match unless something holds.
 
     Raises:
-        NoMatch: It does not.
+        NoMatchError: It does not.
     """
     if not holds:
-        raise NoMatch
+        raise NoMatchError
 
 
 class GraphView:
@@ -35,7 +35,7 @@ class GraphView:
         graph: The same.
 
     Raises:
-        NoMatch: Two values have the same name.
+        NoMatchError: Two values have the same name.
     """
 
     def __init__(self, graph: GraphFile) -> None:
@@ -54,40 +54,40 @@ class GraphView:
         """The node that makes a value, which must be of this operator.
 
         Raises:
-            NoMatch: Another node does, or none.
+            NoMatchError: Another node does, or none.
         """
         node = self._makers.get(value)
         if node is None or node.op_type != op_type or node.domain != domain:
-            raise NoMatch
+            raise NoMatchError
         return node
 
     def constant(self, name: bytes) -> Initializer:
         """The initializer of this name, which no caller can replace.
 
         Raises:
-            NoMatch: There is none, or it is the default of an input.
+            NoMatchError: There is none, or it is the default of an input.
         """
         found = self._initializers.get(name)
         if found is None or name in self._inputs:
-            raise NoMatch
+            raise NoMatchError
         return found
 
     def numbers(self, name: bytes) -> tuple[float, ...]:
         """The numbers of a small constant.
 
         Raises:
-            NoMatch: It is no constant, or large.
+            NoMatchError: It is no constant, or large.
         """
         found = self.constant(name).numbers()
         if found is None:
-            raise NoMatch
+            raise NoMatchError
         return found
 
     def input_type(self, name: bytes) -> tuple[int, Dims]:
         """The number of an input's element type, and its axes.
 
         Raises:
-            NoMatch: It is no input that must be given, or its type is unknown.
+            NoMatchError: It is no input that must be given, or its type is unknown.
         """
         require(name in self._inputs and name not in self._initializers)
         return self.type_of(name)
@@ -96,9 +96,9 @@ class GraphView:
         """The number of the element type, and the axes, of an input or an inner value.
 
         Raises:
-            NoMatch: They are unknown.
+            NoMatchError: They are unknown.
         """
         found = self._values[name].type if name in self._values else None
         if found is None:
-            raise NoMatch
+            raise NoMatchError
         return found

@@ -136,12 +136,14 @@ def open_graph(
     providers = execution_providers(onnxruntime, device)
     library = native_library() if native and providers == [CPU] else None
     graph = graph_in_memory(path, native=library is not None, outputs=outputs)
-    session = None
     if graph is not None and graph.is_native:
-        session = _native_session(onnxruntime, graph, threads, library)
-        if session is None:
+        try:
+            session = _native_session(onnxruntime, graph, threads, library)
+        except onnxruntime_errors(onnxruntime) as error:
             graph = graph_in_memory(path, outputs=outputs)
-    if session is None:
+            session = _stock_session(onnxruntime, path, graph, threads, providers)
+            warn_of_stock_operators(summary(error))  # not before: the graph itself may be broken
+    else:
         session = _stock_session(onnxruntime, path, graph, threads, providers)
     if graph is not None and not graph.is_current():
         raise ArtifactError(f"{os.fspath(path)} was replaced while it was loaded: load it again")
@@ -150,18 +152,12 @@ def open_graph(
     return onnxruntime, session
 
 
-def _native_session(
-    onnxruntime: ModuleType, graph: GraphInMemory, threads: int | None, library: Path | None
-) -> Any | None:
-    """The session of a graph with native operators; None, with a warning, where they do not load."""
+def _native_session(onnxruntime: ModuleType, graph: GraphInMemory, threads: int | None, library: Path | None) -> Any:
+    """The session of a graph with native operators; raises what ONNX Runtime does where they do not load."""
     options = session_options(onnxruntime, threads)
     options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
-    try:
-        options.register_custom_ops_library(str(library))
-        return onnxruntime.InferenceSession(graph.message, options, providers=[CPU], enable_fallback=False)
-    except onnxruntime_errors(onnxruntime) as error:
-        warn_of_stock_operators(summary(error))
-        return None
+    options.register_custom_ops_library(str(library))
+    return onnxruntime.InferenceSession(graph.message, options, providers=[CPU], enable_fallback=False)
 
 
 def _stock_session(

@@ -40,6 +40,6 @@ def native_library() -> Path | None:
 def warn_of_stock_operators(reason: str) -> None:
     """Warn, once for each reason, that stock operators are used although the package is installed."""
     warn(
-        f"the operators of minimind-edge-native do not load, ONNX Runtime's own are used: {reason}; build them again by "
-        f"`pip install --force-reinstall --no-deps minimind-edge-native`, or set {SWITCH}=0"
+        f"the operators of minimind-edge-native do not load, ONNX Runtime's own are used: {reason}; install it again, "
+        f"or set {SWITCH}=0"
     )

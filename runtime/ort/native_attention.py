@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..session.contract import ATTENTION_MASK, INPUT_IDS, POSITION_IDS
 from .graph_parts import BOOL, FLOAT, INT32, Node
-from .graph_view import MICROSOFT, GraphView, NoMatch, require
+from .graph_view import GraphView, NoMatchError, require
 
 HEAD_DIMS = {64, 96, 128}
 """The widths of a head for which the operator has a kernel."""
@@ -39,7 +39,7 @@ class Step:
         """Check where the inputs of a `GroupQueryAttention` come from, queries, keys, values and cache excepted.
 
         Raises:
-            NoMatch: Elsewhere than in graphs of the exporter.
+            NoMatchError: Elsewhere than in graphs of the exporter.
         """
         seqlens, total, cos, sin, positions, bias, sinks = inputs[5:12]
         _require_mask_bias(view, bias)
@@ -66,7 +66,7 @@ def cached_attention(view: GraphView, node: Node, steps: dict[tuple[bytes, ...],
         steps: What is known about the inputs that blocks share, to which this adds.
 
     Raises:
-        NoMatch: The node has something that the native operator does not compute, or inputs of other origin.
+        NoMatchError: The node has something that the native operator does not compute, or inputs of other origin.
     """
     require(set(node.attributes) == {b"num_heads", b"kv_num_heads", b"scale", b"do_rotary"})
     require(node.attributes[b"do_rotary"] == 1 and len(node.inputs) == INPUTS and not any(node.inputs[12:16]))
@@ -84,7 +84,7 @@ def cached_attention(view: GraphView, node: Node, steps: dict[tuple[bytes, ...],
     require(kind == FLOAT and len(dims) == 3 and dims[2] == width)
     scale = node.attributes[b"scale"]
     if not isinstance(scale, float) or not math.isfinite(scale):
-        raise NoMatch
+        raise NoMatchError
     return Node(
         b"CachedAttention",
         (packed, past_key, past_value, MASK, step.row_lengths, step.row_tokens, cos, sin, positions, *norms),
@@ -104,17 +104,17 @@ def _cache_sizes(view: GraphView, node: Node) -> tuple[int, int, int]:
     """The heads of queries, those of keys and values, and their width, by attributes and by a float32 cache.
 
     Raises:
-        NoMatch: They contradict each other, or there is no kernel for them.
+        NoMatchError: They contradict each other, or there is no kernel for them.
     """
     heads, kv_heads = node.attributes[b"num_heads"], node.attributes[b"kv_num_heads"]
     key, value = (view.input_type(name) for name in node.inputs[3:5])
     if not isinstance(heads, int) or not isinstance(kv_heads, int) or key != value:
-        raise NoMatch
+        raise NoMatchError
     kind, dims = key
     require(kind == FLOAT and len(dims) == 4 and dims[1] == kv_heads and kv_heads > 0)
     dim = dims[3]
     if not isinstance(dim, int) or dim not in HEAD_DIMS or heads <= 0 or heads % kv_heads:
-        raise NoMatch
+        raise NoMatchError
     return heads, kv_heads, dim
 
 
@@ -122,7 +122,7 @@ def _require_mask_bias(view: GraphView, bias: bytes) -> None:
     """See that a bias of the scores hides the slots of `attention_mask` and does nothing else.
 
     Raises:
-        NoMatch: It does.
+        NoMatchError: It does.
     """
     expand = view.made(bias, b"Expand")
     slots, shape = _two(expand)
@@ -139,9 +139,9 @@ def _require_mask_bias(view: GraphView, bias: bytes) -> None:
     cast = view.made(seen, b"Cast")
     require(cast.inputs == (MASK,) and cast.attributes == {b"to": BOOL})
     view.input_type(MASK)
-    for name, is_right in ((shown, lambda each: each == 0), (hidden, lambda each: each <= HIDDEN)):
+    for name in (shown, hidden):
         require(view.constant(name).data_type == FLOAT and not view.constant(name).dims)
-        require(is_right(view.numbers(name)[0]))
+    require(view.numbers(shown) == (0,) and view.numbers(hidden)[0] <= HIDDEN)
 
 
 def _row_lengths(view: GraphView, seqlens: bytes) -> bytes:
@@ -191,7 +191,7 @@ def _normalised(
         sizes: The heads of queries, those of keys and values, and their width.
 
     Raises:
-        NoMatch: Something else is done to them.
+        NoMatchError: Something else is done to them.
     """
     heads, kv_heads, dim = sizes
     query, q_weight, q_epsilon = _norm(view, values[0], heads, dim)
@@ -215,12 +215,12 @@ def _norm(view: GraphView, value: bytes, heads: int, dim: int) -> tuple[bytes, b
     tensor = view.constant(weight)
     epsilon = norm.attributes[b"epsilon"]
     if tensor.data_type != FLOAT or tensor.dims != (dim,) or not isinstance(epsilon, float):
-        raise NoMatch
+        raise NoMatchError
     return source, weight, epsilon
 
 
 def _two(node: Node) -> tuple[bytes, bytes]:
     """The two inputs of a node."""
     if len(node.inputs) != 2:
-        raise NoMatch
+        raise NoMatchError
     return node.inputs[0], node.inputs[1]

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from ..session.contract import METADATA_PREFIX, NATIVE, OPTIONAL_INPUTS_PROPERTY
 from .graph_file import GraphFile, NativeGraph
 from .graph_parts import FLOAT, Node
-from .graph_view import MICROSOFT, GraphView, NoMatch, require
+from .graph_view import MICROSOFT, GraphView, NoMatchError, require
 from .native_attention import Step, cached_attention
 from .protobuf import Field
 
@@ -52,7 +52,7 @@ def native_graph(graph: GraphFile, kept: Collection[bytes] = ()) -> NativeGraph 
             return None
         nodes = attention | dict(_others(view))
         dropped = frozenset(_dropped(graph, nodes, kept))
-    except (NoMatch, ValueError):  # another structure, or no protobuf
+    except (NoMatchError, ValueError):  # another structure, or no protobuf
         return None
     return NativeGraph(nodes, dropped, DOMAIN, NATIVE)
 
@@ -78,7 +78,7 @@ def _others(view: GraphView) -> Iterator[tuple[Field, Node]]:
             continue
         try:
             yield field, match(view, node)
-        except NoMatch:
+        except NoMatchError:
             continue
 
 
@@ -86,7 +86,7 @@ def _skip_rms_norm(view: GraphView, node: Node) -> Node:
     """`SkipRMSNorm` in place of the operator that adds and normalises.
 
     Raises:
-        NoMatch: The operator has a bias, broadcasts, or is not in float32.
+        NoMatchError: The operator has a bias, broadcasts, or is not in float32.
     """
     require(node.domain == MICROSOFT and len(node.inputs) == 3 and set(node.attributes) == {b"epsilon"})
     x, skip, _ = node.inputs
@@ -103,7 +103,7 @@ def _swiglu(view: GraphView, node: Node) -> Node:
     """`SwiGLU` in place of the last of `Split`, `Sigmoid`, and two of `Mul`.
 
     Raises:
-        NoMatch: The node is another product, the halves are not of one width, or it is not in float32.
+        NoMatchError: The node is another product, the halves are not of one width, or it is not in float32.
     """
     require(node.domain == b"" and len(node.inputs) == 2)
     activated, up = node.inputs

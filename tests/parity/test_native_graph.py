@@ -250,9 +250,7 @@ def subgraph(model: onnx.ModelProto) -> None:
         [helper.make_tensor_value_info("branch", onnx.TensorProto.INT32, [1])],
     )
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
-    model.graph.node.append(
-        helper.make_node("If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch)
-    )
+    model.graph.node.append(helper.make_node("If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch))
 
 
 def function(model: onnx.ModelProto) -> None:

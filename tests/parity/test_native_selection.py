@@ -9,13 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from graph_rows import make_model
 
+from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import can_be_native, open_native_session
 from minimind_edge.runtime.batch.loading import load_slots
+from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.ort import loading
 from minimind_edge.runtime.ort.native import PACKAGE, native_library, warn_of_stock_operators
@@ -119,6 +122,16 @@ def test_a_library_without_the_operators_is_told_and_slots_run_with_stock_ones(g
     assert "CachedAttention" in told or "SkipRMSNorm" in told
 
 
+def test_a_graph_that_does_not_load_either_way_is_told_as_that(graph, install, caplog, tmp_path):
+    model = onnx.load(graph)
+    model.graph.node[-1].op_type = "NoSuchOperator"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    install(lambda: broken(tmp_path))
+    with pytest.raises(ArtifactError, match=r"cannot load .*NoSuchOperator"):
+        load_session(tmp_path / "model.onnx", threads=1)
+    assert warnings_of(caplog) == []
+
+
 @pytest.mark.parametrize("error", [OSError("no"), AttributeError("no symbol"), ImportError("a broken file")])
 def test_a_package_that_fails_is_told(install, caplog, error):
     def fail() -> Path:
@@ -131,8 +144,6 @@ def test_a_package_that_fails_is_told(install, caplog, error):
 
 
 def test_a_comparison_with_native_operators_never_runs_stock_ones(graph, install, tmp_path):
-    from minimind_edge.export.errors import ExportError
-
     install(lambda: broken(tmp_path))
     assert can_be_native(graph)
     with pytest.raises(ExportError, match="native operators do not load"):
@@ -141,8 +152,6 @@ def test_a_comparison_with_native_operators_never_runs_stock_ones(graph, install
 
 def test_a_graph_that_claims_native_operators_is_the_one_in_the_file(graph, install, tmp_path):
     """The property is the runtime's own mark; in a file it changes nothing but what is shown."""
-    import onnx
-
     install(None)
     model = onnx.load(graph)
     model.metadata_props.add(key="minimind_edge.operators", value="more\nlines")

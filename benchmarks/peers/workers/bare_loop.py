@@ -15,8 +15,8 @@ import onnxruntime
 import serving
 from edge import graph_of
 
-from minimind_edge.runtime.ort.loading import WEIGHTS_FOLDER
 from minimind_edge.runtime.ort.in_memory import graph_in_memory
+from minimind_edge.runtime.ort.loading import WEIGHTS_FOLDER
 
 
 class BareLoop:

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
-from minimind_edge.runtime.ort.loading import open_graph
 from minimind_edge.runtime.ort.graph_parts import WEIGHT_ALIGNMENT
 from minimind_edge.runtime.ort.in_memory import graph_in_memory
+from minimind_edge.runtime.ort.loading import open_graph
 from minimind_edge.runtime.session.contract import OPTIONAL_INPUTS
 
 DECLARED = {"target": "ort", "optional_inputs": "logits_start"}
