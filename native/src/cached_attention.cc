@@ -1,3 +1,4 @@
+// CachedAttention: its checks, the rows' lengths and masks, the cache, and the division of the work into tasks.
 #include "cached_attention.h"
 
 #include <algorithm>

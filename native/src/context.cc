@@ -1,3 +1,4 @@
+// The checks and accesses of context.h.
 #include "context.h"
 
 #include <algorithm>

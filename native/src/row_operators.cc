@@ -1,3 +1,4 @@
+// SwiGLU and SkipRMSNorm: their checks, and the division of their rows.
 #include "row_operators.h"
 
 namespace {
