@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from minimind_edge.runtime.ort.model import OrtModel
 from minimind_edge.runtime.session.session import Session
 
 from .case import PADDING, Chunk
-from .graph_file import cache_scales, expert_names, open_session, with_outputs
+from .graph_file import cache_scales, can_be_native, expert_names, open_native_session, open_session, with_outputs
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.session.contract import GraphFacts
@@ -166,35 +167,48 @@ class GraphRunner(SessionRunner):
         return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
-def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Callable[[], SessionRunner]]:
+def runners_of(
+    path: Path, facts: GraphFacts, *, has_experts: bool, native: bool = False
+) -> list[Callable[[], SessionRunner]]:
     """All ways to run a graph on the CPU, the one that shows the experts first.
 
     Args:
         path: The `.onnx` file.
         facts: The graph's metadata and sizes.
         has_experts: Whether the graph is a mixture of experts.
+        native: Whether to run it with native operators too, where this machine's sessions do.
     """
     from minimind_edge.runtime.load import load_session
 
-    def session() -> SessionRunner:
-        return SessionRunner(load_session(path, device="cpu"))
+    def session(native: bool = False) -> SessionRunner:
+        return SessionRunner(load_session(path, device="cpu", native=native), _way("session", native=native))
 
     def rolled_back() -> SessionRunner:
-        return RolledBackRunner(load_session(path, device="cpu"))
+        return RolledBackRunner(load_session(path, device="cpu", native=False))
 
-    def shown() -> SessionRunner:
-        return graph_runner(path, facts, shows_experts=has_experts)
+    def shown(native: bool = False) -> SessionRunner:
+        return graph_runner(path, facts, shows_experts=has_experts, native=native)
 
-    def shared() -> SessionRunner:
-        return graph_runner(path, facts, shares_buffer=True)
+    def shared(native: bool = False) -> SessionRunner:
+        return graph_runner(path, facts, shares_buffer=True, native=native)
 
     if facts.has_row_lengths:
         return [shown, session, rolled_back]
-    return [shown, shared, session] if facts.target == "ort" else [shown, session]
+    if facts.target != "ort":
+        return [shown, session]
+    ways = [shown, shared, session]
+    if native and can_be_native(path):
+        return [*ways, *(functools.partial(way, native=True) for way in ways)]
+    return [*ways]
 
 
 def graph_runner(
-    path: Path, facts: GraphFacts, *, shows_experts: bool = False, shares_buffer: bool = False
+    path: Path,
+    facts: GraphFacts,
+    *,
+    shows_experts: bool = False,
+    shares_buffer: bool = False,
+    native: bool = False,
 ) -> GraphRunner:
     """The runner that shows all results of a graph.
 
@@ -204,13 +218,19 @@ def graph_runner(
         shows_experts: Whether to show the experts that the graph chooses.
         shares_buffer: Whether past and present are one buffer, where the target leaves that open; else the past goes in
             by value and comes out longer.
+        native: Whether to run it with native operators.
 
     Raises:
-        ExportError: The graph does not show which experts it chooses.
+        ExportError: The graph does not show which experts it chooses, or does not run with native operators.
     """
     onnxruntime = import_onnxruntime()
     names = expert_names(facts.num_layers) if shows_experts else []
-    opened = open_session(with_outputs(path, names), path.parent) if names else open_session(path)
+    if native:
+        opened = open_native_session(path, names)
+    elif names:
+        opened = open_session(with_outputs(path, names), path.parent)
+    else:
+        opened = open_session(path)
     is_in_place = facts.has_row_lengths
 
     def fresh_session(slots: int) -> Session:
@@ -226,4 +246,9 @@ def graph_runner(
 
     name = "graph, in place" if is_in_place else "graph, one buffer" if shares_buffer else "graph"
     spare = SPARE_SLOTS if shares_buffer else 0
-    return GraphRunner(fresh_session, name, spare=spare, scales=cache_scales(path, facts))
+    return GraphRunner(fresh_session, _way(name, native=native), spare=spare, scales=cache_scales(path, facts))
+
+
+def _way(name: str, *, native: bool) -> str:
+    """The name of a way to run a graph, which tells whose operators run it."""
+    return f"{name}, native operators" if native else name

@@ -63,7 +63,7 @@ def author_of(model: MiniMindForCausalLM, slots: int) -> Iterator[Author]:
         path = folder / "model.onnx"
         # Weights in a file of their own are mapped into memory, so that loading holds no second copy of them.
         save_graph(build_graph(model, default_target(model.config), "fp32", slots), path, inline_limit=0)
-        session = load_session(path, device="cpu", threads=torch.get_num_threads())
+        session = load_session(path, device="cpu", threads=torch.get_num_threads(), native=False)
         yield session
         del session  # before its file goes: Windows keeps a file that is mapped
 

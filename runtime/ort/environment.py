@@ -98,7 +98,7 @@ def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:
         raise MissingError(f"this onnxruntime has no CUDA provider: {remedy}")
     # The check takes as long as loading a small graph, so it is made only where a GPU is likely to be missed.
     if NVIDIA_DRIVER.exists() and (conflict := _conflict()):
-        _warn(f"running on the CPU: {conflict}")
+        warn(f"running on the CPU: {conflict}")
     return [CPU]
 
 
@@ -145,7 +145,8 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Warn by Python's logging, which prints on stderr unless the program has set it up."""
     import logging
 
     logging.getLogger(__name__).warning(message)

@@ -62,6 +62,12 @@ CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
 OPTIONAL_INPUTS_PROPERTY = f"{METADATA_PREFIX}optional_inputs"
 """The key in a graph's metadata that names its optional inputs, with commas between them."""
 
+OPERATORS_PROPERTY = f"{METADATA_PREFIX}operators"
+"""The key in the metadata of a graph in memory that says whose operators it has; files do not have it."""
+
+STOCK, NATIVE = "stock", "native"
+"""The values of `OPERATORS_PROPERTY`: ONNX Runtime's operators only, or those of minimind-edge-native too."""
+
 OPTIONAL_INPUTS: dict[str, tuple[str, str | int]] = {
     LOGITS_START: ("int64", 1),
     ROW_LENGTHS: ("int32", ROWS),
@@ -108,6 +114,7 @@ class GraphFacts:
         eos_token_ids: Token ids that end a text, empty if not recorded.
         cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present), `rows` (one buffer too,
             where each row has its own length) or `static` (the same, where each row is written at its own index).
+        operators: `native` where operators of minimind-edge-native run the graph, else `stock`.
     """
 
     target: str
@@ -121,6 +128,7 @@ class GraphFacts:
     generation: str | None
     eos_token_ids: tuple[int, ...]
     cache: str
+    operators: str = STOCK
 
     @property
     def gives_all_logits(self) -> bool:
@@ -184,6 +192,7 @@ class GraphFacts:
             generation=metadata.get(f"{METADATA_PREFIX}generation"),
             eos_token_ids=metadata_integers(metadata, "eos_token_id"),
             cache=cache,
+            operators=NATIVE if metadata.get(OPERATORS_PROPERTY) == NATIVE else STOCK,
         )
 
 
