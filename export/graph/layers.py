@@ -129,15 +129,29 @@ def experts_of(moe: MOEFeedForward) -> Sequence[FeedForward]:
 
 def _shares(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> ir.Value:
     """Each expert's weight for each token, 0 where it was not chosen, [B, S, E] float32."""
-    scores = writer.op("Softmax", router_logits(writer, gate, x), axis=-1)
-    weights, chosen = writer.ops(
-        "TopK", scores, [gate.top_k], results=[Result(), Result(topk_indices_name(layer), INT64)], axis=-1
-    )
-    if gate.normalizes:
-        divisor = writer.op("Add", writer.op("ReduceSum", weights, [-1], keepdims=1), DIVISION_GUARD)
-        weights = writer.op("Div", weights, divisor)
+    scores, best, chosen = routed(writer, gate, layer, x)
     nothing = writer.op("ConstantOfShape", writer.op("Shape", scores, dtype=INT64), dtype=FLOAT)
-    return writer.op("ScatterElements", nothing, chosen, weights, axis=-1)
+    return writer.op("ScatterElements", nothing, chosen, chosen_weights(writer, gate, best), axis=-1)
+
+
+def routed(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The router's choice of experts for each token.
+
+    Returns:
+        Every expert's score, [B, S, E] float32; the k best of them, [B, S, k] float32; and the experts that have these,
+        [B, S, k] int64, under the name of `topk_indices_name`.
+    """
+    scores = writer.op("Softmax", router_logits(writer, gate, x), axis=-1)
+    results = [Result(), Result(topk_indices_name(layer), INT64)]
+    return scores, *writer.ops("TopK", scores, [gate.top_k], results=results, axis=-1)
+
+
+def chosen_weights(writer: GraphWriter, gate: MoEGate, best: ir.Value) -> ir.Value:
+    """The weights of the chosen experts, from their scores; both [B, S, k] float32."""
+    if not gate.normalizes:
+        return best
+    divisor = writer.op("Add", writer.op("ReduceSum", best, [-1], keepdims=1), DIVISION_GUARD)
+    return writer.op("Div", best, divisor)
 
 
 def total(writer: GraphWriter, values: list[ir.Value]) -> ir.Value:

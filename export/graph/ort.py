@@ -23,8 +23,8 @@ from minimind_edge.runtime.session.contract import (
 )
 
 from .dialect import BOOL, FLOAT, HIDDEN, INT32, INT64, Dialect, KeyValue, StepInputs
+from .grouped_experts import grouped_experts
 from .layers import fused_rms_norm, static_experts
-from .ort_experts import chosen_experts, has_padded_blocks
 from .writer import MICROSOFT, GraphWriter, Operand, Result, optional_input
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ class OrtDialect(Dialect):
         )
 
     def experts(self, moe: MOEFeedForward, layer: int, x: ir.Value) -> ir.Value:
-        """See `Dialect.experts`; where its kernel fits, an operator that reads only the chosen experts."""
-        if self.config.hidden_act != "silu" or self.writer.dtype != FLOAT or has_padded_blocks(self.writer, moe):
-            return static_experts(self.writer, moe, layer, x, self.config.hidden_act)
-        return chosen_experts(self.writer, moe, layer, x)
+        """See `Dialect.experts`; in float32 only the chosen experts are read."""
+        write = grouped_experts if self.writer.dtype == FLOAT else static_experts
+        return write(self.writer, moe, layer, x, self.config.hidden_act)
 
     def rotated_positions(self) -> ir.Value | None:
         """The positions by which the operator rotates, [B, S]; None for each token's slot."""

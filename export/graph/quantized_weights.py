@@ -105,26 +105,18 @@ class BlockWriter(QuantizedWriter):
             return gathered
         return self.op("Slice", gathered, [0], [width], [-1], shape=(*self.tokens, width))
 
-    def block_tensors(
-        self,
-        name: str,
-        rows: tuple[int, ...],
-        matrices: Sequence[QuantizedMatrix],
-        arranged: Callable[[], Sequence[QuantizedMatrix]] | None = None,
-    ) -> BlockTensors:
+    def block_tensors(self, name: str, rows: tuple[int, ...], matrices: Sequence[QuantizedMatrix]) -> BlockTensors:
         """Matrices of one format as initializers, one after the other; scales are stored as float16 where they fit.
 
         Args:
             name: The name under which they are stored once.
             rows: The dimensions that take the place of the rows of all matrices.
             matrices: The matrices to store.
-            arranged: Gives their rows in the order of the file, where that is another.
         """
 
         def stored(part: str, dtype: ir.DataType, width: tuple[int, ...], make: Layout) -> ir.Value:
             def load() -> npt.NDArray[Any]:
-                ordered = arranged() if arranged else matrices
-                return np.concatenate([make(matrix) for matrix in ordered]).reshape(shape)
+                return np.concatenate([make(matrix) for matrix in matrices]).reshape(shape)
 
             shape = (*rows, *width)
             return self.stored_array(f"{name}.{part}", load, shape, dtype)
