@@ -37,6 +37,9 @@ directions."""
 ALL_TOKENS = 0.05
 """The weight of all tokens in an expert's Hessian, chosen or not: few tokens may reach an expert, or none."""
 
+ONE_OF_OTHERS = 4
+"""The tokens that do not reach an expert, of which one in so many stands for all in its Hessian."""
+
 PULL = 0.05
 """How strongly GPTAQ's target is held to the float weight, as a share of the mean curvature."""
 
@@ -101,8 +104,11 @@ class BlockRounding:
 
     def round(self, group: Group, inputs: torch.Tensor, shares: torch.Tensor | None) -> None:
         """Round a group so that its outputs for the rounded model's inputs [tokens, in] are near the float model's."""
-        hessian = hessian_of(inputs, shares)
-        correlation = correlation_of(self._exact.pop(group), inputs, shares)
+        exact, weights = self._exact.pop(group), None
+        if shares is not None:
+            chosen, weights = expert_sample(shares)
+            exact, inputs = exact[chosen], inputs[chosen]
+        hessian, correlation = hessian_of(inputs, weights), correlation_of(exact, inputs, weights)
         layers = group.layers(self._block)
         target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, correlation)
         matrix = gptq_matrix(target, self._formats[group], hessian)
@@ -192,20 +198,36 @@ def _inverse_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return factor, inverse
 
 
-def hessian_of(inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
+def expert_sample(shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that an expert's statistics are taken from: those that reach it, and some of the others.
+
+    Args:
+        shares: The factor of the expert's output for each token, [tokens]; 0 where the token does not reach it.
+
+    Returns:
+        The tokens' indices, [N] int64, ascending, and the weights of their squared errors, [N].
+    """
+    squares = shares.square()
+    everywhere = ALL_TOKENS * squares.mean().clamp(min=1 / len(shares))
+    weights = squares + everywhere
+    others = (squares == 0).nonzero().flatten()
+    weights[others] = 0.0
+    sample = others[::ONE_OF_OTHERS]
+    weights[sample] = everywhere * len(others) / max(1, len(sample))
+    chosen = weights.nonzero().flatten()
+    return chosen, weights[chosen]
+
+
+def hessian_of(inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """The mean over tokens of the outer products of the inputs, [in, in] float32.
 
     It is half the second derivative of a layer's mean squared output error with respect to any of its rows.
 
     Args:
         inputs: [tokens, in].
-        shares: The factor of each token's output, [tokens]; None for 1.
+        weights: The weight of each token's squared error, [tokens]; None for 1.
     """
-    everywhere = _outer_products(inputs)
-    if shares is None:
-        return everywhere
-    here = _outer_products(inputs * shares[:, None])
-    return here + ALL_TOKENS * everywhere * shares.square().mean().clamp(min=1 / len(inputs))
+    return _outer_products(inputs if weights is None else inputs * weights.sqrt()[:, None])
 
 
 def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
@@ -220,20 +242,15 @@ def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
+def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """The mean over tokens of the outer products of the float model's inputs with the rounded model's.
 
     Args:
         exact: The float model's inputs, [tokens, in].
         inputs: The rounded model's inputs, [tokens, in].
-        shares: See `hessian_of`.
+        weights: See `hessian_of`.
     """
-    everywhere = exact.T @ inputs / len(inputs)
-    if shares is None:
-        return everywhere
-    weights = shares.square()
-    here = (exact * weights[:, None]).T @ inputs / len(inputs)
-    return here + ALL_TOKENS * everywhere * weights.mean().clamp(min=1 / len(inputs))
+    return (exact if weights is None else exact * weights[:, None]).T @ inputs / len(inputs)
 
 
 def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,10 @@ from minimind_edge.minimind import MOEFeedForward
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""The embedding and the head, which keep at least eight bits: every token reads them, and the head's errors go straight
+into the logits. A tied head has no parameter of its own."""
+
 
 @dataclass(frozen=True)
 class Group:

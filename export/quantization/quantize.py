@@ -17,14 +17,10 @@ from ..progress import Progress, parts, silent, stage_share
 from .calibration import written_text
 from .formats import INT8, TARGET_FORMATS, Format, QuantizationSettings, QuantizedMatrix, TargetFormats
 from .gptq import gptq_quantize
-from .layer_groups import Group
+from .layer_groups import EMBEDDING, HEAD, Group
 from .mixed_precision import Unit, int8_formats, mixed_formats, rounding_units
 from .rounding import nearest
 from .smoothquant import smooth
-
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-"""The embedding and the head, which keep at least eight bits: every token reads them, and the head's errors go straight
-into the logits."""
 
 SECONDS = {
     "int8": {"text": 3.0, "sensitivity": 9.0, "rounding": 2.0},

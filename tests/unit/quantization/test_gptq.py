@@ -10,6 +10,7 @@ from minimind_edge.export.quantization.formats import Format
 from minimind_edge.export.quantization.gptq import (
     DAMPING,
     correlation_of,
+    expert_sample,
     gptaq_target,
     gptq_integers,
     gptq_matrix,
@@ -101,17 +102,35 @@ def test_layers_that_are_rounded_together_get_the_integers_that_they_get_alone()
         assert np.array_equal(found.zero_points, alone.zero_points)
 
 
-def test_the_statistics_of_an_expert_weigh_tokens_by_their_shares() -> None:
-    inputs, shares = torch.tensor([[2.0], [10.0]]), torch.tensor([0.5, 0.0])
-    # (0.5 * 2)^2 over two tokens; and 5 % of the mean square of all, 52, times 1/2, the least mean square share
-    assert hessian_of(inputs, shares).item() == pytest.approx(0.5 + 0.05 * 52 * 0.5)
+def test_an_expert_has_the_tokens_that_reach_it_and_some_of_the_others() -> None:
+    shares = torch.zeros(41)
+    shares[[3, 20]] = torch.tensor([0.5, 1.0])
+    chosen, weights = expert_sample(shares)
+    # The 39 others are 0, 1, 2, 4, ..., of which every fourth is taken.
+    others = [index for index in range(41) if index not in (3, 20)]
+    assert chosen.tolist() == sorted([3, 20, *others[::4]])
+    # 5 % of the mean square share for every token, whose sum over the other tokens stays as it was
+    everywhere = 0.05 * (0.5**2 + 1.0**2) / 41
+    assert dict(zip(chosen.tolist(), weights.tolist(), strict=True))[3] == pytest.approx(0.25 + everywhere)
+    assert weights.sum().item() == pytest.approx(1.25 + 41 * everywhere)
 
 
-def test_an_expert_that_no_token_reaches_is_rounded_for_all_of_them() -> None:
+def test_weighted_statistics_are_means_of_weighted_outer_products() -> None:
+    exact, inputs, weights = draw(30, 6), draw(30, 6, seed=1), draw(30, seed=2).abs()
+    rows = list(zip(weights.tolist(), exact.double().numpy(), inputs.double().numpy(), strict=True))
+    hessian = np.mean([weight * np.outer(met, met) for weight, _, met in rows], axis=0)
+    correlation = np.mean([weight * np.outer(wanted, met) for weight, wanted, met in rows], axis=0)
+    # float32's rounding of sums of 30 numbers of size 1
+    np.testing.assert_allclose(hessian_of(inputs, weights).numpy(), hessian, atol=1e-5)
+    np.testing.assert_allclose(correlation_of(exact, inputs, weights).numpy(), correlation, atol=1e-5)
+
+
+def test_an_expert_that_no_token_reaches_is_rounded_for_a_sample_of_all() -> None:
     weight, inputs = draw(8, 32), correlated_inputs(100, 32)
-    unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs, torch.zeros(100)))
-    everywhere = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs))
-    assert (unreached.integers == everywhere.integers).mean() > 0.97
+    chosen, weights = expert_sample(torch.zeros(100))
+    unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[chosen], weights))
+    sample = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[::4]))
+    assert (unreached.integers == sample.integers).mean() > 0.97  # equal weights: a Hessian of another scale
 
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:
