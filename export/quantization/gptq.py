@@ -15,6 +15,7 @@ from ..progress import Progress
 from .formats import Format, QuantizedMatrix
 from .layer_groups import Group, block_groups
 from .rounding import Grid, block_of, fit_grid
+from .short_products import short_products
 
 OnInputs = Callable[[Group, torch.Tensor, "torch.Tensor | None"], None]
 """A callable that takes a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]
@@ -30,7 +31,7 @@ FACTORED_AT_ONCE = 128
 HESSIAN_BLOCK = 192
 """The least number of rows and columns of a Hessian that are computed as one product, see `hessian_of`."""
 
-DAMPING = 0.01
+DAMPING = 0.1
 """The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
 directions."""
 
@@ -74,9 +75,9 @@ def gptq_quantize(
         progress(f"GPTQ, layer {layer + 1} of {len(decoder.layers)}", layer / len(decoder.layers))
         groups = [group for group in block_groups(block, layer) if group in formats]
         rounding = BlockRounding(block, formats, matrices)
-        with inputs_watched(block, groups, rounding.keep):
+        with short_products(), inputs_watched(block, groups, rounding.keep):
             exact = block(exact, rotation)[0]
-        with inputs_watched(block, groups, rounding.round):
+        with short_products(), inputs_watched(block, groups, rounding.round):
             rounded = block(rounded, rotation)[0]
     return matrices
 
@@ -301,6 +302,7 @@ def _routing_hook(shares: dict[str, torch.Tensor], experts: int) -> Callable[...
 def _input_hook(group: Group, shares: dict[str, torch.Tensor], on_inputs: OnInputs) -> Callable[..., None]:
     def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         share = None if group.expert is None else shares["all"][:, group.expert]
-        on_inputs(group, inputs[0].flatten(0, -2), share)
+        with torch.autocast("cpu", enabled=False):
+            on_inputs(group, inputs[0].flatten(0, -2).float(), share)
 
     return hook

@@ -111,7 +111,7 @@ class _Layer:
         given, exact = inputs[0].detach(), output.detach()
 
         def backward(gradient: torch.Tensor) -> None:
-            unrounded = (gradient * exact).sum(-1)
+            unrounded = (gradient.float() * exact.float()).sum(-1)
             for index, candidate in enumerate(self._candidates):
                 self.sums[index] += float((candidate.effect(given, gradient) - unrounded).square().sum())
 
@@ -123,7 +123,7 @@ def _backward(model: MiniMindForCausalLM, rows: torch.Tensor, generator: torch.G
     embedded = model.model.embed_tokens(rows).detach().requires_grad_(True)
     hook = model.model.embed_tokens.register_forward_hook(_given(embedded))
     try:
-        logits = model(rows, use_cache=False).logits.flatten(0, 1)
+        logits = model(rows, use_cache=False).logits.flatten(0, 1).float()
     finally:
         hook.remove()
     drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)
