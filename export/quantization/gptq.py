@@ -109,9 +109,9 @@ class BlockRounding:
         if shares is not None:
             chosen, weights = expert_sample(shares)
             exact, inputs = exact[chosen], inputs[chosen]
-        hessian, correlation = hessian_of(inputs, weights), correlation_of(exact, inputs, weights)
+        hessian, difference = hessian_of(inputs, weights), difference_of(exact, inputs, weights)
         layers = group.layers(self._block)
-        target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, correlation)
+        target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, difference)
         matrix = gptq_matrix(target, self._formats[group], hessian)
         parts = matrix.split([layer.out_features for layer in layers])
         for name, layer, part in zip(group.parameters(), layers, parts, strict=True):
@@ -168,14 +168,14 @@ def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, dampi
 def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     """The upper Cholesky factor of the damped inverse, [in, in] float32."""
     # For H with its rows and columns reversed, P H P = L L^T, the inverse of H is U^T U with the upper U = P L^-1 P.
-    return _inverse_cholesky(_damped(hessian, damping).flip(0, 1))[1].flip(0, 1).float()
+    return _inverse_cholesky(_damped(hessian, damping).flip(0, 1))[1].flip(0, 1)
 
 
 def _damped(hessian: torch.Tensor, damping: float) -> torch.Tensor:
-    """The Hessian [in, in] in float64 with a share of its diagonal's mean added to the diagonal."""
-    wide = hessian.double()
-    wide.diagonal().add_(damping * wide.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
-    return wide
+    """The Hessian [in, in] with a share of its diagonal's mean added to the diagonal."""
+    damped = hessian.clone()
+    damped.diagonal().add_(damping * damped.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
+    return damped
 
 
 def _inverse_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -243,32 +243,36 @@ def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over tokens of the outer products of the float model's inputs with the rounded model's.
+def difference_of(exact: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean over tokens of the outer products of what the float model's inputs are more with the rounded model's.
+
+    It only corrects a weight, so that products in bfloat16 are exact enough.
 
     Args:
         exact: The float model's inputs, [tokens, in].
         inputs: The rounded model's inputs, [tokens, in].
         weights: See `hessian_of`.
     """
-    return (exact if weights is None else exact * weights[:, None]).T @ inputs / len(inputs)
+    missing = exact - inputs
+    with short_products():
+        total = (missing if weights is None else missing * weights[:, None]).T @ inputs
+    return total.float() / len(inputs)
 
 
-def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:
+def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     """The weight whose outputs for the rounded model's inputs are nearest to those of `weight` for the float model's.
 
     Args:
         weight: [out, in].
         hessian: The Hessian of the rounded model's inputs, [in, in].
-        correlation: The correlation of both models' inputs, [in, in].
+        difference: The correlation of the difference of both models' inputs, [in, in], see `difference_of`.
 
     Source:
         Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", section 3: the least
         squares problem that its update solves while it rounds is solved before.
     """
-    change = (weight @ (correlation - hessian)).double()
     inverse = _inverse_cholesky(_damped(hessian, PULL))[1]
-    target: torch.Tensor = weight + (change @ inverse.T @ inverse).float()
+    target: torch.Tensor = weight + weight @ difference @ inverse.T @ inverse
     return target
 
 

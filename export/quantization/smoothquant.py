@@ -20,7 +20,6 @@ from minimind_edge.minimind import FeedForward, MiniMindBlock, MiniMindForCausal
 from ..progress import Share
 from .formats import Format
 from .sensitivity import Candidate, estimated_losses
-from .short_products import short_products
 
 ALPHAS = (None, 0.5, 0.75)
 """Migration strengths that are tried at each site: the share of an input's size that moves into the weights. None
@@ -102,13 +101,11 @@ def smooth(
     linear = [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
     layers = [layer for layer in linear if wanted.block_of(layer.in_features)]
     sites = [site for site in smoothing_sites(model) if all(layer in layers for layer in site.layers)]
-    with short_products(wanted=wanted.bits == 4):
-        peaks = _peaks(model, sites, tokens)
+    peaks = _peaks(model, sites, tokens)
     scales = {site: [None if alpha is None else site.scales(peaks[site], alpha) for alpha in ALPHAS] for site in sites}
     candidates = {layer: [Candidate(wanted)] for layer in layers}
     candidates |= {layer: [Candidate(wanted, one) for one in scales[site]] for site in sites for layer in site.layers}
-    with short_products(wanted=wanted.bits == 4):
-        losses = estimated_losses(model, candidates, tokens, lambda done: progress(PEAKS + (1 - PEAKS) * done))
+    losses = estimated_losses(model, candidates, tokens, lambda done: progress(PEAKS + (1 - PEAKS) * done))
     chosen = {layer: losses[layer][0] for layer in layers}
     for site in sites:
         totals = [sum(losses[layer][index] for layer in site.layers) for index in range(len(ALPHAS))]
