@@ -53,8 +53,8 @@ class Author(Protocol):
 def author_of(model: MiniMindForCausalLM, slots: int) -> Iterator[Author]:
     """Yield the fastest author of a model's text.
 
-    For MiniMind it is a session of the model's int8 graph, rounded to nearest, which is written into a temporary folder:
-    it writes text that the model might have written, and takes about half the time that float32 does.
+    For MiniMind it is a session of the model's int8 graph, rounded to nearest, which is written into a temporary
+    folder: it writes text that the model might have written, and takes two thirds of float32's time.
 
     Args:
         model: MiniMind, in float32 on the CPU, in eval mode; or any other module with its `forward`.

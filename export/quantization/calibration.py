@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles
 
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, top_p=0.95, seed=20250426)
-"""Top-k leaves few tokens for top-p to sort, which would otherwise sort most of them for each token of an unsure model."""
+"""Top-k leaves few tokens for top-p to sort, which sorts most of the vocabulary where a model is unsure."""
 
 PROMPT_SHARE = 0.5
 """The largest share of a row that its prompt may take; the end of a longer prompt is cut off."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from minimind_edge.export.progress import silent
 from minimind_edge.export.quantization.formats import Format
 from minimind_edge.export.quantization.gptq import (
     DAMPING,
@@ -14,9 +17,12 @@ from minimind_edge.export.quantization.gptq import (
     gptaq_target,
     gptq_integers,
     gptq_matrix,
+    gptq_quantize,
     hessian_of,
 )
+from minimind_edge.export.quantization.layer_groups import model_groups
 from minimind_edge.export.quantization.rounding import Grid, fit_grid, nearest
+from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -132,6 +138,25 @@ def test_an_expert_that_no_token_reaches_is_rounded_for_a_sample_of_all() -> Non
     unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[chosen], weights))
     sample = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[::4]))
     assert (unreached.integers == sample.integers).mean() > 0.97  # equal weights: a Hessian of another scale
+
+
+def test_bfloat16_changes_few_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MiniMindConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+    torch.manual_seed(0)
+    model = MiniMindForCausalLM(config).eval()
+    formats = dict.fromkeys(model_groups(model), Format(4, 32, False))
+    tokens = torch.randint(config.vocab_size, (16, 32), generator=torch.Generator().manual_seed(0))
+    found = []
+    for has_instructions in (False, True):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda has=has_instructions: {"avx512_bf16": has}, raising=False
+        )
+        changed = copy.deepcopy(model)
+        embedded = changed.model.embed_tokens(tokens).detach()
+        found.append(gptq_quantize(changed, formats, tokens, embedded, silent))
+    same = {name: (matrix.integers == found[1][name].integers).mean() for name, matrix in found[0].items()}
+    assert min(same.values()) < 1  # it is in use
+    assert min(same.values()) > 0.8  # a change of 0.2 % of a sum moves few numbers past the middle of two integers
 
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:
