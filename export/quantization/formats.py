@@ -36,7 +36,7 @@ class QuantizationSettings:
     """
 
     int8_share: float = 0.05
-    rows: int = 48
+    rows: int = 64
     length: int = 128
     measured_rows: int = 12
     cache_rows: int = 24
