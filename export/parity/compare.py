@@ -79,7 +79,7 @@ def compare(
             shape.vocab_size,
             facts.max_length or shape.max_position_embeddings,
             thorough,
-            long_prompt=shape.long_prompt if thorough and facts.cache == "static" else None,
+            long_prompt=shape.long_prompt if thorough and facts.has_row_lengths else None,
         )
         if steps is None:
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS

@@ -136,7 +136,7 @@ class GraphRunner(SessionRunner):
     ) -> None:
         super().__init__(open_session(1), name)
         self.last_token_only = not self._session.gives_all_logits
-        self.counts_positions = not self._session.gives_all_logits
+        self.counts_positions = self._session.facts.has_row_lengths
         self._open_session = open_session
         self._spare = spare
         self._scales = scales
@@ -147,12 +147,13 @@ class GraphRunner(SessionRunner):
         self._session.reset(batch_size)
 
     def step(self, chunk: Chunk) -> StepOutput:
-        """See `SessionRunner.step`; positions are the case's."""
+        """See `SessionRunner.step`; positions are the case's, where the graph takes any."""
         if self.last_token_only:
             return super().step(chunk)
         real = (chunk.layout != PADDING).astype("int64")
         try:
-            logits = self._session.forward(chunk.input_ids, real, chunk.position_ids)
+            positions = None if self.counts_positions else chunk.position_ids
+            logits = self._session.forward(chunk.input_ids, real, positions)
         except EdgeError as error:
             raise RunError(str(error)) from error
         return StepOutput(logits, self._session.experts() or None)
@@ -187,8 +188,9 @@ def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Call
     def shared() -> SessionRunner:
         return graph_runner(path, facts, shares_buffer=True)
 
-    ways = {"portable": [shown, session], "ort": [shown, shared, session], "tensorrt": [shown, session, rolled_back]}
-    return ways[facts.target]
+    if facts.has_row_lengths:
+        return [shown, session, rolled_back]
+    return [shown, shared, session] if facts.target == "ort" else [shown, session]
 
 
 def graph_runner(
@@ -209,19 +211,19 @@ def graph_runner(
     onnxruntime = import_onnxruntime()
     names = expert_names(facts.num_layers) if shows_experts else []
     opened = open_session(with_outputs(path, names), path.parent) if names else open_session(path)
-    is_static = facts.cache == "static"
+    is_in_place = facts.has_row_lengths
 
     def fresh_session(slots: int) -> Session:
         model = OrtModel(
             onnxruntime,
             opened,
             prefill_chunk=WHOLE,
-            shares_buffer=is_static or shares_buffer,
-            fresh=STALE if is_static else 0.0,
+            shares_buffer=is_in_place or shares_buffer,
+            fresh=STALE if is_in_place else 0.0,
             experts=names,
         )
         return Session(model, max_length=slots)
 
-    name = "graph, in place" if is_static else "graph, one buffer" if shares_buffer else "graph"
+    name = "graph, in place" if is_in_place else "graph, one buffer" if shares_buffer else "graph"
     spare = SPARE_SLOTS if shares_buffer else 0
     return GraphRunner(fresh_session, name, spare=spare, scales=cache_scales(path, facts))

@@ -70,7 +70,7 @@ def require_fused_attention(onnxruntime: ModuleType) -> None:
         raise MissingError(
             f"a graph of target ort needs ONNX Runtime {'.'.join(map(str, FUSED_ATTENTION))}, found "
             f"{onnxruntime.__version__}: run `pip install --upgrade onnxruntime` (Python 3.11 or newer), "
-            "or export with --target portable"
+            "or export with --target portable, or, for a GPU, with --precision fp16"
         )
 
 

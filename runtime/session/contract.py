@@ -47,11 +47,17 @@ INPUTS = {
 INPUT_DTYPES = {"portable": "int64", "ort": "int64", "tensorrt": "int32"}
 """The element type of the inputs in `INPUTS`, by target."""
 
-CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""The form of the KV cache of each target's graphs, for graphs whose metadata lacks it."""
+ROWS_CACHE = "rows"
+"""The form of a KV cache in which each row has its own length, so that padding takes no slots."""
+
+CACHES = {"portable": ("growing",), "ort": ("shared", ROWS_CACHE), "tensorrt": ("static",)}
+"""The forms of the KV cache that each target's graphs may have, first the one of graphs whose metadata lacks it."""
 
 METADATA_PREFIX = "minimind_edge."
 """The prefix of this project's keys in a graph's metadata."""
+
+CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
+"""The key in a graph's metadata with the form of its KV cache."""
 
 OPTIONAL_INPUTS_PROPERTY = f"{METADATA_PREFIX}optional_inputs"
 """The key in a graph's metadata that names its optional inputs, with commas between them."""
@@ -100,8 +106,8 @@ class GraphFacts:
         precision: Precision of the weights, None if not recorded.
         generation: Generation of the checkpoint, None if not recorded.
         eos_token_ids: Token ids that end a text, empty if not recorded.
-        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present) or `static` (one buffer too,
-            where each row is written at its own index).
+        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present), `rows` (one buffer too,
+            where each row has its own length) or `static` (the same, where each row is written at its own index).
     """
 
     target: str
@@ -120,6 +126,11 @@ class GraphFacts:
     def gives_all_logits(self) -> bool:
         """Whether a run gives the logits of every token of a chunk, instead of one token of each row."""
         return self.target != "tensorrt"
+
+    @property
+    def has_row_lengths(self) -> bool:
+        """Whether each row has its own length, so that its positions are its slots, which a run counts by itself."""
+        return self.cache in ("static", ROWS_CACHE)
 
     @property
     def has_int8_cache(self) -> bool:
@@ -213,10 +224,11 @@ def _target_of(metadata: Mapping[str, str]) -> str:
 
 def _cache_of(metadata: Mapping[str, str], target: str) -> str:
     """The form of the graph's KV cache."""
-    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
-    if found != CACHES[target]:
+    found = metadata.get(CACHE_PROPERTY, CACHES[target][0])
+    if found not in CACHES[target]:
+        known = " or ".join(CACHES[target])
         raise ArtifactError(
-            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+            f"the graph of target {target} has a {found} cache, this runtime runs {known}: export it again"
         )
     return found
 
