@@ -143,7 +143,8 @@ def routed(writer: GraphWriter, gate: MoEGate, layer: int, x: ir.Value) -> tuple
     """
     scores = writer.op("Softmax", router_logits(writer, gate, x), axis=-1)
     results = [Result(), Result(topk_indices_name(layer), INT64)]
-    return scores, *writer.ops("TopK", scores, [gate.top_k], results=results, axis=-1)
+    best, chosen = writer.ops("TopK", scores, [gate.top_k], results=results, axis=-1)
+    return scores, best, chosen
 
 
 def chosen_weights(writer: GraphWriter, gate: MoEGate, best: ir.Value) -> ir.Value:

@@ -34,8 +34,9 @@ class QuantizationSettings:
         int4_head: Whether precision int4 rounds the head to four bits too; the embedding keeps eight.
         int8_block: The largest block of precision int8, one of `INT8_BLOCKS`.
         rows: Number of texts that the model writes for GPTQ to calibrate on.
-        length: Tokens of each text.
+        length: Tokens of each text. Many short texts tell more than few long ones of as many tokens.
         measured_rows: Number of these texts that the sensitivity is estimated on, forwards and backwards.
+        cache_rows: Number of texts that the ranges of an int8 KV cache are taken from.
         held_out_rows: Number of further texts, on which the cost of the rounding is measured.
     """
 
@@ -43,8 +44,9 @@ class QuantizationSettings:
     int4_head: bool = False
     int8_block: int = 128
     rows: int = 64
-    length: int = 256
+    length: int = 128
     measured_rows: int = 12
+    cache_rows: int = 24
     held_out_rows: int = 8
 
 

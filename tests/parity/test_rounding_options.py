@@ -89,9 +89,7 @@ def written(model: MiniMindForCausalLM, precision: str, settings: QuantizationSe
     with torch.no_grad():
         expected = torch.nn.functional.linear(quantized.model.model(tokens)[0], head)[0].numpy()
     found = load_session(exact, device="cpu").forward(tokens.numpy())[0]
-    # QMoE rounds activations to eight bits at every level
-    bound = 0.02 if model.config.use_moe else 1e-5
-    assert np.abs(found - expected).max() < bound * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
     return head
 
 
