@@ -19,6 +19,12 @@ TF4_TESTS := $(wildcard tests/unit/test_model_*.py tests/unit/test_config.py tes
 WEB := .venv-web
 PLAYWRIGHT := playwright==1.65.2
 
+# The operators in C++ and the tests that run with them: their own, and those of graphs and sessions that use them.
+NATIVE := .venv-native
+NATIVE_TESTS ?= tests/native $(wildcard tests/parity/test_native_*.py)
+NATIVE_SOURCES := $(shell find native -type f -not -name '*.pyc')
+COMPILER = command -v "$${CXX:-c++}" >/dev/null || { echo "a C++ compiler is missing: install g++ or clang" >&2; exit 4; }
+
 # Where the user land for Arm is made and kept.
 ARM64 := .arm64
 
@@ -72,7 +78,8 @@ wheel: ## build dist/minimind_edge-*.whl, and what an export takes as dist/minim
 	$(BIN)/python scripts/check_wheel.py dist
 
 .PHONY: dist
-dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, checked, ready for a package index
+dist: $(VENV)/.dependencies ## the wheels and all source archives in dist/, checked, ready for a package index
+	@$(COMPILER)
 	$(MAKE) --no-print-directory wheel
 	$(BIN)/python scripts/check_release.py dist
 	rm -rf *.egg-info export/*.egg-info
@@ -81,6 +88,11 @@ dist: $(VENV)/.dependencies ## the wheels and their source archives in dist/, ch
 dev: $(VENV)/.dependencies ## install the checkout editable instead of the wheel (`make test` goes back to the wheel)
 	rm -f $(VENV)/.installed
 	$(PIP) --no-deps --no-build-isolation --editable .
+
+.PHONY: native
+native: $(VENV)/.installed ## build the operators in C++ (minimind-edge-native) into the venv: a compiler is needed
+	@$(COMPILER)
+	$(PIP) --force-reinstall --no-deps ./native
 
 .PHONY: demo
 demo: setup ## export the bundled checkpoint to out/demo, and let it talk in English and in Chinese
@@ -126,7 +138,7 @@ fuzz: $(VENV)/.installed ## hostile files for every reader, FUZZ_EXAMPLES=100000
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python -m fuzzing --examples $(FUZZ_EXAMPLES) --seed $(FUZZ_SEED)
 
 .PHONY: environments
-environments: $(TF4)/.installed $(WEB)/.installed $(DOCS)/.installed interop-environments ## what test-transformers4, interop and web-test need beyond .venv
+environments: $(TF4)/.installed $(NATIVE)/.installed $(WEB)/.installed $(DOCS)/.installed interop-environments ## what test-transformers4, test-native, interop and web-test need beyond .venv
 
 .PHONY: test-transformers4
 test-transformers4: $(VENV)/.installed $(TF4)/.installed ## the model's tests with transformers 4.57
@@ -136,6 +148,23 @@ $(TF4)/.installed: Makefile $(VENV)/.dependencies
 	rm -rf $(TF4)
 	$(PIP) --no-deps --target $(TF4)/site $(TF4_PACKAGES)
 	touch $@
+
+.PHONY: test-native
+test-native: $(VENV)/.installed $(NATIVE)/.installed ## the operators in C++, and what uses them: NATIVE_TESTS="tests/native ..."
+	PYTHONPATH=$(CURDIR)/$(NATIVE)/site $(PYTEST) $(NATIVE_TESTS)
+
+$(NATIVE)/.installed: Makefile $(VENV)/.dependencies $(NATIVE_SOURCES)
+	@$(COMPILER)
+	rm -rf $(NATIVE)
+	$(PIP) --no-deps --target $(NATIVE)/site ./native
+	touch $@
+
+.PHONY: native-sanitize
+native-sanitize: $(VENV)/.installed ## the tests of the operators in C++ with AddressSanitizer and UndefinedBehaviorSanitizer of GCC
+	rm -rf $(NATIVE)-sanitize
+	$(PIP) --no-deps --target $(NATIVE)-sanitize --config-settings=cmake.build-type=Sanitize ./native
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR)/$(NATIVE)-sanitize \
+	$(BIN)/pytest tests/native/test_row_operators.py tests/native/test_cached_attention.py tests/native/test_refusals.py
 
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
@@ -160,8 +189,8 @@ torture: $(VENV)/.installed ## kill -9 at random moments, and two writers at onc
 	PYTHONPATH=$(CURDIR)/tests/support $(BIN)/python scripts/torture.py $(TORTURE)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## this project against its peers, interleaved; BENCH="--quick --models A" for less
-	$(BIN)/python -m benchmarks.peers $(BENCH)
+bench: $(VENV)/.installed $(if $(shell command -v $${CXX:-c++}),$(NATIVE)/.installed) ## this project against its peers, interleaved; BENCH="--quick --models A" for less
+	PYTHONPATH=$(CURDIR)/$(NATIVE)/site $(BIN)/python -m benchmarks.peers $(BENCH)
 
 .PHONY: bench-serve
 bench-serve: $(VENV)/.installed ## the server against llama-server and OpenVINO over HTTP; BENCH_SERVE="--quick" for less
@@ -218,4 +247,4 @@ $(WEB)/.installed: tests/web/package.json Makefile $(VENV)/.dependencies
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(WEB) $(DOCS) $(ARM64)
+	rm -rf build dist out .bench .interop .interop-latest .mirror *.egg-info $(VENV) $(TF4) $(NATIVE) $(NATIVE)-sanitize $(WEB) $(DOCS) $(ARM64)

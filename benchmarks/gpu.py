@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,19 +104,24 @@ def torch_sessions(checkpoint: Path, device: str) -> Iterator[tuple[str, Callabl
 
 
 def exported_sessions(checkpoint: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Session]]]:
-    """Sessions of the CUDA provider and TensorRT, in float32 and float16; one that is not installed fails to load."""
+    """Sessions of the CUDA provider and TensorRT, in float32 and float16; one that is not installed fails to load.
+
+    The CUDA provider has fused attention in 16 bits only, so that there is no `ort` in float32.
+    """
+    for target, precision in (("portable", "fp32"), ("portable", "fp16"), ("ort", "fp16")):
+        yield f"CUDA provider {target} {precision}", partial(cuda_session, checkpoint, folder, target, precision)
     for precision in ("fp32", "fp16"):
-        yield f"CUDA provider {precision}", lambda precision=precision: cuda_session(checkpoint, folder, precision)
         for backend in ("rtx", "tensorrt"):
             yield f"{backend} {precision}", partial(plan_session, checkpoint, folder, backend, precision)
 
 
-def cuda_session(checkpoint: Path, folder: Path, precision: str) -> Session:
-    """A session of the `ort` graph on the CUDA provider."""
+def cuda_session(checkpoint: Path, folder: Path, target: str, precision: str) -> Session:
+    """A session of a graph on the CUDA provider."""
     from minimind_edge.runtime.load import load_session
 
-    request = ExportRequest(checkpoint, folder / f"ort-{precision}", precision=precision, max_length=MAX_LENGTH)
-    return load_session(export_onnx(replace(request, verify=False)).graph, device="cuda")
+    output = folder / f"{target}-{precision}"
+    request = ExportRequest(checkpoint, output, target=target, precision=precision, max_length=MAX_LENGTH, verify=False)
+    return load_session(export_onnx(request).graph, device="cuda")
 
 
 def plan_session(checkpoint: Path, folder: Path, backend: str, precision: str) -> Session:

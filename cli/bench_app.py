@@ -93,7 +93,8 @@ def print_report(report: BenchReport) -> None:
     print(f"{report.artifact['graph']} ({report.artifact['target']}, {report.artifact['device']})")
     threads = f", {report.threads} threads" if report.threads else ""
     gpu = f", {report.artifact['gpu']}" if report.artifact["gpu"] else ""
-    print(f"{machine['cpu']}{threads}{gpu}, {report.artifact['runs_by']}")
+    native = ", native operators" if report.artifact["operators"] == "native" else ""
+    print(f"{machine['cpu']}{threads}{gpu}, {report.artifact['runs_by']}{native}")
     print(f"batch {row.batch}, {row.new_tokens} new tokens, medians of {row.runs} runs (range)")
     lines = [COLUMNS, *(cells(row.to_json()) for row in report.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -38,6 +38,20 @@ class KVCacheType(str, Enum):
     INT8 = "int8"
 
 
+class HeadPrecision(str, Enum):
+    """The precision of the head, the last product, in a graph of precision int4."""
+
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class Int8Block(str, Enum):
+    """The number of weights that share a scale in a graph of precision int8."""
+
+    OF_128 = "128"
+    OF_256 = "256"
+
+
 class Device(str, Enum):
     """The device that runs a graph."""
 

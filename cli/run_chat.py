@@ -94,7 +94,7 @@ class Conversation:
             show(completion, self._request.printer(thinking=completion.prompt.opens_thinking))
             if tell_tool_calls(completion.result, completion.prompt, self._request.options) and self._is_interactive:
                 tell("(/tool RESULT answers it)")
-            self._request.tell_stats(completion.result)
+            self._request.tell_stats(completion.result, self._engine.operators)
         except InputError as error:
             if not self._is_interactive:
                 raise

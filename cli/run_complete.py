@@ -44,7 +44,7 @@ def complete(engine: Engine, prompt: PromptLike, request: RunRequest) -> int:
         print(",".join(map(str, result.token_ids)))
     else:
         tell_tool_calls(result, completion.prompt, request.options)
-    request.tell_stats(result)
+    request.tell_stats(result, engine.operators)
     return 0 if finished else INTERRUPTED
 
 

@@ -105,7 +105,7 @@ class Answers:
             self._ready[place] = {"error": str(piece.error)}
             return
         result = result_of(ticket, text, "length" if piece.finish_reason == "length" else "stop", self._load_s)
-        self._request.tell_stats(result)
+        self._request.tell_stats(result, self._engine.facts.operators)
         self._ready[place] = described(result, ticket.request.prompt, self._lines[place].options)
 
     def _next(self) -> Iterator[dict[str, Any]]:

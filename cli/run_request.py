@@ -57,18 +57,19 @@ class RunRequest:
         """The printer of an answer, which begins inside a think block if `thinking` is true."""
         return AnswerPrinter(self.think, stream=self.stream, thinking=thinking)
 
-    def tell_stats(self, result: CompletionResult) -> None:
+    def tell_stats(self, result: CompletionResult, operators: str) -> None:
         """Print the speed of an answer on stderr, if `--stats` was given."""
         if self.stats:
-            print(stats_line(result), file=sys.stderr)
+            print(stats_line(result, operators), file=sys.stderr)
 
 
-def stats_line(result: CompletionResult) -> str:
-    """The counts and the speed of a completion, on one line."""
+def stats_line(result: CompletionResult, operators: str) -> str:
+    """The counts and the speed of a completion on one line, and whether native operators ran it."""
     timings = result.timings
+    native = f", {operators} operators" if operators == "native" else ""
     drafts = f"{result.accepted_tokens} of {result.drafted_tokens} drafted accepted; " if result.drafted_tokens else ""
     return (
         f"[{result.prompt_tokens} prompt tokens, {result.completion_tokens} new ({result.finish_reason}); {drafts}"
         f"{timings.decode_tokens_per_s:.0f} tokens/s, first token after {timings.time_to_first_token_s * 1e3:.0f} ms, "
-        f"loaded in {timings.load_s * 1e3:.0f} ms]"
+        f"loaded in {timings.load_s * 1e3:.0f} ms{native}]"
     )

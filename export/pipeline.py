@@ -21,7 +21,7 @@ from .artifact.model_card import write_model_card
 from .artifact.special_ids import choose_special_ids
 from .artifact.tokenizer_files import TokenizerFiles, find_tokenizer, is_pretrained_only
 from .bundled import bundled_checkpoint
-from .graph.precision import check_int8_cache, check_precision
+from .graph.precision import check_int8_cache, check_precision, check_rounding
 from .graph_export import GraphExport, stage_seconds
 from .progress import Progress, parts, silent
 from .request import ExportRequest, ExportResult
@@ -64,6 +64,7 @@ def export_onnx(request: ExportRequest | nn.Module, progress: Progress | None = 
     check_precision(request.first_target, request.precision)
     if request.kv_cache == "int8":
         check_int8_cache(request.first_target)
+    check_rounding(request.quantization, request.first_target, request.precision)
     folder = choose_folder(request)
     source = request.checkpoint or bundled_checkpoint(moe=request.moe)
     tell("reading the checkpoint", 0.0)
@@ -118,7 +119,7 @@ def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[Export
 
     Raises:
         ExportError: The requested target does not support the model.
-        UsageError: The only target that supports the model has no int8 KV cache.
+        UsageError: The only target that supports the model has no int8 KV cache, or not these weights.
     """
     from .graph.build import check_model, default_target
 
@@ -128,6 +129,7 @@ def _with_target(request: ExportRequest, config: MiniMindConfig) -> tuple[Export
     target = default_target(config)
     if request.kv_cache == "int8":
         check_int8_cache(target)
+    check_rounding(request.quantization, target, request.precision)
     check_model(config, target)
     notes = () if target == "ort" else (f"target {target}: ort takes no heads of width {config.head_dim}",)
     return replace(request, target=target), notes

@@ -72,6 +72,8 @@ class Verification:
 def verify_artifact(path: Path, against: Path | None = None, progress: Progress | None = None) -> Verification:
     """Compare every graph of an artifact (or the graph or plan that is named) with eager PyTorch, thoroughly.
 
+    Where sessions on this machine run native operators, a graph is run with them and with ONNX Runtime's own.
+
     Args:
         path: The artifact folder, a graph in one, or a TensorRT plan, which takes the GPU that it was built for.
         against: The checkpoint; None looks for the one that the manifest names: where it lay at the export, next to the
@@ -115,6 +117,7 @@ def _verify_graphs(path: Path, against: Path | None, progress: Progress) -> Veri
             target=entry.target,
             precision=entry.precision,
             thorough=True,
+            native=True,
             progress=part(progress, index / len(entries), (index + 1) / len(entries), f"{entry.file}: "),
         )
         verified.append(VerifiedGraph(entry.file, file_sha256(graph) != entry.sha256, report))

@@ -165,7 +165,8 @@ class BenchReport:
     Attributes:
         machine: Machine and versions, as `describe_machine` gives them.
         artifact: `path`, `graph`, `target` and `precision` if recorded, `kv_cache` (dtype) and `kv_bytes_per_token` of
-            a graph, `runs_by` (the library that ran it, with its version), `device`, and the name of the `gpu` or None.
+            a graph, `runs_by` (the library that ran it, with its version), `operators` (`stock` or `native`; None of a
+            plan), `device`, and the name of the `gpu` or None.
         threads: Threads for one operator; None where ONNX Runtime chose by itself, and for a plan.
         rows: Results, one row for each prompt length.
         load_s: Seconds to open the artifact and make its session, `import onnxruntime` included.
@@ -232,6 +233,7 @@ def measure_artifact(
             "kv_cache": None if built else session.facts.kv_dtype.name,
             "kv_bytes_per_token": None if built else session.facts.kv_bytes_per_slot,
             "runs_by": built.title if built else f"onnxruntime {machine['onnxruntime']}",
+            "operators": None if built else session.facts.operators,
             "device": session.device,
             "gpu": gpu_name() if session.device == "cuda" else None,
         },

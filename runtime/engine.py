@@ -123,6 +123,11 @@ class Engine:
         load_s = perf_counter() - started
         return cls(session, text.tokenizer, text.template, text.config, load_s=load_s, speculate=speculate)
 
+    @property
+    def operators(self) -> str:
+        """Whose operators run the model: `native` where those of minimind-edge-native do, else `stock`."""
+        return self.session.facts.operators
+
     def sampling_params(self, **fields: Unpack[GenerationFields]) -> SamplingParams:
         """The model's own sampling parameters, with the given fields of `GenerationOptions` replaced.
 

@@ -17,6 +17,7 @@ def load_session(
     threads: int | None = None,
     max_length: int | None = None,
     prefill_chunk: int | None = None,
+    native: bool = True,
 ) -> Session:
     """Load a graph of any target, or a plan.
 
@@ -26,6 +27,7 @@ def load_session(
         threads: Threads for one operator of a graph; None for the physical cores.
         max_length: Most cache slots, where the file's own limit is not lower; None for that limit.
         prefill_chunk: Most prompt tokens in one run of a graph; None for the default of its target.
+        native: Whether a graph on the CPU may use the operators of minimind-edge-native, where that is installed.
 
     Raises:
         ArtifactError: The file is broken or of another kind.
@@ -51,5 +53,5 @@ def load_session(
         onnxruntime = import_onnxruntime()
         session = open_by_tensorrt(onnxruntime, path, device, threads)
     else:
-        onnxruntime, session = open_graph(path, device, threads)
+        onnxruntime, session = open_graph(path, device, threads, native=native)
     return Session(OrtModel(onnxruntime, session, prefill_chunk=prefill_chunk), max_length=max_length)

@@ -17,6 +17,7 @@ from .artifact.json_file import Count, read_json
 from .errors import EdgeError
 from .load import load_session
 from .ort.environment import CUDA, cpu_name, import_onnxruntime, physical_cores, usable_cores
+from .ort.native import native_library
 
 GAIN = 1.03
 """How many times faster a larger number of threads must be to be chosen: fewer leave cores to others."""
@@ -135,10 +136,13 @@ def _step_seconds(graph: Path, rows: int, threads: int) -> float:
 
 
 def _key(graph: Path, rows: int, most: int) -> str:
-    """What the number depends on: the processor, its cores, ONNX Runtime, the model's size, and the rows."""
+    """What the number depends on: the processor, its cores, the operators, the model's size, and the rows."""
     data = graph.with_name(f"{graph.name}_data")
     size = sum(path.stat().st_size for path in (graph, data) if path.is_file())
-    return f"{cpu_name()}, {most} cores, ONNX Runtime {import_onnxruntime().__version__}, {size} bytes, {rows} rows"
+    operators = f"ONNX Runtime {import_onnxruntime().__version__}"
+    if native_library() is not None:
+        operators += " with native operators"
+    return f"{cpu_name()}, {most} cores, {operators}, {size} bytes, {rows} rows"
 
 
 def cache_file() -> Path:

@@ -21,7 +21,10 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ("README.md", "README.zh.md")
-PAGES = ("*.md", *(f"{folder}/**/*.md" for folder in ("docs", "examples", "benchmarks", "interop", "export", "tests")))
+PAGES = (
+    "*.md",
+    *(f"{folder}/**/*.md" for folder in ("docs", "examples", "benchmarks", "interop", "export", "native", "tests")),
+)
 FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\w*)")
 HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")
 LINK = re.compile(r"(!?)\[(?:[^\[\]]|\[[^\]]*\])*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")

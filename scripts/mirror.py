@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = ROOT / ".mirror"
-PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
+PACKAGES = ("cli", "export", "minimind", "native", "page", "runtime", "server")
 
 
 def build() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Write the lists of files in docs/architecture.md: one line for each file, the first line of its docstring.
+"""Write the lists of files in docs/architecture.md: one line for each file, the first of its docstring or comment.
 
 Usage: module_lists.py [--check]
 """
@@ -12,19 +12,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-PACKAGES = ("cli", "export", "minimind", "page", "runtime", "server")
+PACKAGES = ("cli", "export", "minimind", "native", "page", "runtime", "server")
+SUFFIXES = (".py", ".h", ".cc")
 LIST = re.compile(r"(<!-- files of (?P<folder>[\w/]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def is_package(path: Path) -> bool:
+    """Whether a file only makes its folder a package."""
+    return path.name == "__init__.py"
+
+
 def summary(path: Path) -> str:
-    """The first line of a module's docstring."""
+    """The first line of a module's docstring, or of the comment at the top of a C++ file."""
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("// ")
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     return (docstring or "").partition("\n")[0]
 
 
 def table(folder: str) -> str:
-    """The modules of a folder, without those of folders in it."""
-    modules = sorted(path for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py")
+    """The files of a folder, without those of folders in it."""
+    modules = sorted(path for path in (ROOT / folder).glob("*.*") if path.suffix in SUFFIXES and not is_package(path))
     return "".join(["| file | |\n|---|---|\n", *(f"| `{path.name}` | {summary(path)} |\n" for path in modules)])
 
 
@@ -33,7 +41,8 @@ def main() -> int:
     old = PAGE.read_text(encoding="utf-8")
     new = LIST.sub(lambda found: f"{found[1]}{table(found['folder'])}{found[3]}", old)
     listed = {found["folder"] for found in LIST.finditer(old)}
-    modules = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py")
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.*"))
+    modules = (path for path in files if path.suffix in SUFFIXES and not is_package(path))
     missing = {path.parent.relative_to(ROOT).as_posix() for path in modules} - listed
     for folder in sorted(missing):
         print(f"module_lists: docs/architecture.md has no list of {folder}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Prepare a release: check that the changelog has news, date its section, and set the version in both pyproject.toml.
+"""Prepare a release: check that the changelog has news, date its section, and set the version in every pyproject.toml.
 
     python scripts/release.py 0.3.0
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UNRELEASED = "## Unreleased\n"
-FILES = ("pyproject.toml", "export/pyproject.toml")
-"""The files that hold a version: that of the project, and that of the wheel with what an export takes."""
+FILES = ("pyproject.toml", "export/pyproject.toml", "native/pyproject.toml")
+"""The files that hold a version: the project's, and those of the packages that its extras ask for."""
 
-SAME_VERSION = re.compile(r'(?<="minimind-edge-export==)[\d.]+(?=")')
-"""The version of that wheel which the extra `export` asks for: a release that updates one wheel updates both."""
+SAME_VERSION = re.compile(r'("minimind-edge-(?:export|native)==)[\d.]+(?=")')
+"""The version which the extras `export` and `native` ask for: a release that updates one package updates all."""
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def _with_version(text: str, version: str) -> str:
     if tuple(map(int, found.groups())) >= tuple(map(int, version.split("."))):
         raise ValueError(f"{version} is no later version than {'.'.join(found.groups())}")
     text = text[: found.start()] + f'version = "{version}"' + text[found.end() :]
-    return SAME_VERSION.sub(version, text)
+    return SAME_VERSION.sub(rf"\g<1>{version}", text)
 
 
 def _dated(changelog: str, version: str, today: str) -> str:

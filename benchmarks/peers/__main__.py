@@ -19,6 +19,7 @@ from .preparation import PROJECT, Prepared, prepare
 from .quality import demo_passages, measure_quality, text_passages
 from .report import Report
 from .row import Row
+from .workers.serving import CONTEXT
 
 
 def main() -> None:
@@ -54,6 +55,9 @@ def parse_arguments() -> argparse.Namespace:
         default=True,
         help="measure the speeds on one thread as well",
     )
+    parser.add_argument(
+        "--context", type=context, default=Plan.prompt_tokens, help="tokens in the cache before the measured generation"
+    )
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help="measurements of each speed")
     parser.add_argument("--starts", type=int, default=Plan.starts, help="fresh processes of each build")
     parser.add_argument("--out", type=Path, help="folder of the report (default: benchmarks/results; quick: out/bench)")
@@ -74,7 +78,13 @@ def parse_arguments() -> argparse.Namespace:
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """The number and size of the measurements that the command line asks for."""
     rounds, starts = (2, 1) if arguments.quick else (arguments.rounds, arguments.starts)
-    return Plan(rounds=rounds, starts=starts, threads=arguments.threads, one_thread=arguments.one_thread)
+    return Plan(
+        rounds=rounds,
+        starts=starts,
+        threads=arguments.threads,
+        one_thread=arguments.one_thread,
+        prompt_tokens=arguments.context,
+    )
 
 
 def listed(known: dict):
@@ -88,6 +98,14 @@ def listed(known: dict):
             raise argparse.ArgumentTypeError(f"{unknown} is none of {', '.join(known)}") from None
 
     return read
+
+
+def context(text: str) -> int:
+    """A length of the prompt of a measured generation, for which every peer's cache has room."""
+    longest = CONTEXT - Plan.new_tokens
+    if text.isdecimal() and 0 < int(text) <= longest:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no number from 1 to {longest}")
 
 
 def tell(text: str) -> None:

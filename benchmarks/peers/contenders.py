@@ -66,6 +66,10 @@ class Contender:
 
 
 EDGE = Peer("minimind-edge", "edge.py", {"fp32": "fp32", "int8": "int8", "int4": "int4"})
+"""This project with ONNX Runtime's own operators, as its wheel runs."""
+
+EDGE_NATIVE = Peer("minimind-edge native", "edge_native.py", EDGE.builds, models_of=EDGE.name)
+"""The same artifacts, run by this project's native operators."""
 
 BARE_LOOP = Peer("bare onnxruntime", "bare_loop.py", {"fp32": "fp32", "int4": "int4"}, models_of=EDGE.name)
 """The shortest loop around onnxruntime; it runs this project's graphs and has no models of its own."""
@@ -77,6 +81,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         EDGE,
+        EDGE_NATIVE,
         BARE_LOOP,
         Peer(
             "onnxruntime-genai",

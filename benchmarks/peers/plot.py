@@ -14,6 +14,7 @@ FLOOR = 1e-5
 
 COLOURS = {
     "minimind-edge": "#d1495b",
+    "minimind-edge native": "#d1495b",
     "onnxruntime-genai": "#00798c",
     "llama.cpp": "#edae49",
     "OpenVINO GenAI": "#6a4c93",
@@ -25,6 +26,8 @@ COLOURS = {
 OTHERS = "#8d99ae"
 WIDTH = 16
 """The factor in KL between two points whose names do not overlap."""
+
+OURS = ("minimind-edge", "minimind-edge native")
 
 LEFT_OUT = ("bare onnxruntime",)
 """The peers that are not drawn, because they run this project's graphs."""
@@ -61,7 +64,7 @@ def main(report: Path, picture: Path) -> None:
 
 def marker(peer: str) -> str:
     """The marker of a peer's points: a diamond for this project, a circle for others."""
-    return "D" if peer == "minimind-edge" else "o"
+    return "D" if peer in OURS else "o"
 
 
 def label(axes: Any, found: list[tuple[str, str, float, float]]) -> None:
@@ -75,7 +78,7 @@ def label(axes: Any, found: list[tuple[str, str, float, float]]) -> None:
             if abs(y - other) < height:
                 y = other - height
         placed.append((x, y))
-        weight = "bold" if peer == "minimind-edge" else "normal"
+        weight = "bold" if peer in OURS else "normal"
         style = {"fontsize": 7, "color": COLOURS.get(peer, OTHERS), "fontweight": weight, "va": "center"}
         axes.annotate(f"{peer} {build}", (x, y), (6, 0), textcoords="offset points", **style)
 

@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .contenders import EDGE, Peer
+from .contenders import EDGE, EDGE_NATIVE, Peer
 from .measure import Plan
 from .models import MODELS
 from .quality import QualityRow
 from .row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, QUANTITIES, Row
 from .spread import Spread, ratio
 
-OWN_PACKAGES = ("minimind-edge", "onnxruntime", "torch", "transformers", "numpy")
+COLUMNS = {"ours": EDGE, "native": EDGE_NATIVE}
+"""The columns of ratios, each with the form of this project whose speed is divided by that of a row."""
+
+OWN_PACKAGES = ("minimind-edge", "minimind-edge-native", "onnxruntime", "torch", "transformers", "numpy")
 
 
 @dataclass
@@ -73,13 +76,15 @@ class Report:
         from minimind_edge.runtime.bench import describe_machine
 
         machine, plan = describe_machine(), self.plan
+        has_native = any("native" in columns_of(rows) for rows in self.models.values())
+        native = f" Column `native`: the same for {EDGE_NATIVE.name}." if has_native else ""
         return (
             f"# minimind-edge and its peers\n\n{machine['cpu']}, {machine['cores']} cores, "
             f"{datetime.date.today().isoformat()}. Batch 1, {plan.threads} threads, greedy, random weights. Decode: "
             f"{plan.new_tokens} tokens after a prompt of {plan.prompt_tokens}; prefill: {plan.prefill_tokens} tokens; "
             f"first token: a fresh process, up to the first token after {plan.short_prompt}. Medians of {plan.rounds} "
             f"interleaved rounds (range); {plan.starts} fresh processes. Column `ours`: the speed of {EDGE.name} at "
-            f"the named precision, as a multiple of the peer's; the median of the rounds' ratios."
+            f"the named precision, as a multiple of the peer's; the median of the rounds' ratios.{native}"
         )
 
 
@@ -94,43 +99,46 @@ def own_versions() -> dict[str, list[str]]:
     return {EDGE.name: found}
 
 
-def counterpart(row: Row, rows: Iterable[Row]) -> Row | None:
-    """This project's row of the precision that a peer's row is compared with; None for its own rows."""
-    if row.contender.peer is EDGE:
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """The columns of ratios in a table: `native` only where the native operators were measured."""
+    measured = [row.contender.peer for row in rows if row.spread(DECODE) or row.spread(DECODE_ONE)]
+    return [name for name, peer in COLUMNS.items() if peer is EDGE or peer in measured]
+
+
+def counterpart(row: Row, rows: Iterable[Row], peer: Peer = EDGE) -> Row | None:
+    """The row that a peer's is compared with: of a form of this project, at the row's precision; None for its own."""
+    if row.contender.peer in (peer, EDGE_NATIVE):
         return None
-    ours = (other for other in rows if other.contender.peer is EDGE)
+    ours = (other for other in rows if other.contender.peer is peer)
     return next((other for other in ours if other.contender.build == row.contender.precision), None)
 
 
-def advantage(row: Row, rows: Sequence[Row], quantity: str) -> Spread | None:
-    """This project's quantity as a multiple of a peer's; None where either was not measured."""
-    ours = counterpart(row, rows)
+def advantage(row: Row, rows: Sequence[Row], quantity: str, column: str = "ours") -> Spread | None:
+    """A quantity of this project as a multiple of a row's; None where either was not measured."""
+    ours = counterpart(row, rows, COLUMNS[column])
     return None if ours is None else ratio(ours.values.get(quantity, ()), row.values.get(quantity, ()))
 
 
 def json_row(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """A row as JSON, with this project's multiple of each of its quantities."""
-    ratios = {name: advantage(row, rows, name) for name in QUANTITIES}
-    ours = {name: spread.to_json() for name, spread in ratios.items() if spread is not None}
-    return row.to_json() | ({"compared_with": row.contender.precision, "ours_to_this": ours} if ours else {})
+    """A row as JSON, with the multiples of each of its quantities that this project reaches."""
+    result = row.to_json()
+    for column in columns_of(rows):
+        ratios = {name: advantage(row, rows, name, column) for name in QUANTITIES}
+        found = {name: spread.to_json() for name, spread in ratios.items() if spread is not None}
+        if found:
+            result |= {"compared_with": row.contender.precision, f"{column}_to_this": found}
+    return result
 
 
 def speed_table(rows: Sequence[Row], kl: dict[str, float]) -> str:
     """The table of speeds, one line for each contender."""
-    lines = [
-        "| | build | decode tok/s | ours | prefill tok/s | ours | first token s | memory MB | disk MB | mean KL |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = columns_of(rows)
+    lines = header([*speed_titles(columns), "first token s", "memory MB", "disk MB", "mean KL"])
     for row in rows:
         first, memory, disk = (row.spread(name) for name in (FIRST_TOKEN, MEMORY, DISK))
         divergence = kl.get(row.contender.name)
         cells = [
-            row.contender.peer.name,
-            row.contender.build,
-            speed_cell(row.spread(DECODE)),
-            ratio_cell(advantage(row, rows, DECODE), row),
-            speed_cell(row.spread(PREFILL)),
-            ratio_cell(advantage(row, rows, PREFILL), row),
+            *speed_cells(row, rows, (DECODE, PREFILL), columns),
             "–" if first is None else f"{first.median:.2f}",
             "–" if memory is None else f"{memory.median / 1e6:.0f}",
             "–" if disk is None else f"{disk.median / 1e6:.1f}",
@@ -142,13 +150,31 @@ def speed_table(rows: Sequence[Row], kl: dict[str, float]) -> str:
 
 def one_thread_table(rows: Sequence[Row]) -> str:
     """The table of speeds on one thread, one line for each contender."""
-    lines = ["| | build | decode tok/s | ours | prefill tok/s | ours |", "|---|---|---|---|---|---|"]
+    columns = columns_of(rows)
+    lines = header(speed_titles(columns))
     for row in rows:
-        cells = [row.contender.peer.name, row.contender.build]
-        for name in (DECODE_ONE, PREFILL_ONE):
-            cells += [speed_cell(row.spread(name)), ratio_cell(advantage(row, rows, name), row)]
+        cells = speed_cells(row, rows, (DECODE_ONE, PREFILL_ONE), columns)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def header(titles: Sequence[str]) -> list[str]:
+    """The first two lines of a table; its first column has no title."""
+    return [f"| | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
+
+
+def speed_titles(columns: Sequence[str]) -> list[str]:
+    """The titles of the columns of a build and its speeds."""
+    return ["build", "decode tok/s", *columns, "prefill tok/s", *columns]
+
+
+def speed_cells(row: Row, rows: Sequence[Row], quantities: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The cells that name a contender, its speeds, and this project's multiples of them."""
+    cells = [row.contender.peer.name, row.contender.build]
+    for name in quantities:
+        ratios = (advantage(row, rows, name, column) for column in columns)
+        cells += [speed_cell(row.spread(name)), *(ratio_cell(spread, row) for spread in ratios)]
+    return cells
 
 
 def speed_cell(spread: Spread | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from minimind_edge.minimind.stock import require_stock
-from minimind_edge.runtime.session.contract import METADATA_PREFIX, OPTIONAL_INPUTS_PROPERTY
+from minimind_edge.runtime.session.contract import CACHE_PROPERTY, METADATA_PREFIX, OPTIONAL_INPUTS_PROPERTY
 
 from ..errors import ExportError
 from ..progress import Progress, silent
@@ -19,6 +19,7 @@ from .dialect import Dialect, GraphInputs
 from .layers import check_activation
 from .ort import HEAD_DIM_MULTIPLE, OrtDialect
 from .ort_int8_cache import Int8CacheDialect
+from .ort_rows import RowsDialect
 from .passes import finishing_passes
 from .portable import PortableDialect
 from .precision import INTEGERS, check_int8_cache, check_precision, compute_dtype
@@ -73,7 +74,9 @@ def build_graph(
     check_precision(target, precision)
     if cache_scales is not None:
         check_int8_cache(target)
-    dialect_type, dtype = DIALECTS[target], compute_dtype(target, precision)
+    dtype = compute_dtype(target, precision)
+    takes_rows = target == "ort" and dtype == ir.DataType.FLOAT16 and cache_scales is None
+    dialect_type = RowsDialect if takes_rows else DIALECTS[target]
     if max_length < 1:
         raise ExportError(f"max_length must be at least 1, found {max_length}")
     check_model(model.config, target)
@@ -97,6 +100,7 @@ def build_graph(
         producer_version=importlib.metadata.version("minimind-edge"),
         metadata_props=_metadata(model.config, target, precision, max_length)
         | ({} if cache_scales is None else {KV_CACHE_PROPERTY: "int8"})
+        | ({} if dialect.cache is None else {CACHE_PROPERTY: dialect.cache})
         | _optional_inputs(step),
     )
     tell("finishing the graph", WRITTEN)

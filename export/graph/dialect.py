@@ -121,6 +121,7 @@ class Dialect(ABC):
         opset: The version of the standard operators that the target's graphs use.
         inputs: The class of their inputs.
         logits_rows: The axis of the logits' tokens: a name, or 1.
+        cache: The form of the KV cache, see `GraphFacts`; None for the target's usual one.
 
     Raises:
         ExportError: The target cannot hold this model.
@@ -129,6 +130,7 @@ class Dialect(ABC):
     opset: ClassVar[int]
     inputs: ClassVar[type[GraphInputs]] = StepInputs
     logits_rows: ClassVar[str | int] = SEQUENCE
+    cache: ClassVar[str | None] = None
 
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: GraphInputs, max_length: int) -> None:
         self.writer = writer

@@ -17,7 +17,7 @@ from typing import IO
 import onnx
 import onnx_ir as ir
 
-from minimind_edge.runtime.ort.optional_inputs import MAPPED_BYTES, WEIGHT_ALIGNMENT
+from minimind_edge.runtime.ort.graph_parts import MAPPED_BYTES, WEIGHT_ALIGNMENT
 from minimind_edge.runtime.ort.protobuf import key
 
 INLINE_LIMIT = 1_900_000_000

@@ -51,18 +51,19 @@ WHOLE_SCORES = 8192
 
 @dataclass(frozen=True)
 class OrtInputs(StepInputs):
-    """`StepInputs`, and three inputs that may be left out: see `minimind_edge.runtime.ort.optional_inputs`.
+    """`StepInputs`, and inputs that may be left out: see `minimind_edge.runtime.ort.optional_inputs`.
 
     Attributes:
         logits_start: [1] int64, the first of the S tokens whose logits are wanted; below 0 it counts from the end. By
             default all of them are.
         row_lengths: [B] int32, the most slots of each row after the run, where the mask has more.
-        row_tokens: [B] int32, the most tokens of each row in this run, its first ones, where S is more.
+        row_tokens: [B] int32, the most tokens of each row in this run, its first ones, where S is more; None for a
+            graph without this input.
     """
 
     logits_start: ir.Value
     row_lengths: ir.Value
-    row_tokens: ir.Value
+    row_tokens: ir.Value | None
 
     @classmethod
     def of(cls, config: MiniMindConfig, dtype: ir.DataType) -> OrtInputs:
@@ -81,7 +82,7 @@ class OrtInputs(StepInputs):
 
     def optional(self) -> list[ir.Value]:
         """See `GraphInputs.optional`."""
-        return [self.logits_start, self.row_lengths, self.row_tokens]
+        return [self.logits_start, self.row_lengths, *([] if self.row_tokens is None else [self.row_tokens])]
 
 
 class OrtDialect(Dialect):
@@ -100,11 +101,12 @@ class OrtDialect(Dialect):
     def __init__(self, writer: GraphWriter, model: MiniMindForCausalLM, step: OrtInputs, max_length: int) -> None:
         super().__init__(writer, model, step, max_length)
         self.rotates_inside = self.config.head_dim % ROTATED_MULTIPLE == 0
+        self.query_seqlens: ir.Value | None = None
         with writer.scope("lengths"):
-            self._write_lengths()
+            self.write_lengths()
         with writer.scope("attention_bias"):
-            self.bias = self._attention_bias()
-        self.cos, self.sin = self._rotary_tables(model, max_length)
+            self.bias = self.attention_bias()
+        self.cos, self.sin = self.rotary_tables(model, max_length)
         self.sinks = self._empty_sinks() if self.writer.dtype == FLOAT and max_length <= WHOLE_SCORES else None
 
     def rms_norm(self, x: ir.Value, norm: RMSNorm) -> ir.Value:
@@ -124,11 +126,14 @@ class OrtDialect(Dialect):
         cache: list[Operand] = [*self.step.past[layer], self.seqlens_k, self.total_length]
         rotation: list[Operand] = [None, None, None]
         if self.rotates_inside:
-            rotation = [self.cos, self.sin, self.step.position_ids]
+            rotation = [self.cos, self.sin, self.rotated_positions()]
         scales, format_attributes = self.cache_format(layer)
+        operands = [*query, *cache, *rotation, self.bias, self.sinks, *scales, None, None, self.query_seqlens]
+        while operands[-1] is None:
+            operands.pop()
         mixed, key, value = self.writer.ops(
             "GroupQueryAttention",
-            *(*query, *cache, *rotation, self.bias, self.sinks, *scales, None, None, self.query_seqlens),
+            *operands,
             results=[
                 Result(shape=(BATCH, SEQUENCE, heads * dim)),
                 *(Result(name, self.step.past[layer][0].dtype, self.present_shape()) for name in self.present(layer)),
@@ -174,7 +179,11 @@ class OrtDialect(Dialect):
         write = grouped_experts if self.writer.dtype == FLOAT else static_experts
         return write(self.writer, moe, layer, x, self.config.hidden_act)
 
-    def _write_lengths(self) -> None:
+    def rotated_positions(self) -> ir.Value | None:
+        """The positions by which the operator rotates, [B, S]; None for each token's slot."""
+        return self.step.position_ids
+
+    def write_lengths(self) -> None:
         """The lengths that the operator takes, int32: the rows' own, or the same for every row."""
         writer, step = self.writer, self.step
         batch = writer.op("Shape", step.input_ids, dtype=INT64, start=0, end=1)
@@ -187,7 +196,7 @@ class OrtDialect(Dialect):
         self.seqlens_k = writer.op("Expand", last, batch, shape=(BATCH,))
         self.query_seqlens = writer.op("Expand", tokens, batch, shape=(BATCH,))
 
-    def _attention_bias(self) -> ir.Value:
+    def attention_bias(self) -> ir.Value | None:
         """The bias of the scores, [B, 1, S, P+S]: 0 for real slots, else `HIDDEN`; the operator itself is causal."""
         writer = self.writer
         hidden = HIDDEN if writer.dtype == FLOAT else FLOAT16_HIDDEN
@@ -195,7 +204,7 @@ class OrtDialect(Dialect):
         shape = writer.op("Concat", self.length, [1], axis=0)
         return writer.op("Expand", writer.op("Unsqueeze", slots, [1, 2]), shape)
 
-    def _rotary_tables(self, model: MiniMindForCausalLM, max_length: int) -> tuple[ir.Value, ir.Value]:
+    def rotary_tables(self, model: MiniMindForCausalLM, max_length: int) -> tuple[ir.Value, ir.Value]:
         """Cosine and sine of every position's angles, each [max_length, D/2]."""
         half = self.config.head_dim // 2
 

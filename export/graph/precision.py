@@ -7,6 +7,7 @@ import onnx_ir as ir
 from minimind_edge.runtime.errors import UsageError
 
 from ..errors import ExportError
+from ..quantization.formats import INT8_BLOCKS, QuantizationSettings
 
 FLOATS = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 INTEGERS = ("int8", "int4")
@@ -51,3 +52,21 @@ def check_int8_cache(target: str) -> None:
     """
     if target != "ort":
         raise UsageError(f"--kv-cache int8 is for --target ort; leave it out with {target}")
+
+
+def check_rounding(settings: QuantizationSettings, target: str, precision: str) -> None:
+    """Check that the settings of the rounding fit a target and a precision.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if settings.int8_block not in INT8_BLOCKS:
+        raise UsageError(f"--int8-block {settings.int8_block}: choose {' or '.join(map(str, INT8_BLOCKS))}")
+    for given, option, wanted in (
+        (settings.int4_head, "--head int4", "int4"),
+        (settings.int8_block != INT8_BLOCKS[0], f"--int8-block {settings.int8_block}", "int8"),
+    ):
+        if given and precision != wanted:
+            raise UsageError(f"{option} is for --precision {wanted}; leave it out with {precision}")
+        if given and target != "ort":
+            raise UsageError(f"{option} is for --target ort; leave it out with {target}")

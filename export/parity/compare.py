@@ -43,6 +43,7 @@ def compare(
     steps: int | None = None,
     thorough: bool = False,
     release: bool = False,
+    native: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare a graph with eager PyTorch in each way that it can be run, see `runners_of`.
@@ -58,6 +59,7 @@ def compare(
         steps: Greedy tokens; None for 64, or 200 where `thorough`. Fewer where the graph's length doesn't hold them.
         thorough: Whether to run more prompts, cut in more ways.
         release: Whether to free the reference's weights once its results are there; it cannot be run afterwards.
+        native: Whether to run the graph with native operators too, where this machine's sessions do.
         progress: Called with a runner's name and the share of the whole that is done.
 
     Returns:
@@ -79,13 +81,13 @@ def compare(
             shape.vocab_size,
             facts.max_length or shape.max_position_embeddings,
             thorough,
-            long_prompt=shape.long_prompt if thorough and facts.cache == "static" else None,
+            long_prompt=shape.long_prompt if thorough and facts.has_row_lengths else None,
         )
         if steps is None:
             steps = THOROUGH_GREEDY_STEPS if thorough else GREEDY_STEPS
         return compare_runners(
             reference,
-            runners_of(runnable, facts, has_experts=shape.shows_experts),
+            runners_of(runnable, facts, has_experts=shape.shows_experts, native=native),
             suite,
             tolerance,
             target=target,

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minimind_edge.runtime.ort.environment import import_onnxruntime
+from minimind_edge.runtime.ort.in_memory import graph_in_memory
 from minimind_edge.runtime.ort.loading import (
     WEIGHTS_FOLDER,
     onnxruntime_errors,
+    open_graph,
     session_facts,
     session_options,
     summary,
 )
-from minimind_edge.runtime.session.contract import GraphFacts
+from minimind_edge.runtime.ort.native import native_library
+from minimind_edge.runtime.session.contract import NATIVE, GraphFacts
 
 from ..errors import ExportError
 from ..graph.ort_int8_cache import scale_name
@@ -54,6 +57,31 @@ def open_session(source: Path | bytes, folder: Path | None = None) -> onnxruntim
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except onnxruntime_errors(onnxruntime) as error:
         raise ExportError(f"onnxruntime cannot load the graph: {summary(error)}; export it again") from error
+
+
+def can_be_native(path: Path) -> bool:
+    """Whether sessions of a graph on this machine's CPU run native operators."""
+    if native_library() is None:
+        return False
+    graph = graph_in_memory(path, native=True)
+    return graph is not None and graph.is_native
+
+
+def open_native_session(path: Path, outputs: Sequence[str] = ()) -> onnxruntime.InferenceSession:
+    """Load a graph on the CPU with native operators.
+
+    Args:
+        path: The file.
+        outputs: Names of inner values that are to be outputs too.
+
+    Raises:
+        ExportError: The native operators do not load.
+        ArtifactError: The graph does not load.
+    """
+    _, session = open_graph(path, "cpu", outputs=outputs)
+    if session_facts(session, without=outputs).operators != NATIVE:
+        raise ExportError(f"the native operators do not load, so that {path.name} cannot be compared with them")
+    return session
 
 
 def read_facts(session: onnxruntime.InferenceSession, shape: ModelShape, target: str, precision: str) -> GraphFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from minimind_edge.runtime.ort.model import OrtModel
 from minimind_edge.runtime.session.session import Session
 
 from .case import PADDING, Chunk
-from .graph_file import cache_scales, expert_names, open_session, with_outputs
+from .graph_file import cache_scales, can_be_native, expert_names, open_native_session, open_session, with_outputs
 
 if TYPE_CHECKING:
     from minimind_edge.runtime.session.contract import GraphFacts
@@ -136,7 +137,7 @@ class GraphRunner(SessionRunner):
     ) -> None:
         super().__init__(open_session(1), name)
         self.last_token_only = not self._session.gives_all_logits
-        self.counts_positions = not self._session.gives_all_logits
+        self.counts_positions = self._session.facts.has_row_lengths
         self._open_session = open_session
         self._spare = spare
         self._scales = scales
@@ -147,12 +148,13 @@ class GraphRunner(SessionRunner):
         self._session.reset(batch_size)
 
     def step(self, chunk: Chunk) -> StepOutput:
-        """See `SessionRunner.step`; positions are the case's."""
+        """See `SessionRunner.step`; positions are the case's, where the graph takes any."""
         if self.last_token_only:
             return super().step(chunk)
         real = (chunk.layout != PADDING).astype("int64")
         try:
-            logits = self._session.forward(chunk.input_ids, real, chunk.position_ids)
+            positions = None if self.counts_positions else chunk.position_ids
+            logits = self._session.forward(chunk.input_ids, real, positions)
         except EdgeError as error:
             raise RunError(str(error)) from error
         return StepOutput(logits, self._session.experts() or None)
@@ -165,34 +167,48 @@ class GraphRunner(SessionRunner):
         return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
-def runners_of(path: Path, facts: GraphFacts, *, has_experts: bool) -> list[Callable[[], SessionRunner]]:
+def runners_of(
+    path: Path, facts: GraphFacts, *, has_experts: bool, native: bool = False
+) -> list[Callable[[], SessionRunner]]:
     """All ways to run a graph on the CPU, the one that shows the experts first.
 
     Args:
         path: The `.onnx` file.
         facts: The graph's metadata and sizes.
         has_experts: Whether the graph is a mixture of experts.
+        native: Whether to run it with native operators too, where this machine's sessions do.
     """
     from minimind_edge.runtime.load import load_session
 
-    def session() -> SessionRunner:
-        return SessionRunner(load_session(path, device="cpu"))
+    def session(native: bool = False) -> SessionRunner:
+        return SessionRunner(load_session(path, device="cpu", native=native), _way("session", native=native))
 
     def rolled_back() -> SessionRunner:
-        return RolledBackRunner(load_session(path, device="cpu"))
+        return RolledBackRunner(load_session(path, device="cpu", native=False))
 
-    def shown() -> SessionRunner:
-        return graph_runner(path, facts, shows_experts=has_experts)
+    def shown(native: bool = False) -> SessionRunner:
+        return graph_runner(path, facts, shows_experts=has_experts, native=native)
 
-    def shared() -> SessionRunner:
-        return graph_runner(path, facts, shares_buffer=True)
+    def shared(native: bool = False) -> SessionRunner:
+        return graph_runner(path, facts, shares_buffer=True, native=native)
 
-    ways = {"portable": [shown, session], "ort": [shown, shared, session], "tensorrt": [shown, session, rolled_back]}
-    return ways[facts.target]
+    if facts.has_row_lengths:
+        return [shown, session, rolled_back]
+    if facts.target != "ort":
+        return [shown, session]
+    ways = [shown, shared, session]
+    if native and can_be_native(path):
+        return [*ways, *(functools.partial(way, native=True) for way in ways)]
+    return [*ways]
 
 
 def graph_runner(
-    path: Path, facts: GraphFacts, *, shows_experts: bool = False, shares_buffer: bool = False
+    path: Path,
+    facts: GraphFacts,
+    *,
+    shows_experts: bool = False,
+    shares_buffer: bool = False,
+    native: bool = False,
 ) -> GraphRunner:
     """The runner that shows all results of a graph.
 
@@ -202,26 +218,37 @@ def graph_runner(
         shows_experts: Whether to show the experts that the graph chooses.
         shares_buffer: Whether past and present are one buffer, where the target leaves that open; else the past goes in
             by value and comes out longer.
+        native: Whether to run it with native operators.
 
     Raises:
-        ExportError: The graph does not show which experts it chooses.
+        ExportError: The graph does not show which experts it chooses, or does not run with native operators.
     """
     onnxruntime = import_onnxruntime()
     names = expert_names(facts.num_layers) if shows_experts else []
-    opened = open_session(with_outputs(path, names), path.parent) if names else open_session(path)
-    is_static = facts.cache == "static"
+    if native:
+        opened = open_native_session(path, names)
+    elif names:
+        opened = open_session(with_outputs(path, names), path.parent)
+    else:
+        opened = open_session(path)
+    is_in_place = facts.has_row_lengths
 
     def fresh_session(slots: int) -> Session:
         model = OrtModel(
             onnxruntime,
             opened,
             prefill_chunk=WHOLE,
-            shares_buffer=is_static or shares_buffer,
-            fresh=STALE if is_static else 0.0,
+            shares_buffer=is_in_place or shares_buffer,
+            fresh=STALE if is_in_place else 0.0,
             experts=names,
         )
         return Session(model, max_length=slots)
 
-    name = "graph, in place" if is_static else "graph, one buffer" if shares_buffer else "graph"
+    name = "graph, in place" if is_in_place else "graph, one buffer" if shares_buffer else "graph"
     spare = SPARE_SLOTS if shares_buffer else 0
-    return GraphRunner(fresh_session, name, spare=spare, scales=cache_scales(path, facts))
+    return GraphRunner(fresh_session, _way(name, native=native), spare=spare, scales=cache_scales(path, facts))
+
+
+def _way(name: str, *, native: bool) -> str:
+    """The name of a way to run a graph, which tells whose operators run it."""
+    return f"{name}, native operators" if native else name

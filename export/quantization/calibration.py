@@ -20,7 +20,8 @@ from .author import author_of
 if TYPE_CHECKING:
     from ..artifact.tokenizer_files import TokenizerFiles
 
-SAMPLING = SamplingParams(temperature=0.9, top_p=0.95, seed=20250426)
+SAMPLING = SamplingParams(temperature=0.9, top_k=50, top_p=0.95, seed=20250426)
+"""Top-k leaves few tokens for top-p to sort, which sorts most of the vocabulary where a model is unsure."""
 
 PROMPT_SHARE = 0.5
 """The largest share of a row that its prompt may take; the end of a longer prompt is cut off."""
@@ -100,7 +101,7 @@ def written_text(
     """Let a model write text, sampled after the prompts, one prompt after the other.
 
     Sampling goes on after the end of an answer: a chat model opens the next turn itself. MiniMind writes by a session
-    of its own float32 graph, see `author_of`.
+    of its own int8 graph, see `author_of`.
 
     Args:
         model: MiniMind, or any other module with its `forward`; in float32, in eval mode, with finite logits.

@@ -14,7 +14,10 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 BITS = (4, 8)
 
-BLOCKS = (128, 64, 32, 16)
+INT8_BLOCKS = (128, 256)
+"""The block sizes that precision int8 can begin with. Larger ones decode faster and are less accurate."""
+
+BLOCKS = (256, 128, 64, 32, 16)
 """Block sizes (the number of inputs that share a scale), the fastest first."""
 
 PADDED_BLOCK = 32
@@ -28,16 +31,22 @@ class QuantizationSettings:
 
     Attributes:
         int8_share: The share of the blocks' weights that precision int4 keeps at eight bits, those that matter most.
+        int4_head: Whether precision int4 rounds the head to four bits too; the embedding keeps eight.
+        int8_block: The largest block of precision int8, one of `INT8_BLOCKS`.
         rows: Number of texts that the model writes for GPTQ to calibrate on.
-        length: Tokens of each text.
+        length: Tokens of each text. Many short texts tell more than few long ones of as many tokens.
         measured_rows: Number of these texts that the sensitivity is estimated on, forwards and backwards.
+        cache_rows: Number of texts that the ranges of an int8 KV cache are taken from.
         held_out_rows: Number of further texts, on which the cost of the rounding is measured.
     """
 
     int8_share: float = 0.05
+    int4_head: bool = False
+    int8_block: int = 128
     rows: int = 64
-    length: int = 256
+    length: int = 128
     measured_rows: int = 12
+    cache_rows: int = 24
     held_out_rows: int = 8
 
 
@@ -95,6 +104,17 @@ class TargetFormats:
     int4: Format
     int8_tables: bool
     int8_blocks: tuple[tuple[int, float], ...]
+
+    def with_int8_block(self, block: int) -> TargetFormats:
+        """The same, where eight bits begin with blocks of at least this size.
+
+        Args:
+            block: One of `INT8_BLOCKS`. Blocks of 256 take 0.95 of a decode step's time; docs/graphs.md has the
+                measurement.
+        """
+        if self.int8.block is None or block <= self.int8.block:
+            return self
+        return replace(self, int8=replace(self.int8, block=block), int8_blocks=((block, 0.95), *self.int8_blocks))
 
     def of(self, precision: str) -> Format:
         """The format of most weights in a precision, `int8` or `int4`."""

@@ -15,6 +15,7 @@ from ..progress import Progress
 from .formats import Format, QuantizedMatrix
 from .layer_groups import Group, block_groups
 from .rounding import Grid, block_of, fit_grid
+from .short_products import short_products
 
 OnInputs = Callable[[Group, torch.Tensor, "torch.Tensor | None"], None]
 """A callable that takes a group, its inputs [tokens, in], and each token's routing weight for a routed expert, [tokens]
@@ -30,12 +31,15 @@ FACTORED_AT_ONCE = 128
 HESSIAN_BLOCK = 192
 """The least number of rows and columns of a Hessian that are computed as one product, see `hessian_of`."""
 
-DAMPING = 0.01
+DAMPING = 0.1
 """The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
 directions."""
 
 ALL_TOKENS = 0.05
 """The weight of all tokens in an expert's Hessian, chosen or not: few tokens may reach an expert, or none."""
+
+ONE_OF_OTHERS = 4
+"""The tokens that do not reach an expert, of which one in so many stands for all in its Hessian."""
 
 PULL = 0.05
 """How strongly GPTAQ's target is held to the float weight, as a share of the mean curvature."""
@@ -71,9 +75,9 @@ def gptq_quantize(
         progress(f"GPTQ, layer {layer + 1} of {len(decoder.layers)}", layer / len(decoder.layers))
         groups = [group for group in block_groups(block, layer) if group in formats]
         rounding = BlockRounding(block, formats, matrices)
-        with inputs_watched(block, groups, rounding.keep):
+        with short_products(), inputs_watched(block, groups, rounding.keep):
             exact = block(exact, rotation)[0]
-        with inputs_watched(block, groups, rounding.round):
+        with short_products(), inputs_watched(block, groups, rounding.round):
             rounded = block(rounded, rotation)[0]
     return matrices
 
@@ -101,10 +105,13 @@ class BlockRounding:
 
     def round(self, group: Group, inputs: torch.Tensor, shares: torch.Tensor | None) -> None:
         """Round a group so that its outputs for the rounded model's inputs [tokens, in] are near the float model's."""
-        hessian = hessian_of(inputs, shares)
-        correlation = correlation_of(self._exact.pop(group), inputs, shares)
+        exact, weights = self._exact.pop(group), None
+        if shares is not None:
+            chosen, weights = expert_sample(shares)
+            exact, inputs = exact[chosen], inputs[chosen]
+        hessian, difference = hessian_of(inputs, weights), difference_of(exact, inputs, weights)
         layers = group.layers(self._block)
-        target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, correlation)
+        target = gptaq_target(torch.cat([layer.weight for layer in layers]), hessian, difference)
         matrix = gptq_matrix(target, self._formats[group], hessian)
         parts = matrix.split([layer.out_features for layer in layers])
         for name, layer, part in zip(group.parameters(), layers, parts, strict=True):
@@ -161,14 +168,14 @@ def gptq_integers(weight: torch.Tensor, grid: Grid, hessian: torch.Tensor, dampi
 def _inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
     """The upper Cholesky factor of the damped inverse, [in, in] float32."""
     # For H with its rows and columns reversed, P H P = L L^T, the inverse of H is U^T U with the upper U = P L^-1 P.
-    return _inverse_cholesky(_damped(hessian, damping).flip(0, 1))[1].flip(0, 1).float()
+    return _inverse_cholesky(_damped(hessian, damping).flip(0, 1))[1].flip(0, 1)
 
 
 def _damped(hessian: torch.Tensor, damping: float) -> torch.Tensor:
-    """The Hessian [in, in] in float64 with a share of its diagonal's mean added to the diagonal."""
-    wide = hessian.double()
-    wide.diagonal().add_(damping * wide.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
-    return wide
+    """The Hessian [in, in] with a share of its diagonal's mean added to the diagonal."""
+    damped = hessian.clone()
+    damped.diagonal().add_(damping * damped.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
+    return damped
 
 
 def _inverse_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -192,20 +199,36 @@ def _inverse_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return factor, inverse
 
 
-def hessian_of(inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
+def expert_sample(shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens that an expert's statistics are taken from: those that reach it, and some of the others.
+
+    Args:
+        shares: The factor of the expert's output for each token, [tokens]; 0 where the token does not reach it.
+
+    Returns:
+        The tokens' indices, [N] int64, ascending, and the weights of their squared errors, [N].
+    """
+    squares = shares.square()
+    everywhere = ALL_TOKENS * squares.mean().clamp(min=1 / len(shares))
+    weights = squares + everywhere
+    others = (squares == 0).nonzero().flatten()
+    weights[others] = 0.0
+    sample = others[::ONE_OF_OTHERS]
+    weights[sample] = everywhere * len(others) / max(1, len(sample))
+    chosen = weights.nonzero().flatten()
+    return chosen, weights[chosen]
+
+
+def hessian_of(inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
     """The mean over tokens of the outer products of the inputs, [in, in] float32.
 
     It is half the second derivative of a layer's mean squared output error with respect to any of its rows.
 
     Args:
         inputs: [tokens, in].
-        shares: The factor of each token's output, [tokens]; None for 1.
+        weights: The weight of each token's squared error, [tokens]; None for 1.
     """
-    everywhere = _outer_products(inputs)
-    if shares is None:
-        return everywhere
-    here = _outer_products(inputs * shares[:, None])
-    return here + ALL_TOKENS * everywhere * shares.square().mean().clamp(min=1 / len(inputs))
+    return _outer_products(inputs if weights is None else inputs * weights.sqrt()[:, None])
 
 
 def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
@@ -220,37 +243,36 @@ def _outer_products(inputs: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def correlation_of(exact: torch.Tensor, inputs: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over tokens of the outer products of the float model's inputs with the rounded model's.
+def difference_of(exact: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean over tokens of the outer products of what the float model's inputs are more with the rounded model's.
+
+    It only corrects a weight, so that products in bfloat16 are exact enough.
 
     Args:
         exact: The float model's inputs, [tokens, in].
         inputs: The rounded model's inputs, [tokens, in].
-        shares: See `hessian_of`.
+        weights: See `hessian_of`.
     """
-    everywhere = exact.T @ inputs / len(inputs)
-    if shares is None:
-        return everywhere
-    weights = shares.square()
-    here = (exact * weights[:, None]).T @ inputs / len(inputs)
-    return here + ALL_TOKENS * everywhere * weights.mean().clamp(min=1 / len(inputs))
+    missing = exact - inputs
+    with short_products():
+        total = (missing if weights is None else missing * weights[:, None]).T @ inputs
+    return total.float() / len(inputs)
 
 
-def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:
+def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     """The weight whose outputs for the rounded model's inputs are nearest to those of `weight` for the float model's.
 
     Args:
         weight: [out, in].
         hessian: The Hessian of the rounded model's inputs, [in, in].
-        correlation: The correlation of both models' inputs, [in, in].
+        difference: The correlation of the difference of both models' inputs, [in, in], see `difference_of`.
 
     Source:
         Li et al. 2025, "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration", section 3: the least
         squares problem that its update solves while it rounds is solved before.
     """
-    change = (weight @ (correlation - hessian)).double()
     inverse = _inverse_cholesky(_damped(hessian, PULL))[1]
-    target: torch.Tensor = weight + (change @ inverse.T @ inverse).float()
+    target: torch.Tensor = weight + weight @ difference @ inverse.T @ inverse
     return target
 
 
@@ -284,6 +306,7 @@ def _routing_hook(shares: dict[str, torch.Tensor], experts: int) -> Callable[...
 def _input_hook(group: Group, shares: dict[str, torch.Tensor], on_inputs: OnInputs) -> Callable[..., None]:
     def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         share = None if group.expert is None else shares["all"][:, group.expert]
-        on_inputs(group, inputs[0].flatten(0, -2), share)
+        with torch.autocast("cpu", enabled=False):
+            on_inputs(group, inputs[0].flatten(0, -2).float(), share)
 
     return hook

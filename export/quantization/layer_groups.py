@@ -13,6 +13,10 @@ from minimind_edge.minimind import MOEFeedForward
 if TYPE_CHECKING:
     from minimind_edge.minimind import MiniMindBlock, MiniMindForCausalLM
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""The embedding and the head, which keep eight bits unless a head of four is asked for: every token reads them, and the
+head's errors go straight into the logits. A tied head has no parameter of its own."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -35,7 +35,7 @@ def measure_quality(
         progress: Called with the share that is done.
     """
     rows = [Example(tuple(row), 1) for row in held_out.tolist()]
-    session = load_session(graph, device="cpu")
+    session = load_session(graph, device="cpu", native=False)
     found = measure_likelihood(rows, SessionLanguageModel(session), EagerLanguageModel(model), progress=progress)
     return {
         "mean_kl": found.mean_kl,

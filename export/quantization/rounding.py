@@ -143,8 +143,13 @@ def representable(scales: torch.Tensor) -> torch.Tensor:
 
 def nearest(weight: torch.Tensor, wanted: Format) -> QuantizedMatrix:
     """Round a weight [out, in] to the nearest integers."""
-    grid = fit_grid(weight, wanted.bits, block_of(weight, wanted), symmetric=wanted.symmetric)
+    grid = nearest_grid(weight, wanted)
     return grid.matrix(grid.integers(weight))
+
+
+def nearest_grid(weight: torch.Tensor, wanted: Format) -> Grid:
+    """The grid with the least squared error of rounding a weight [out, in] to nearest."""
+    return fit_grid(weight, wanted.bits, block_of(weight, wanted), symmetric=wanted.symmetric)
 
 
 def rounded_inputs(inputs: torch.Tensor, block: int) -> torch.Tensor:

@@ -13,12 +13,12 @@ from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..progress import Share
 from .formats import Format
-from .rounding import nearest, rounded_inputs
+from .rounding import nearest_grid, rounded_inputs
 
 SEED = 20250426
 """The seed of the tokens that are drawn from the model's own distribution."""
 
-ROWS_AT_ONCE = 4
+ROWS_AT_ONCE = 12
 
 ROUNDED = 0.3
 """The share of the time of an estimate that has passed when all candidates are rounded."""
@@ -89,13 +89,15 @@ class _Rounded:
     def __init__(self, weight: torch.Tensor, candidate: Candidate) -> None:
         self._scales = candidate.scales
         self._rounds_inputs = candidate.format.rounds_inputs
-        self._matrix = nearest(weight if self._scales is None else weight * self._scales, candidate.format)
+        scaled = weight if self._scales is None else weight * self._scales
+        self._grid = nearest_grid(scaled, candidate.format)
+        self._integers = self._grid.integers(scaled).to(torch.uint8)
 
     def effect(self, inputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """The outputs for `inputs` [..., in] projected on `gradient` [..., out], [...]."""
         scaled = inputs if self._scales is None else inputs / self._scales
-        along = gradient @ torch.from_numpy(self._matrix.dequantized())
-        met = rounded_inputs(scaled, self._matrix.block) if self._rounds_inputs else scaled
+        along = gradient @ self._grid.values(self._integers)
+        met = rounded_inputs(scaled, self._grid.block) if self._rounds_inputs else scaled
         return (met * along).sum(-1)
 
 

@@ -26,6 +26,7 @@ from ..parity import ParityReport, compare
 from ..parity.tolerance import rounded_weights_tolerance, tolerance_of
 from ..progress import Progress, part, silent
 from ..quantization.calibration import calibration_prompts
+from ..quantization.formats import INT8_BLOCKS
 from ..quantization.quality import measure_quality, require_quality
 from ..quantization.quantize import QuantizedModel
 from ..request import ExportRequest, ExportResult
@@ -130,6 +131,8 @@ def _checked(request: ExportRequest) -> ExportRequest:
         (request.moe, "--moe"),
         (request.yarn is not None, "--yarn"),
         (request.kv_cache != "float", "--kv-cache int8"),
+        (request.quantization.int4_head, "--head int4"),
+        (request.quantization.int8_block != INT8_BLOCKS[0], "--int8-block"),
     ):
         if given:
             raise UsageError(f"{option} is for stock MiniMind; a model's own code decides that by itself")

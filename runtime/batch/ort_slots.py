@@ -44,7 +44,7 @@ FLOAT = np.dtype(np.float32)
 
 def takes_rows(session: Any) -> bool:
     """Whether ONNX Runtime's session is of a graph whose rows may have lengths of their own."""
-    return {node.name for node in session.get_overridable_initializers()} >= {LOGITS_START, ROW_LENGTHS, ROW_TOKENS}
+    return {node.name for node in session.get_overridable_initializers()} >= {LOGITS_START, ROW_LENGTHS}
 
 
 class OrtSlots:
@@ -52,7 +52,8 @@ class OrtSlots:
 
     A decode step runs the first n rows of the buffer, a prompt's chunk the one row of its slot, both in place, so that
     rows join and leave without a copy. The graph takes the length of each row and the number of its tokens in the run;
-    a row without a token keeps its cache.
+    a row without a token keeps its cache. One without `row_tokens` writes to the position after the row's last, which
+    its next token overwrites.
 
     A row's bits depend on whether it is the one left over: quantized products compute rows in pairs and an odd one in
     another order, and attention to floats computes blocks of tokens, and a token alone in another order. So a chunk is
@@ -106,18 +107,21 @@ class OrtSlots:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = SILENT
         self._even_rows = even_rows
-        self._mask: TokenIds = np.ones(self.max_length + 1, np.int64)  # one more for padding after a full slot
+        self._takes_tokens = ROW_TOKENS in {node.name for node in session.get_overridable_initializers()}
+        self._capacity = self.max_length + 1  # one more for padding after a full slot
         self._names = bound_names(self.facts)
         shape = (
             _even(slots) if even_rows else slots,
             self.facts.num_key_value_heads,
-            len(self._mask),
+            self._capacity,
             self.facts.head_dim,
         )
+        # Ones for all rows: nothing is hidden, because the operator ends each row at its own length.
+        self._mask: TokenIds = np.ones((1 if self._takes_tokens else shape[0]) * self._capacity, np.int64)
         self._buffers = [_aligned_zeros(shape, self.facts.kv_dtype) for _ in self._names]
-        self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0])
+        self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0], takes_tokens=self._takes_tokens)
         self._steps: dict[int, _Bound] = {}
-        self._chunk = _Arrays(1, PAIR, self.vocab_size, logits=PAIR)
+        self._chunk = _Arrays(1, PAIR, self.vocab_size, logits=PAIR, takes_tokens=self._takes_tokens)
         self._chunks: dict[int, _Bound] = {}
         register(self)
 
@@ -165,12 +169,17 @@ class OrtSlots:
         past = int(positions.max())
         if past >= self.max_length:
             self._check_room(past, 1)
+        if not self._takes_tokens:
+            positions[:] = lengths
+            past = int(positions.max())
         np.add(positions, 1, out=arrays.row_lengths[:count], casting="same_kind")
         arrays.row_tokens[:count] = active
         if size > count:
-            arrays.input_ids[count] = arrays.position_ids[count] = arrays.row_tokens[count] = 0
-            arrays.row_lengths[count] = 1
-        total = min((past // MASK_PAGE + 1) * MASK_PAGE, len(self._mask))
+            idle = 0 if self._takes_tokens or count == self.slots else int(self.lengths[count])
+            arrays.input_ids[count] = arrays.row_tokens[count] = 0
+            arrays.position_ids[count], arrays.row_lengths[count] = idle, idle + 1
+            past = max(past, idle)
+        total = min((past // MASK_PAGE + 1) * MASK_PAGE, self._capacity)
         self._run(self._steps.get(size) or self._bind_step(size), total)
         lengths += active
         return arrays.logits[:count]
@@ -210,8 +219,8 @@ class OrtSlots:
         """Run what is bound, with a mask of `total` positions, at least those of the longest row."""
         try:
             if total != bound.total:
-                # Ones for all rows: nothing is hidden, because the operator ends each row at its own length.
-                _bind(bound.binding.bind_input, ATTENTION_MASK, self._mask, (1, total))
+                rows = 1 if self._takes_tokens else bound.rows
+                _bind(bound.binding.bind_input, ATTENTION_MASK, self._mask, (rows, total))
                 bound.total = total
             started = perf_counter()
             self._session.run_with_iobinding(bound.binding, self._run_options)
@@ -229,8 +238,8 @@ class OrtSlots:
     def _bind_chunk(self, slot: int, size: int) -> _Bound:
         """The binding of a slot's chunks, which is kept, for one of `size` tokens, padding included."""
         if size > len(self._chunk.input_ids):
-            length = min(max(size, 2 * len(self._chunk.input_ids)), len(self._mask))
-            self._chunk = _Arrays(1, length, self.vocab_size, logits=PAIR)
+            length = min(max(size, 2 * len(self._chunk.input_ids)), self._capacity)
+            self._chunk = _Arrays(1, length, self.vocab_size, logits=PAIR, takes_tokens=self._takes_tokens)
             self._chunks.clear()
         bound = self._chunks.get(slot)
         if bound is None:
@@ -248,7 +257,7 @@ class OrtSlots:
             view = buffer[start:stop]
             _bind(binding.bind_input, past, view, view.shape)
             _bind(binding.bind_output, present, view, view.shape)
-        return _Bound(binding)
+        return _Bound(binding, stop - start)
 
     def _check_ids(self, ids: TokenIds) -> None:
         if int(ids.max()) >= self.vocab_size or int(ids.min()) < 0:
@@ -269,11 +278,13 @@ class _Bound:
 
     Attributes:
         binding: The binding.
+        rows: Number of rows.
         size: Number of tokens of a chunk, padding included; 0 before its arrays are bound.
         total: Length of the attention mask; 0 before it is bound.
     """
 
     binding: Any
+    rows: int
     size: int = 0
     total: int = 0
 
@@ -286,6 +297,7 @@ class _Arrays:
         tokens: Most tokens of a row.
         vocab_size: Size V of the vocabulary.
         logits: Most logits of a run.
+        takes_tokens: Whether the graph takes the number of each row's tokens.
 
     Attributes:
         input_ids: Token ids, `[rows * tokens]` int64.
@@ -296,19 +308,20 @@ class _Arrays:
         logits: Logits, `[logits, V]` float32.
     """
 
-    def __init__(self, rows: int, tokens: int, vocab_size: int, *, logits: int) -> None:
+    def __init__(self, rows: int, tokens: int, vocab_size: int, *, logits: int, takes_tokens: bool) -> None:
         self.input_ids: TokenIds = np.zeros(rows * tokens, np.int64)
         self.position_ids: TokenIds = np.zeros(rows * tokens, np.int64)
         self.row_lengths: NDArray[np.int32] = np.zeros(rows, np.int32)
         self.row_tokens: NDArray[np.int32] = np.zeros(rows, np.int32)
         self.start: TokenIds = np.zeros(1, np.int64)
         self.logits: Logits = zeros((logits, vocab_size), FLOAT)
+        self._rows = {ROW_LENGTHS: self.row_lengths} | ({ROW_TOKENS: self.row_tokens} if takes_tokens else {})
 
     def bind(self, binding: Any, rows: int, tokens: int, logits: int) -> None:
         """Bind the arrays for runs of this shape, with this many logits in all."""
         for name, array in ((INPUT_IDS, self.input_ids), (POSITION_IDS, self.position_ids)):
             _bind(binding.bind_input, name, array, (rows, tokens))
-        for name, lengths in ((ROW_LENGTHS, self.row_lengths), (ROW_TOKENS, self.row_tokens)):
+        for name, lengths in self._rows.items():
             _bind(binding.bind_input, name, lengths, (rows,))
         _bind(binding.bind_input, LOGITS_START, self.start, (1,))
         _bind(binding.bind_output, LOGITS, self.logits, (rows, logits // rows, self.logits.shape[1]))

@@ -70,7 +70,7 @@ def require_fused_attention(onnxruntime: ModuleType) -> None:
         raise MissingError(
             f"a graph of target ort needs ONNX Runtime {'.'.join(map(str, FUSED_ATTENTION))}, found "
             f"{onnxruntime.__version__}: run `pip install --upgrade onnxruntime` (Python 3.11 or newer), "
-            "or export with --target portable"
+            "or export with --target portable, or, for a GPU, with --precision fp16"
         )
 
 
@@ -98,7 +98,7 @@ def execution_providers(onnxruntime: ModuleType, device: str) -> list[str]:
         raise MissingError(f"this onnxruntime has no CUDA provider: {remedy}")
     # The check takes as long as loading a small graph, so it is made only where a GPU is likely to be missed.
     if NVIDIA_DRIVER.exists() and (conflict := _conflict()):
-        _warn(f"running on the CPU: {conflict}")
+        warn(f"running on the CPU: {conflict}")
     return [CPU]
 
 
@@ -145,7 +145,8 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Warn by Python's logging, which prints on stderr unless the program has set it up."""
     import logging
 
     logging.getLogger(__name__).warning(message)

@@ -99,6 +99,22 @@ class SharedCache:
         if total > self.capacity:
             self._grow(past, grown_capacity(total, self._limit))
 
+    def bind_row(self, row: int) -> None:
+        """Bind one row as a batch of its own, until `bind_rows`."""
+        facts = self._facts
+        shape = (1, facts.num_key_value_heads, self.capacity, facts.head_dim)
+        start = row * math.prod(shape) * facts.kv_dtype.itemsize
+        for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
+            view = (self._memory.device, 0, facts.kv_dtype, shape, buffer.data_ptr() + start)
+            self._binding.bind_input(past_name, *view)
+            self._binding.bind_output(present_name, *view)
+
+    def bind_rows(self) -> None:
+        """Bind all rows."""
+        for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
+            self._binding.bind_ortvalue_input(past_name, buffer)
+            self._binding.bind_ortvalue_output(present_name, buffer)
+
     def read(self, slots: int) -> list[NDArray[Any]]:
         """A copy of the first `slots`, which are in use: key and value of each layer, `[B, H_kv, slots, D]`."""
         return [buffer.numpy()[:, :, :slots].copy() for buffer in self._buffers]
@@ -127,9 +143,7 @@ class SharedCache:
     def _take(self, arrays: Sequence[NDArray[Any]]) -> None:
         """Bind buffers with the content of these arrays."""
         self._buffers = [self._memory.put(array) for array in arrays]
-        for (past_name, present_name), buffer in zip(self._names, self._buffers, strict=True):
-            self._binding.bind_ortvalue_input(past_name, buffer)
-            self._binding.bind_ortvalue_output(present_name, buffer)
+        self.bind_rows()
 
 
 class GrowingCache:

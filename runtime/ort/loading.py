@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +13,16 @@ from ..errors import ArtifactError, MissingError
 from ..session.contract import GraphFacts
 from ..session.session import check_positive
 from .environment import (
+    CPU,
     execution_providers,
     import_onnxruntime,
     physical_cores,
     require_cuda,
     require_fused_attention,
 )
-from .optional_inputs import with_optional_inputs
+from .graph_file import GraphInMemory
+from .in_memory import graph_in_memory
+from .native import native_library, warn_of_stock_operators
 
 SILENT = 4
 """ONNX Runtime's log level FATAL: errors are raised as exceptions and reported once, so they need no log."""
@@ -103,14 +107,21 @@ def refusing_other_encodings() -> Iterator[None]:
 
 
 def open_graph(
-    path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    threads: int | None = None,
+    *,
+    native: bool = True,
+    outputs: Sequence[str] = (),
 ) -> tuple[ModuleType, Any]:
-    """Load a graph in ONNX Runtime, with its optional inputs.
+    """Load a graph in ONNX Runtime, with its optional inputs, and with native operators where they can be used.
 
     Args:
         path: The `.onnx` file.
         device: `auto`, `cpu` or `cuda`; `auto` takes CUDA where ONNX Runtime has it.
         threads: Threads for one operator; None for the physical cores that this process may run on.
+        native: Whether the operators of minimind-edge-native may be used, where it is installed.
+        outputs: Names of inner values that are to be outputs too.
 
     Returns:
         The module `onnxruntime`, and its session for the graph.
@@ -123,13 +134,51 @@ def open_graph(
     check_positive("threads", threads)
     onnxruntime = import_onnxruntime()
     providers = execution_providers(onnxruntime, device)
+    library = native_library() if native and providers == [CPU] else None
+    graph = graph_in_memory(path, native=library is not None, outputs=outputs)
+    if graph is not None and graph.is_native:
+        try:
+            session = _native_session(onnxruntime, graph, threads, library)
+        except onnxruntime_errors(onnxruntime) as error:
+            graph = graph_in_memory(path, outputs=outputs)
+            session = _stock_session(onnxruntime, path, graph, threads, providers)
+            warn_of_stock_operators(summary(error))  # not before: the graph itself may be broken
+    else:
+        session = _stock_session(onnxruntime, path, graph, threads, providers)
+    if graph is not None and not graph.is_current():
+        raise ArtifactError(f"{os.fspath(path)} was replaced while it was loaded: load it again")
+    if device == "cuda":
+        require_cuda(session.get_providers())
+    return onnxruntime, session
+
+
+def _native_session(onnxruntime: ModuleType, graph: GraphInMemory, threads: int | None, library: Path | None) -> Any:
+    """The session of a graph with native operators; raises what ONNX Runtime does where they do not load."""
     options = session_options(onnxruntime, threads)
-    graph = with_optional_inputs(path)
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
+    options.register_custom_ops_library(str(library))
+    return onnxruntime.InferenceSession(graph.message, options, providers=[CPU], enable_fallback=False)
+
+
+def _stock_session(
+    onnxruntime: ModuleType,
+    path: str | os.PathLike[str],
+    graph: GraphInMemory | None,
+    threads: int | None,
+    providers: list[str],
+) -> Any:
+    """The session of a graph with ONNX Runtime's operators.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load it.
+        MissingError: ONNX Runtime lacks its operators.
+    """
+    options = session_options(onnxruntime, threads)
     if graph is not None:
         options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
     try:
         # Its fallback prints the error and tries again on the CPU, which helps where there was another provider.
-        session = onnxruntime.InferenceSession(
+        return onnxruntime.InferenceSession(
             os.fspath(path) if graph is None else graph.message,
             options,
             providers=providers,
@@ -144,8 +193,3 @@ def open_graph(
                 "with `minimind-export engine`, or export in fp16): " + summary(error)
             ) from error
         raise ArtifactError(f"cannot load {os.fspath(path)}: {summary(error)}") from error
-    if graph is not None and not graph.is_current():
-        raise ArtifactError(f"{os.fspath(path)} was replaced while it was loaded: load it again")
-    if device == "cuda":
-        require_cuda(session.get_providers())
-    return onnxruntime, session

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from ..interruption import register
-from ..session.contract import LOGITS_START
+from ..session.contract import ATTENTION_MASK, LOGITS, LOGITS_START, POSITION_IDS, ROWS_CACHE
 from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA
@@ -86,6 +86,7 @@ class OrtModel:
         self._memory = DeviceMemory(onnxruntime, self.device, fresh)
         self._host = DeviceMemory(onnxruntime, "cpu")
         self._prefill_chunk = prefill_chunk or CHUNK[self.facts.target]
+        self._has_rows = self.facts.cache == ROWS_CACHE
         self._shares_buffer = self.facts.cache != "growing" if shares_buffer is None else shares_buffer
         self._expert_names = list(experts)
         # ONNX Runtime lists an input with a default as an overridable initializer, not as an input.
@@ -116,6 +117,8 @@ class OrtModel:
         self._kept_tokens = kept_tokens
         self._kept: dict[int, RunArrays] = {}
         self._bound: RunArrays | None = None
+        self._last: RunArrays | None = None
+        self._chosen: list[list[NDArray[Any]]] = []  # by the last run, where it was several: for each row
         self._reserved = (batch_size, max_length)
         self._binding.clear_binding_inputs()  # frees the buffers of the batch before
         self._binding.clear_binding_outputs()
@@ -139,13 +142,15 @@ class OrtModel:
     def run(self, arrays: RunArrays) -> None:
         """Run a chunk, as `Model.run` does."""
         cache = self._cache
+        self._last, self._chosen = arrays, []
         try:
             if isinstance(cache, GrowingCache) or arrays.total > cache.capacity:
                 cache.bind(arrays.past, arrays.total)
-            self._bind(arrays)
-            started = perf_counter()
-            self._session.run_with_iobinding(self._binding, self._run_options)
-            self.run_s += perf_counter() - started
+            if self._has_rows and arrays.past and min(arrays.inputs["input_ids"].shape) > 1:
+                self._run_rows(arrays)
+            else:
+                self._bind(arrays)
+                self._run_bound()
         except self._errors as error:
             raise ArtifactError(
                 f"the graph failed at positions {arrays.past} to {arrays.total - 1}: {summary(error)}"
@@ -167,11 +172,42 @@ class OrtModel:
 
     def experts(self) -> list[NDArray[np.int64]]:
         """The experts that the last run chose, `[B, S, k]` int64 for each layer."""
-        if not self._expert_names or self._bound is None:
+        if not self._expert_names or self._last is None:
             return []
-        shape = self._bound.inputs["input_ids"].shape
-        chosen = self._binding.get_outputs()[: len(self._expert_names)]
-        return [each.numpy().reshape(*shape, -1).astype(np.int64) for each in chosen]
+        shape = self._last.inputs["input_ids"].shape
+        chosen = self._chosen or [self._chosen_experts()]
+        return [np.concatenate(parts).reshape(*shape, -1).astype(np.int64) for parts in zip(*chosen, strict=True)]
+
+    def _run_bound(self) -> None:
+        started = perf_counter()
+        self._session.run_with_iobinding(self._binding, self._run_options)
+        self.run_s += perf_counter() - started
+
+    def _run_rows(self, arrays: RunArrays) -> None:
+        """Run a chunk row by row: such a graph takes several tokens after a past only in a batch of one row."""
+        cache = self._cache
+        assert isinstance(cache, SharedCache)  # as for every graph whose rows have lengths of their own
+        ones = np.ones((1, arrays.total), np.int64)
+        try:
+            for row, last in enumerate(arrays.inputs[POSITION_IDS][:, -1].tolist()):
+                one = {name: array[row : row + 1] for name, array in arrays.inputs.items()}
+                one[ATTENTION_MASK] = ones[:, : last + 1]
+                if self._takes_start:
+                    one[LOGITS_START] = np.array([arrays.first], np.int64)
+                cache.bind_row(row)
+                self._bind_experts()
+                for name, array in one.items():
+                    self._binding.bind_ortvalue_input(name, self._host.put(array))
+                self._binding.bind_ortvalue_output(LOGITS, self._host.put(arrays.logits[row : row + 1]))
+                self._run_bound()
+                self._chosen.append(self._chosen_experts())
+        finally:
+            cache.bind_rows()
+            self._bound = None
+
+    def _chosen_experts(self) -> list[NDArray[Any]]:
+        """The outputs of the last run that show the experts."""
+        return [each.numpy() for each in self._binding.get_outputs()[: len(self._expert_names)]]
 
     def _bind(self, arrays: RunArrays) -> None:
         """Bind the inputs and the logits of these arrays for the next run."""

@@ -47,14 +47,26 @@ INPUTS = {
 INPUT_DTYPES = {"portable": "int64", "ort": "int64", "tensorrt": "int32"}
 """The element type of the inputs in `INPUTS`, by target."""
 
-CACHES = {"portable": "growing", "ort": "shared", "tensorrt": "static"}
-"""The form of the KV cache of each target's graphs, for graphs whose metadata lacks it."""
+ROWS_CACHE = "rows"
+"""The form of a KV cache in which each row has its own length, so that padding takes no slots."""
+
+CACHES = {"portable": ("growing",), "ort": ("shared", ROWS_CACHE), "tensorrt": ("static",)}
+"""The forms of the KV cache that each target's graphs may have, first the one of graphs whose metadata lacks it."""
 
 METADATA_PREFIX = "minimind_edge."
 """The prefix of this project's keys in a graph's metadata."""
 
+CACHE_PROPERTY = f"{METADATA_PREFIX}cache"
+"""The key in a graph's metadata with the form of its KV cache."""
+
 OPTIONAL_INPUTS_PROPERTY = f"{METADATA_PREFIX}optional_inputs"
 """The key in a graph's metadata that names its optional inputs, with commas between them."""
+
+OPERATORS_PROPERTY = f"{METADATA_PREFIX}operators"
+"""The key in the metadata of a graph in memory that says whose operators it has; files do not have it."""
+
+STOCK, NATIVE = "stock", "native"
+"""The values of `OPERATORS_PROPERTY`: ONNX Runtime's operators only, or those of minimind-edge-native too."""
 
 OPTIONAL_INPUTS: dict[str, tuple[str, str | int]] = {
     LOGITS_START: ("int64", 1),
@@ -100,8 +112,9 @@ class GraphFacts:
         precision: Precision of the weights, None if not recorded.
         generation: Generation of the checkpoint, None if not recorded.
         eos_token_ids: Token ids that end a text, empty if not recorded.
-        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present) or `static` (one buffer too,
-            where each row is written at its own index).
+        cache: Form of the KV cache: `growing`, `shared` (one buffer for past and present), `rows` (one buffer too,
+            where each row has its own length) or `static` (the same, where each row is written at its own index).
+        operators: `native` where operators of minimind-edge-native run the graph, else `stock`.
     """
 
     target: str
@@ -115,11 +128,17 @@ class GraphFacts:
     generation: str | None
     eos_token_ids: tuple[int, ...]
     cache: str
+    operators: str = STOCK
 
     @property
     def gives_all_logits(self) -> bool:
         """Whether a run gives the logits of every token of a chunk, instead of one token of each row."""
         return self.target != "tensorrt"
+
+    @property
+    def has_row_lengths(self) -> bool:
+        """Whether each row has its own length, so that its positions are its slots, which a run counts by itself."""
+        return self.cache in ("static", ROWS_CACHE)
 
     @property
     def has_int8_cache(self) -> bool:
@@ -173,6 +192,7 @@ class GraphFacts:
             generation=metadata.get(f"{METADATA_PREFIX}generation"),
             eos_token_ids=metadata_integers(metadata, "eos_token_id"),
             cache=cache,
+            operators=NATIVE if metadata.get(OPERATORS_PROPERTY) == NATIVE else STOCK,
         )
 
 
@@ -213,10 +233,11 @@ def _target_of(metadata: Mapping[str, str]) -> str:
 
 def _cache_of(metadata: Mapping[str, str], target: str) -> str:
     """The form of the graph's KV cache."""
-    found = metadata.get(f"{METADATA_PREFIX}cache", CACHES[target])
-    if found != CACHES[target]:
+    found = metadata.get(CACHE_PROPERTY, CACHES[target][0])
+    if found not in CACHES[target]:
+        known = " or ".join(CACHES[target])
         raise ArtifactError(
-            f"the graph of target {target} has a {found} cache, this runtime runs {CACHES[target]}: export it again"
+            f"the graph of target {target} has a {found} cache, this runtime runs {known}: export it again"
         )
     return found
 

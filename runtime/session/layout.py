@@ -1,7 +1,8 @@
 """The layouts of a batch in the KV cache: padded, with a slot for every token, or compact, without padding.
 
 `PaddedLayout` serves graphs that take an attention mask and position ids, `CompactLayout` graphs that write each row at
-its own index. Both learn once, when a chunk is prefilled, where its padding is, and fill the arrays of its runs.
+its own index, `RowLayout` graphs that take each row's length from its mask. They learn once, when a chunk is prefilled,
+where its padding is, and fill the arrays of its runs.
 """
 
 from __future__ import annotations
@@ -83,8 +84,11 @@ class PaddedLayout:
 
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
         """The logits of each row's column `last`, `[B, V]` float32; of some other column if the run lacks that one."""
-        column = np.clip(last - arrays.first, 0, arrays.logits.shape[1] - 1)
-        return arrays.logits[np.arange(len(column)), column]
+        return _column(arrays, last)
+
+    def all_logits(self, prompt: Prompt, arrays: RunArrays) -> Logits:
+        """The logits of each token of a prompt that was one run, `[B, S, V]` float32."""
+        return arrays.logits
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
         """Record that a chunk `[B, S]` has run after `length` slots; here the mask has it already."""
@@ -145,7 +149,7 @@ class CompactLayout:
             UsageError: The caller chose positions, which this model counts by itself.
         """
         if positions is not None:
-            raise UsageError("a graph of target tensorrt counts positions by itself: leave position_ids out")
+            raise UsageError("a graph with a length for each row counts positions by itself: leave position_ids out")
         counts = mask.sum(1)
         order = _left_order(mask, max(1, int(counts.max())))
         return Prompt(np.take_along_axis(ids, order, axis=1), mask, counts, np.maximum(counts, 1) - 1, length)
@@ -166,6 +170,15 @@ class CompactLayout:
     def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
         """The logits of each row's column `last`, `[B, V]` float32, which the model selects."""
         return arrays.logits[:, 0]
+
+    def all_logits(self, prompt: Prompt, arrays: RunArrays) -> Logits:
+        """The logits of each token of a prompt that was one run, `[B, S, V]` float32; zeros for padding."""
+        if prompt.mask.all():
+            return arrays.logits
+        logits = np.zeros((*prompt.mask.shape, arrays.logits.shape[2]), arrays.logits.dtype)
+        for row, real in enumerate(prompt.mask):
+            logits[row, real] = arrays.logits[row, : prompt.counts[row]]
+        return logits
 
     def append(self, length: int, mask: NDArray[np.bool_]) -> None:
         """Record that a chunk `[B, S]` has run, whose tokens count from `length` on, padding included."""
@@ -213,6 +226,50 @@ class CompactLayout:
         for result, each in zip(moved, chosen, strict=True):
             np.put_along_axis(result, order[:, :, None], each.reshape(*order.shape, -1), axis=1)
         return moved
+
+
+class RowLayout(CompactLayout):
+    """`CompactLayout` for a graph that takes each row's length from its mask, and may give several tokens' logits.
+
+    Args:
+        model: See `CompactLayout`.
+        batch_size: See `CompactLayout`.
+        limit: See `CompactLayout`.
+    """
+
+    def __init__(self, model: Model, batch_size: int, limit: int) -> None:
+        super().__init__(model, batch_size, limit)
+        self._ones = SlotMask(model.put, batch_size, limit)
+        self._unused: memoryview[int] = np.zeros(batch_size, np.int64).data
+
+    def fill(self, prompt: Prompt, part: slice, first: int) -> RunArrays:
+        """Fill the arrays of the run of the columns `part`, with logits from its column `first` on."""
+        arrays = self._model.arrays(part.stop - part.start, first)
+        arrays.inputs["input_ids"][:] = prompt.ids[:, part]
+        return self._place(arrays, self.lengths + np.minimum(prompt.counts, part.start))
+
+    def last_logits(self, arrays: RunArrays, last: TokenIds) -> Logits:
+        """See `PaddedLayout.last_logits`."""
+        return _column(arrays, last)
+
+    def step(self, tokens: list[int], length: int) -> RunArrays:
+        """Fill the arrays of a run of one real token in each row."""
+        arrays = self._model.arrays(1)
+        arrays.inputs["input_ids"][:, 0] = tokens
+        return self._place(arrays, self.lengths)
+
+    def _place(self, arrays: RunArrays, past: TokenIds) -> RunArrays:
+        """Fill the arrays of a run with the places of its tokens, after `past` slots of each row, `[B]`."""
+        size = arrays.inputs["input_ids"].shape[1]
+        np.add(past[:, None], np.arange(size), out=arrays.inputs["position_ids"])
+        arrays.past = int(past.max())
+        arrays.total = arrays.past + size
+        if (past == arrays.past).all():
+            self._ones.step(arrays.total - 1, self._unused)  # makes room
+            arrays.mask = self._ones.value(arrays.total)
+        else:
+            arrays.mask = self._model.put((np.arange(arrays.total) < past[:, None] + size).astype(np.int64))
+        return arrays
 
 
 Layout: TypeAlias = PaddedLayout | CompactLayout
@@ -324,6 +381,12 @@ class SlotMask:
         self._flat = np.ones(self.batch_size * capacity, np.int64)
         self._page = []
         self._capacity = capacity
+
+
+def _column(arrays: RunArrays, column: TokenIds) -> Logits:
+    """The logits of one column of each row, `[B, V]` float32; of some other column if the run lacks that one."""
+    index = np.clip(column - arrays.first, 0, arrays.logits.shape[1] - 1)
+    return arrays.logits[np.arange(len(index)), index]
 
 
 def _left_order(mask: NDArray[np.bool_], width: int) -> TokenIds:

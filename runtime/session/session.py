@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ContextLengthError, PromptError, UsageError
-from .contract import GraphFacts
-from .layout import CompactLayout, Layout, PaddedLayout, Prompt
+from .contract import ROWS_CACHE, GraphFacts
+from .layout import CompactLayout, Layout, PaddedLayout, Prompt, RowLayout
 from .model import Logits, Model, TokenIds
+
+LAYOUTS: dict[str, type[Layout]] = {"static": CompactLayout, ROWS_CACHE: RowLayout}
+"""The layout of a batch for each form of the KV cache; `PaddedLayout` for the others."""
 
 
 class Session:
@@ -76,7 +79,7 @@ class Session:
         check_positive("batch_size", batch_size)
         self._model.reserve(batch_size, self.max_length)
         if batch_size != self.batch_size:
-            layout = CompactLayout if self.facts.cache == "static" else PaddedLayout
+            layout = LAYOUTS.get(self.facts.cache, PaddedLayout)
             self._layout: Layout = layout(self._model, batch_size, self.max_length)
             self.batch_size = batch_size
         self._layout.truncate(0)
@@ -174,8 +177,9 @@ class Session:
         prompt = self._arrange(input_ids, attention_mask, position_ids)
         arrays = self._layout.fill(prompt, slice(0, prompt.ids.shape[1]), 0)
         self._model.run(arrays)
+        logits = self._layout.all_logits(prompt, arrays)
         self._append(prompt, [self._model.experts()])
-        return arrays.logits
+        return logits
 
     def decode(self, tokens: TokenIds) -> Logits:
         """Append one real token to every row.

@@ -25,6 +25,7 @@ NATIVE = {
     "checkpoint": 200,
     "adapter": 200,
     "graph": 300,
+    "graph for native operators": 300,
     "artifact folder": 100,
     "template with limits": 3,
 }

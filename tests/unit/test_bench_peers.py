@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the benchmarks are no part of the installed package
 
 from benchmarks.peers import environment, plot, preparation
-from benchmarks.peers.contenders import EDGE, PEERS, WORKERS, Contender, Peer, contenders
+from benchmarks.peers.__main__ import parse_arguments, plan_of
+from benchmarks.peers.contenders import EDGE, EDGE_NATIVE, PEERS, WORKERS, Contender, Peer, contenders
 from benchmarks.peers.failure import Unmeasurable, last_line
 from benchmarks.peers.measure import Plan, measure, turned
 from benchmarks.peers.models import MODELS
@@ -25,6 +26,7 @@ from benchmarks.peers.report import Report, advantage, one_thread_table, speed_t
 from benchmarks.peers.row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row
 from benchmarks.peers.spread import Spread, ratio
 from benchmarks.peers.worker import Worker
+from benchmarks.peers.workers.serving import CONTEXT
 
 # A peer that takes 1 ms a prompt token and 10 ms a new one, divided by the threads, by a clock of its own; a file
 # next to its model breaks it.
@@ -143,6 +145,24 @@ def test_speeds_on_one_thread_next_to_those_on_more(fake):
     assert row.values[PREFILL_ONE] == [pytest.approx(1000.0)] * 3
     measure([(other, prepared)], replace(PLAN, threads=2, one_thread=False), lambda stage: None)
     assert DECODE_ONE not in other.values
+
+
+def test_decode_after_a_longer_context(fake):
+    prepared = fake("crashes")  # at prompts of more than 200 tokens
+    row = Row(prepared.contender)
+    measure([(row, prepared)], replace(PLAN, prompt_tokens=1024), lambda stage: None)
+    assert row.spread(DECODE) is None
+    assert row.missing[DECODE] == row.missing[MEMORY] == "MemoryError: the prompt is too long"
+
+
+def test_the_command_line_names_the_context(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", "--context", "1024"])
+    assert plan_of(parse_arguments()) == replace(Plan(), prompt_tokens=1024)
+    assert 1024 + Plan.new_tokens <= CONTEXT  # every peer's cache has room for it
+    monkeypatch.setattr(sys, "argv", ["bench", "--context", str(CONTEXT)])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert f"from 1 to {CONTEXT - Plan.new_tokens}" in capsys.readouterr().err
 
 
 def test_a_failing_peer_is_a_reason_and_the_others_go_on(fake):
@@ -297,6 +317,29 @@ def test_table_of_one_thread(rows):
         "| llama.cpp | Q8_0 | 1000 (1000–1000) | 0.55x int8 | – |  |",
         "| llama.cpp | Q4_0 | – |  | – |  |",
     ]
+
+
+def test_native_operators_have_a_column_where_they_are_measured(rows):
+    gone = Row(Contender(EDGE_NATIVE, "int8"), {DISK: [2.6e7]})
+    gone.give_up("not installed")
+    assert "native" not in speed_table([*rows, gone], {}).splitlines()[0]
+    native = row_of(EDGE_NATIVE, "int8", **{DECODE: [1350.0, 900.0], PREFILL: [4000.0, 8000.0]})
+    rows = [rows[0], native, *rows[1:]]
+    lines = speed_table(rows, {}).splitlines()
+    assert lines[0].startswith("| | build | decode tok/s | ours | native | prefill tok/s | ours | native | first")
+    assert len({line.count("|") for line in lines}) == 1
+    # 1350/900 and 900/450 of the stock operators' speed; 1350/600 and 900/300 of the peer's.
+    assert "| minimind-edge | int8 | 675 (450–900) |  | 1.75x int8 | 4000 (4000–4000) |  | 1.50x int8 |" in lines[2]
+    assert "| minimind-edge native | int8 | 1125 (900–1350) |  |  | 6000 (4000–8000) |  |  |" in lines[3]
+    assert (
+        "| llama.cpp | Q8_0 | 450 (300–600) | 1.50x int8 | 2.62x int8 | 3000 (2000–4000) | 1.50x int8 | 2.00x"
+        in lines[4]
+    )
+    report = Report(PLAN, [EDGE, EDGE_NATIVE], {"A": rows})
+    assert "Column `native`" in report.to_markdown()
+    stock, _, theirs, _ = report.to_json()["models"]["A"]["rows"]
+    assert stock["native_to_this"][DECODE] == {"median": 1.75, "low": 1.5, "high": 2.0}
+    assert (theirs["ours_to_this"][DECODE]["median"], theirs["native_to_this"][DECODE]["median"]) == (1.5, 2.625)
 
 
 def test_report(rows, tmp_path):

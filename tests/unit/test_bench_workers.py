@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "peers" / "workers"))
 
 import build_mnn
+import edge
+import edge_native
 import executorch_module
 import litert_lm_engine
 import mnn_llm
@@ -47,6 +50,37 @@ def test_a_folder_whose_answers_never_end(tmp_path):
     assert json.loads(written["tokenizer_config.json"]) == {"unk_token": "?"}
     assert json.loads(written["generation_config.json"]) == {"top_k": 5, "eos_token_id": 6400}  # no such token
     assert "<|im_end|>" in (source / "tokenizer_config.json").read_text()  # the source is as it was
+
+
+def test_native_operators_are_switched_per_worker(tmp_path, monkeypatch):
+    loaded = []
+
+    def load_edge(folder, threads):
+        loaded.append(os.environ.get(edge.SWITCH))
+        return SimpleNamespace(operators="native")
+
+    for worker in (edge, edge_native):
+        monkeypatch.setattr(worker, "Edge", load_edge)
+    monkeypatch.setitem(sys.modules, "minimind_edge.native", SimpleNamespace(library=lambda: tmp_path))
+    monkeypatch.setenv(edge.SWITCH, "1")
+    edge.load(tmp_path, 1)
+    edge_native.load(tmp_path, 1)
+    assert loaded == ["0", None]
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (None, "not installed"),
+        (SimpleNamespace(library=lambda: None), "lacks the instructions"),
+        (SimpleNamespace(library=lambda: Path("operators.so")), "replace none of this graph's"),
+    ],
+)
+def test_why_there_are_no_native_operators(tmp_path, monkeypatch, module, reason):
+    monkeypatch.setitem(sys.modules, "minimind_edge.native", module)
+    monkeypatch.setattr(edge_native, "Edge", lambda folder, threads: SimpleNamespace(operators="stock"))
+    with pytest.raises(SystemExit, match=reason):
+        edge_native.load(tmp_path, 1)
 
 
 def test_version_of_a_checkout_of_mnn(tmp_path):

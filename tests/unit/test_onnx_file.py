@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from minimind_edge.export.graph.onnx_file import DATA_ALIGNMENT, save_graph
-from minimind_edge.runtime.ort.optional_inputs import WEIGHT_ALIGNMENT
+from minimind_edge.runtime.ort.graph_parts import WEIGHT_ALIGNMENT
 from minimind_edge.runtime.ort.protobuf import varint
 
 ROWS, COLUMNS = 40, 16

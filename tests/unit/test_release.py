@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = ("pyproject.toml", "export/pyproject.toml", "native/pyproject.toml")
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n### Added\n- A server.\n\n## 0.1.0 - 2026-01-02\n- All of it.\n"
 
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    for name in ("pyproject.toml", "export/pyproject.toml"):
+    for name in PROJECTS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(
             '[project]\nname = "x"\nversion = "0.1.9"\nexport = ["minimind-edge-export==0.1.9"]\n'
+            'native = ["minimind-edge-native==0.1.9"]\n'
         )
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     return tmp_path
@@ -33,9 +35,10 @@ def test_a_release_dates_the_news_and_sets_every_version(checkout):
     result = release(checkout, "0.2.0")
     assert result.returncode == 0, result.stderr
     assert "git tag v0.2.0" in result.stdout
-    for name in ("pyproject.toml", "export/pyproject.toml"):
+    for name in PROJECTS:
         lines = (checkout / name).read_text().splitlines()
-        assert lines == ["[project]", 'name = "x"', 'version = "0.2.0"', 'export = ["minimind-edge-export==0.2.0"]']
+        assert lines[:3] == ["[project]", 'name = "x"', 'version = "0.2.0"']
+        assert lines[3:] == ['export = ["minimind-edge-export==0.2.0"]', 'native = ["minimind-edge-native==0.2.0"]']
     lines = (checkout / "CHANGELOG.md").read_text().splitlines()
     assert lines[2] == "## Unreleased" and lines[4].startswith("## 0.2.0 - 20")
     assert lines[6:8] == ["### Added", "- A server."]
@@ -62,7 +65,8 @@ def test_the_version_has_one_place():
     import minimind_edge.runtime
 
     assert minimind_edge.runtime.__version__ == importlib.metadata.version("minimind-edge")
-    projects = [ROOT / "pyproject.toml", ROOT / "export" / "pyproject.toml"]
-    found = [re.findall(r'^version = "(.*)"$', path.read_text(), re.MULTILINE) for path in projects]
-    assert found[0] == found[1] and len(found[0]) == 1
-    assert f'"minimind-edge-export=={found[0][0]}"' in projects[0].read_text()
+    found = [re.findall(r'^version = "(.*)"$', (ROOT / name).read_text(), re.MULTILINE) for name in PROJECTS]
+    (version,) = found[0]
+    assert found == [[version]] * 3
+    extras = (ROOT / "pyproject.toml").read_text()
+    assert all(f'"minimind-edge-{name}=={version}"' in extras for name in ("export", "native"))

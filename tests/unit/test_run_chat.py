@@ -47,6 +47,8 @@ class FakeCompletion:
 
 
 class FakeEngine:
+    operators = "stock"
+
     def __init__(self, failures):
         self.conversation = FakeChat(failures)
 

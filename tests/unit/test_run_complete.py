@@ -39,6 +39,8 @@ class FakeCompletion:
 
 
 class FakeEngine:
+    operators = "stock"
+
     def __init__(self, interrupted=False, tokenizer="a tokenizer", pieces=("Hel", "lo")):
         self.tokenizer = tokenizer
         self._interrupted = interrupted
@@ -93,6 +95,13 @@ def test_stats_are_one_line_on_stderr(capsys):
     complete(FakeEngine(), "hi", RunRequest(stats=True))
     told = capsys.readouterr().err
     assert told == ("[3 prompt tokens, 2 new (stop); 10 tokens/s, first token after 125 ms, loaded in 500 ms]\n")
+
+
+def test_stats_tell_of_native_operators(capsys):
+    engine = FakeEngine()
+    engine.operators = "native"
+    complete(engine, "hi", RunRequest(stats=True))
+    assert capsys.readouterr().err.endswith("loaded in 500 ms, native operators]\n")
 
 
 def test_every_option_reaches_the_engine():

@@ -144,3 +144,15 @@ class StepCounter:
     def decode(self, tokens) -> None:
         self.shapes.add(tokens.shape)
         StepCounter.steps += 1
+
+
+def test_native_operators_have_a_number_of_their_own(graph, monkeypatch):
+    monkeypatch.setattr(thread_count, "native_library", lambda: None)
+    stand_in = measured(monkeypatch, {1: 1.0, 2: 0.5})
+    assert best_threads(graph, device="cpu", most=2, tell=ignore) == 2
+    monkeypatch.setattr(thread_count, "native_library", lambda: Path("operators.so"))
+    stand_in.seconds = {1: 0.5, 2: 0.5}
+    assert best_threads(graph, device="cpu", most=2, tell=ignore) == 1
+    assert [threads for _, threads in stand_in.asked] == [1, 2, 1, 2]
+    monkeypatch.setattr(thread_count, "native_library", lambda: None)
+    assert best_threads(graph, device="cpu", most=2) == 2

@@ -15,8 +15,8 @@ import onnxruntime
 import serving
 from edge import graph_of
 
+from minimind_edge.runtime.ort.in_memory import graph_in_memory
 from minimind_edge.runtime.ort.loading import WEIGHTS_FOLDER
-from minimind_edge.runtime.ort.optional_inputs import with_optional_inputs
 
 
 class BareLoop:
@@ -25,7 +25,7 @@ class BareLoop:
     def __init__(self, folder: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        graph = with_optional_inputs(graph_of(folder))
+        graph = graph_in_memory(graph_of(folder))
         assert graph is not None
         options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.folder))
         self._session = onnxruntime.InferenceSession(graph.message, options, ["CPUExecutionProvider"])

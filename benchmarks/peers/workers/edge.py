@@ -8,6 +8,9 @@ from typing import Any
 
 import serving
 
+SWITCH = "MINIMIND_EDGE_NATIVE"
+"""The environment variable that switches this project's native operators off where it is 0."""
+
 
 def convert(source: Path, folder: Path, build: str) -> None:
     """Export for ONNX Runtime at the precision that the build is named after."""
@@ -36,6 +39,11 @@ class Edge:
 
         self._session = load_session(graph_of(folder), threads=threads, max_length=serving.CONTEXT)
 
+    @property
+    def operators(self) -> str:
+        """Whose operators run the graph: `stock` or `native`."""
+        return str(self._session.facts.operators)
+
     def generate(self, prompt: list[int], new_tokens: int) -> serving.Timing:
         """Generate greedily, by the decode loop that users run."""
         from minimind_edge.runtime.decode import generate
@@ -56,5 +64,11 @@ class Edge:
         return rows + [self._session.decode(ids[index : index + 1])[0].copy() for index in range(1, len(ids))]
 
 
+def load(folder: Path, threads: int) -> Edge:
+    """Load a model for ONNX Runtime's own operators, whatever else is installed."""
+    os.environ[SWITCH] = "0"
+    return Edge(folder, threads)
+
+
 if __name__ == "__main__":
-    serving.main(Edge, convert)
+    serving.main(load, convert)

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-CONTEXT = 1024
-"""The context length of a model in tokens, more than any measurement needs."""
+CONTEXT = 1280
+"""The length of every peer's cache in tokens: room for a generation of 128 tokens after a prompt of 1,024."""
 
 PROMPTS = itertools.count()
 """The numbers of the prompts, so that no two are alike."""

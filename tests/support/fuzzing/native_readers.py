@@ -489,6 +489,61 @@ _GRAPH_CHANGES = (
 )
 
 
+def good_ort_graph() -> Any:
+    """An exported graph of target `ort`, in which native operators take the place of stock ones."""
+    import tempfile
+
+    import onnx
+
+    from minimind_edge.export.graph import build_graph, save_graph
+    from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "vocab_size": 40}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64, "qk_norm": True}
+    model = MiniMindForCausalLM(MiniMindConfig(**sizes, **heads)).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        save_graph(build_graph(model, "ort", "fp32", 32), Path(folder) / "model.onnx")
+        return onnx.load(Path(folder) / "model.onnx")
+
+
+class NativeGraphs(Reader[bytes]):
+    """Graphs of target `ort`, as the runtime reads them to put native operators in."""
+
+    name = "graph for native operators"
+    is_native = True
+    weight = 30
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._good = good_ort_graph()
+
+    def make(self, random: Random) -> bytes:
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._good)
+        for _ in range(random.randint(0, 3)):
+            random.choice((*_GRAPH_CHANGES, _change_node, _exchange_inputs))(random, model)
+        data = bytes(model.SerializeToString())
+        return mutated_bytes(random, data, 4) if random.random() < 0.5 else data
+
+    def read(self, given: bytes) -> object:
+        from minimind_edge.runtime.ort.in_memory import graph_in_memory
+
+        file = self.folder / "model.onnx"
+        file.write_bytes(given)
+        return graph_in_memory(file, native=True)
+
+
+def _exchange_inputs(random: Random, model: Any) -> None:
+    """Let a node read what another one reads."""
+    if len(model.graph.node) < 2:
+        return
+    first, second = random.sample(list(model.graph.node), 2)
+    if first.input and second.input:
+        first.input[random.randrange(len(first.input))] = random.choice(second.input)
+
+
 class Folders(Reader[Files]):
     """A whole artifact folder, as a command opens and inspects it."""
 

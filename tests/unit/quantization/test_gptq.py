@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from minimind_edge.export.progress import silent
 from minimind_edge.export.quantization.formats import Format
 from minimind_edge.export.quantization.gptq import (
     DAMPING,
-    correlation_of,
+    difference_of,
+    expert_sample,
     gptaq_target,
     gptq_integers,
     gptq_matrix,
+    gptq_quantize,
     hessian_of,
 )
+from minimind_edge.export.quantization.layer_groups import model_groups
 from minimind_edge.export.quantization.rounding import Grid, fit_grid, nearest
+from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -74,7 +81,7 @@ def test_the_output_errors_are_less_than_those_of_the_nearest(wanted: Format) ->
 def test_a_moved_target_gives_what_the_float_inputs_gave() -> None:
     weight, wanted = draw(16, 32), correlated_inputs(600, 32)
     inputs = wanted @ (torch.eye(32) + 0.1 * draw(32, 32, seed=9))  # what rounded layers before made of them
-    moved = gptaq_target(weight, hessian_of(inputs), correlation_of(wanted, inputs))
+    moved = gptaq_target(weight, hessian_of(inputs), difference_of(wanted, inputs))
     before, after = (((inputs @ one.T) - wanted @ weight.T).square().mean() for one in (weight, moved))
     assert after < 0.2 * before
 
@@ -101,17 +108,58 @@ def test_layers_that_are_rounded_together_get_the_integers_that_they_get_alone()
         assert np.array_equal(found.zero_points, alone.zero_points)
 
 
-def test_the_statistics_of_an_expert_weigh_tokens_by_their_shares() -> None:
-    inputs, shares = torch.tensor([[2.0], [10.0]]), torch.tensor([0.5, 0.0])
-    # (0.5 * 2)^2 over two tokens; and 5 % of the mean square of all, 52, times 1/2, the least mean square share
-    assert hessian_of(inputs, shares).item() == pytest.approx(0.5 + 0.05 * 52 * 0.5)
+def test_an_expert_has_the_tokens_that_reach_it_and_some_of_the_others() -> None:
+    shares = torch.zeros(41)
+    shares[[3, 20]] = torch.tensor([0.5, 1.0])
+    chosen, weights = expert_sample(shares)
+    # The 39 others are 0, 1, 2, 4, ..., of which every fourth is taken.
+    others = [index for index in range(41) if index not in (3, 20)]
+    assert chosen.tolist() == sorted([3, 20, *others[::4]])
+    # 5 % of the mean square share for every token, whose sum over the other tokens stays as it was
+    everywhere = 0.05 * (0.5**2 + 1.0**2) / 41
+    assert dict(zip(chosen.tolist(), weights.tolist(), strict=True))[3] == pytest.approx(0.25 + everywhere)
+    assert weights.sum().item() == pytest.approx(1.25 + 41 * everywhere)
 
 
-def test_an_expert_that_no_token_reaches_is_rounded_for_all_of_them() -> None:
+def test_weighted_statistics_are_means_of_weighted_outer_products() -> None:
+    exact, inputs, weights = draw(30, 6), draw(30, 6, seed=1), draw(30, seed=2).abs()
+    rows = list(zip(weights.tolist(), exact.double().numpy(), inputs.double().numpy(), strict=True))
+    hessian = np.mean([weight * np.outer(met, met) for weight, _, met in rows], axis=0)
+    difference = np.mean([weight * np.outer(wanted - met, met) for weight, wanted, met in rows], axis=0)
+    # float32's rounding of sums of 30 numbers of size 1
+    np.testing.assert_allclose(hessian_of(inputs, weights).numpy(), hessian, atol=1e-5)
+    # bfloat16 keeps 8 bits: of numbers up to 10, and of their sum
+    np.testing.assert_allclose(difference_of(exact, inputs, weights).numpy(), difference, atol=0.03)
+
+
+def test_an_expert_that_no_token_reaches_is_rounded_for_a_sample_of_all() -> None:
     weight, inputs = draw(8, 32), correlated_inputs(100, 32)
-    unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs, torch.zeros(100)))
-    everywhere = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs))
-    assert (unreached.integers == everywhere.integers).mean() > 0.97
+    chosen, weights = expert_sample(torch.zeros(100))
+    unreached = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[chosen], weights))
+    sample = gptq_matrix(weight, Format(4, 32, False), hessian_of(inputs[::4]))
+    assert (unreached.integers == sample.integers).mean() > 0.97  # equal weights: a Hessian of another scale
+
+
+def test_bfloat16_costs_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MiniMindConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+    torch.manual_seed(0)
+    model = MiniMindForCausalLM(config).eval()
+    formats = dict.fromkeys(model_groups(model), Format(4, 32, False))
+    tokens = torch.randint(config.vocab_size, (16, 32), generator=torch.Generator().manual_seed(0))
+    errors, integers = [], []
+    for has_instructions in (False, True):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda has=has_instructions: {"avx512_bf16": has}, raising=False
+        )
+        changed = copy.deepcopy(model)
+        embedded = changed.model.embed_tokens(tokens).detach()
+        matrices = gptq_quantize(changed, formats, tokens, embedded, silent)
+        integers.append(np.concatenate([matrix.integers.ravel() for matrix in matrices.values()]))
+        with torch.no_grad():
+            errors.append((changed(tokens).logits - model(tokens).logits).square().mean().item())
+    assert not np.array_equal(*integers)  # it is in use
+    # Which of two near integers a weight gets is chance; the errors of all outputs together vary by a few percent.
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
 
 
 def test_inputs_that_are_always_zero_do_no_harm() -> None:

@@ -159,6 +159,14 @@ def test_what_the_graph_tells(save_graph):
     assert (facts.kv_dtype, facts.max_length, facts.eos_token_ids) == (np.float16, 64, (2,))
 
 
+def test_rows_of_their_own_length_are_for_target_ort(save_graph):
+    assert load_session(save_graph("ort", target="ort", cache="rows")).facts.has_row_lengths
+    assert not load_session(save_graph("ort", target="ort")).facts.has_row_lengths
+    message = refusal(save_graph("portable", target="portable", cache="rows"))
+    assert "target portable has a rows cache, this runtime runs growing" in message
+    assert "static cache, this runtime runs shared or rows" in refusal(save_graph("ort", target="ort", cache="static"))
+
+
 def test_a_graph_without_metadata_is_portable(save_graph, decoder):
     session = load_session(save_graph("portable"), threads=1)
     assert (session.facts.target, session.facts.max_length, session.max_length) == ("portable", None, 32768)

@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.ort.graph_parts import WEIGHT_ALIGNMENT
+from minimind_edge.runtime.ort.in_memory import graph_in_memory
 from minimind_edge.runtime.ort.loading import open_graph
-from minimind_edge.runtime.ort.optional_inputs import WEIGHT_ALIGNMENT, with_optional_inputs
 from minimind_edge.runtime.session.contract import OPTIONAL_INPUTS
 
 DECLARED = {"target": "ort", "optional_inputs": "logits_start"}
@@ -75,13 +76,13 @@ def test_the_graph_in_memory_is_the_file_with_more_inputs(save_graph):
     for name in ("row_tokens", "logits_start", "row_lengths"):
         kind, axis = {"int32": TensorProto.INT32, "int64": TensorProto.INT64}, OPTIONAL_INPUTS[name][1]
         expected.graph.input.append(helper.make_tensor_value_info(name, kind[OPTIONAL_INPUTS[name][0]], [axis]))
-    graph = with_optional_inputs(path)
+    graph = graph_in_memory(path)
     assert onnx.load_from_string(graph.message) == expected  # nothing is aligned, so every weight is in it
 
 
 def test_aligned_weights_are_those_of_the_file_by_onnx_own_reader(declared, tmp_path):
     path = aligned(onnx.load(declared), tmp_path / "aligned.onnx")
-    graph = with_optional_inputs(path)
+    graph = graph_in_memory(path)
     model = onnx.load_from_string(graph.message)
     places = [tensor.external_data for tensor in model.graph.initializer if tensor.external_data]
     assert {entry.value for place in places for entry in place if entry.key == "location"} == {"aligned.onnx"}
@@ -111,7 +112,7 @@ def test_an_older_graph_and_a_plain_one_are_loaded_from_their_files(save_graph):
         model.graph.input.append(helper.make_tensor_value_info("logits_start", TensorProto.INT64, [1]))
 
     for path in (save_graph("ort", change=older, target="ort"), save_graph("portable", target="portable")):
-        assert with_optional_inputs(path) is None
+        assert graph_in_memory(path) is None
     assert load_session(save_graph("ort", change=older, target="ort"), threads=1)._model._takes_start
 
 
@@ -219,18 +220,18 @@ def test_weights_that_do_not_fill_their_shape(declared, tmp_path, capfd):
 def test_a_file_of_very_many_fields_is_left_to_onnxruntime(declared):
     unknown = b"\xf8\x3f\x00"  # field 1023 of ModelProto, the number 0
     declared.write_bytes(declared.read_bytes() + unknown * 300_000)
-    assert with_optional_inputs(declared) is None
+    assert graph_in_memory(declared) is None
     assert not load_session(declared, threads=1)._model._takes_start
 
 
 def test_a_file_that_is_replaced_while_it_is_loaded(declared, tmp_path, monkeypatch):
     other = aligned(onnx.load(declared), tmp_path / "other.onnx")
 
-    def replacing(path):
-        graph = with_optional_inputs(path)
+    def replacing(path, **arguments):
+        graph = graph_in_memory(path, **arguments)
         other.replace(path)
         return graph
 
-    monkeypatch.setattr("minimind_edge.runtime.ort.loading.with_optional_inputs", replacing)
+    monkeypatch.setattr("minimind_edge.runtime.ort.loading.graph_in_memory", replacing)
     with pytest.raises(ArtifactError, match="was replaced while it was loaded"):
         open_graph(declared, "cpu", 1)

@@ -1,0 +1,25 @@
+"""Operators for ONNX Runtime in C++: attention over a KV cache, SwiGLU, and RMSNorm after a residual sum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def library() -> Path | None:
+    """The shared library for `SessionOptions.register_custom_ops_library`.
+
+    Returns:
+        None where this CPU has neither AVX2 with FMA nor AVX-512, or where the library does not load.
+    """
+    import ctypes
+    from pathlib import Path
+
+    path = Path(__file__).with_name("operators.so")
+    try:
+        lanes: int = ctypes.CDLL(str(path)).minimind_edge_native_lanes()
+    except OSError:
+        return None
+    return path if lanes else None

@@ -1,0 +1,118 @@
+// Vectors of floats by the compiler's vector extensions (GCC, Clang), as wide as the instruction set's registers.
+//
+// Everything is in an unnamed namespace: the file is compiled once for each instruction set, and no function of one may
+// be taken for that of another. For the same reason, kernels use no templates or inline functions of the standard
+// library, which the linker merges.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef int Integers __attribute__((vector_size(LANES * 4)));
+typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+constexpr float LOWEST = -3.0e38f;  // below every score, and finite, so that differences are no NaN
+
+inline Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+inline Vector all(float x) { return x - Vector{}; }
+inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
+
+// The first `count` floats, fewer than a vector's, and zeros.
+inline Vector load_part(const float* p, int64_t count) {
+  Vector v{};
+  memcpy(&v, p, static_cast<size_t>(count) * sizeof(float));
+  return v;
+}
+
+inline void store_part(float* p, Vector v, int64_t count) { memcpy(p, &v, static_cast<size_t>(count) * sizeof(float)); }
+
+inline float sum_of(Vector v) {
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) v[i] += v[i + half];
+  return v[0];
+}
+
+inline float largest_of(Vector v) {
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+  return v[0];
+}
+
+// exp(x) with a relative error below 2e-7 for x in [-87, 88]; x beyond is taken as that bound, and NaN stays NaN.
+//
+// Source: expf of the Cephes library (S. L. Moshier). x = n ln 2 + r with n the nearest integer, so that |r| <= ln 2 / 2;
+// ln 2 is split in two for an exact product (Cody and Waite), e^r is a polynomial, and 2^n is added to the exponent.
+inline Vector exponential(Vector x) {
+  x = x < -87.0f ? all(-87.0f) : x;
+  x = x > 88.0f ? all(88.0f) : x;
+  const Vector shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vector n = (x * 1.44269504088896341f + shift) - shift;
+  const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Integers exponent = __builtin_convertvector(n, Integers);
+  return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + (exponent << 23));
+}
+
+// Lanes of a and b in turn, from lane FIRST on: a[FIRST], b[FIRST], a[FIRST + 1], ...
+#if __has_builtin(__builtin_shufflevector)
+template <int FIRST, int... I>
+inline Vector interleave(Vector a, Vector b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (FIRST + I / 2 + I % 2 * LANES)...);
+}
+#else  // GCC before 12
+template <int FIRST, int... I>
+inline Vector interleave(Vector a, Vector b, std::integer_sequence<int, I...>) {
+  return __builtin_shuffle(a, b, Integers{(FIRST + I / 2 + I % 2 * LANES)...});
+}
+#endif
+inline Vector interleave_low(Vector a, Vector b) {
+  return interleave<0>(a, b, std::make_integer_sequence<int, LANES>{});
+}
+inline Vector interleave_high(Vector a, Vector b) {
+  return interleave<LANES / 2>(a, b, std::make_integer_sequence<int, LANES>{});
+}
+
+// The sums of COUNT vectors, a power of two; where COUNT is LANES, lane i is the sum of vector i.
+template <int COUNT>
+inline Vector sums_of(const Vector* v) {
+  if constexpr (COUNT == 1) {
+    return v[0];
+  } else {
+    Vector half[COUNT / 2];
+    for (int i = 0; i < COUNT / 2; i++)
+      half[i] = interleave_low(v[i], v[i + COUNT / 2]) + interleave_high(v[i], v[i + COUNT / 2]);
+    return sums_of<COUNT / 2>(half);
+  }
+}
+
+// Transposes a block of LANES x LANES: each of the log2(LANES) rounds interleaves rows i and i + LANES / 2.
+inline void transpose(Vector* rows) {
+  for (int round = 1; round < LANES; round *= 2) {
+    Vector next[LANES];
+    for (int i = 0; i < LANES / 2; i++) {
+      next[2 * i] = interleave_low(rows[i], rows[i + LANES / 2]);
+      next[2 * i + 1] = interleave_high(rows[i], rows[i + LANES / 2]);
+    }
+    memcpy(rows, next, sizeof next);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,396 @@
+"""Native operators in place of stock ones: which nodes of exported graphs they replace, and which graphs stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from graph_rows import make_model
+from onnx import helper, numpy_helper
+from rounded_weights import quantized
+
+from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.parity.graph_file import expert_names
+from minimind_edge.export.quantization.kv_cache_scales import cache_scales
+from minimind_edge.runtime.ort.in_memory import graph_in_memory
+
+LAYERS = 2
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "minimind2": ("gqa", {"head_dim": 64}),
+    "minimind2-yarn": ("yarn", {"head_dim": 64}),
+    "minimind3": ("minimind3", {"head_dim": 96}),
+    "minimind2-moe": ("moe", {"head_dim": 128}),
+    "minimind3-moe": ("minimind3-moe", {"head_dim": 64}),
+}
+"""Models with heads of the widths that the operators know: the variant of `graph_rows`, and what is different."""
+
+PREPARED = {
+    "lengths.Cast": 2,
+    "lengths.Shape": 3,
+    "lengths.Min": 2,
+    "lengths.Sub": 1,
+    "lengths.Expand": 2,
+    "attention_bias.Cast": 1,
+    "attention_bias.Where": 1,
+    "attention_bias.Concat": 1,
+    "attention_bias.Unsqueeze": 1,
+    "attention_bias.Expand": 1,
+}
+"""The nodes that prepare the inputs of the stock attention, as docs/graphs.md describes them, and how many."""
+
+QK_NORM = {"Split": 1, "Reshape": 4, "RMSNormalization": 2}
+"""The nodes of a block with norms of queries and keys, before its attention."""
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The graph of a model of `SHAPES` in a precision, made once."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(shape: str, precision: str = "fp32") -> Path:
+        if (shape, precision) not in made:
+            variant, fields = SHAPES[shape]
+            model = make_model(variant, **fields)
+            matrices = quantized(model, int(precision[3:]), 32) if precision.startswith("int") else {}
+            path = tmp_path_factory.mktemp("graph") / "model.onnx"
+            save_graph(build_graph(model, "ort", precision, 64, quantized=matrices), path)
+            made[shape, precision] = path
+        return made[shape, precision]
+
+    return make
+
+
+def native(path: Path, **arguments: Any) -> onnx.ModelProto | None:
+    """The graph that is loaded with native operators, by onnx's own reader; None where it stays stock."""
+    graph = graph_in_memory(path, native=True, **arguments)
+    return onnx.load_from_string(graph.message) if graph is not None and graph.is_native else None
+
+
+def changed(path: Path, folder: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    """A copy of a graph with a change."""
+    model = onnx.load(path)
+    change(model)
+    (folder / "changed.onnx").write_bytes(model.SerializeToString())
+    return folder / "changed.onnx"
+
+
+def kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def named(model: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == op_type]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention_norms_and_gates_are_replaced_and_every_other_node_stays(graphs, shape, precision):
+    path = graphs(shape, precision)
+    stock, found = onnx.load(path), native(path)
+    assert found is not None
+    expected = kinds(stock)
+    replaced = {"GroupQueryAttention": "CachedAttention", "SkipSimplifiedLayerNormalization": "SkipRMSNorm"}
+    for old, new in replaced.items():
+        expected[new] = expected.pop(old)
+    assert expected["CachedAttention"] == LAYERS
+    assert expected["SkipRMSNorm"] == 2 * LAYERS
+    for name, count in PREPARED.items():
+        expected[name.partition(".")[2]] -= count
+    if shape.startswith("minimind3"):
+        expected.subtract({kind: count * LAYERS for kind, count in QK_NORM.items()})
+    gates = expected["Split"]  # the packed products of gate and up, which float weights do not have
+    assert gates == (LAYERS if precision != "fp32" and "moe" not in shape else gates)
+    expected["SwiGLU"] = gates
+    expected.subtract({"Split": gates, "Sigmoid": gates, "Mul": 2 * gates})
+    assert kinds(found) == +expected
+    untouched = [node for node in found.graph.node if node.domain != "minimind_edge"]
+    everything = list(stock.graph.node)
+    places = [everything.index(node) for node in untouched]  # equal in every field, and in the same order
+    assert places == sorted(places)
+    onnx.load_external_data_for_model(found, str(path.parent))
+    onnx.checker.check_model(found)  # all but the operators that it does not know
+
+
+def test_an_attention_takes_its_inputs_from_where_the_contract_says(graphs):
+    stock, found = onnx.load(graphs("minimind3", "int4")), native(graphs("minimind3", "int4"))
+    for layer, (old, new) in enumerate(
+        zip(named(stock, "GroupQueryAttention"), named(found, "CachedAttention"), strict=True)
+    ):
+        split = named(stock, "Split")[2 * layer]
+        assert list(new.input) == [
+            split.input[0],
+            *(f"past_key_values.{layer}.{part}" for part in ("key", "value")),
+            *("attention_mask", "row_lengths", "row_tokens", "rotary_emb.cos", "rotary_emb.sin", "position_ids"),
+            *(f"model.layers.{layer}.self_attn.{part}_norm.weight" for part in "qk"),
+        ]
+        assert new.output == old.output
+        attributes = {each.name: helper.get_attribute_value(each) for each in new.attribute}
+        assert attributes == {"num_heads": 4, "kv_num_heads": 2, "scale": 1.0, "epsilon": pytest.approx(1e-6)}
+
+
+def test_what_nothing_reads_any_more_is_gone(graphs):
+    stock, found = onnx.load(graphs("minimind3", "int8")), native(graphs("minimind3", "int8"))
+    names = {tensor.name for tensor in found.graph.initializer}
+    gone = {tensor.name for tensor in stock.graph.initializer} - names
+    assert "attention.sinks" in gone
+    assert all(name == "attention.sinks" or name.startswith("constant") for name in gone)
+    read = {name for node in found.graph.node for name in node.input}
+    assert {name for name in names if name.startswith("constant")} <= read
+    assert names >= {"logits_start", "row_lengths", "row_tokens"}
+    assert [value.name for value in found.graph.input][-3:] == ["logits_start", "row_lengths", "row_tokens"]
+    assert {(each.domain, each.version) for each in found.opset_import} - {
+        (each.domain, each.version) for each in stock.opset_import
+    } == {("minimind_edge", 1)}
+
+
+def test_experts_can_be_shown(graphs):
+    names = expert_names(LAYERS)
+    found = native(graphs("minimind3-moe"), outputs=names)
+    assert [value.name for value in found.graph.output][-LAYERS:] == names
+    assert {name for node in named(found, "TopK") for name in node.output} >= set(names)
+
+
+def test_a_sum_that_nothing_reads_is_no_output(graphs, tmp_path):
+    def unread(model: onnx.ModelProto) -> None:
+        node = named(model, "SkipSimplifiedLayerNormalization")[-1]
+        for other in model.graph.node:
+            other.input[:] = [node.output[0] if name == node.output[3] else name for name in other.input]
+        node.output[:] = node.output[:1]
+
+    found = native(changed(graphs("minimind2"), tmp_path, unread))
+    assert [len(node.output) for node in named(found, "SkipRMSNorm")] == [2, 2, 2, 1]
+
+
+def attribute(op_type: str, name: str, value: Any) -> Callable[[onnx.ModelProto], None]:
+    """Give the last node of an operator an attribute, in place of the one that it has."""
+
+    def change(model: onnx.ModelProto) -> None:
+        node = named(model, op_type)[-1]
+        for each in [each for each in node.attribute if each.name == name]:
+            node.attribute.remove(each)
+        node.attribute.append(helper.make_attribute(name, value))
+
+    return change
+
+
+def constant(value: float, replacement: Any) -> Callable[[onnx.ModelProto], None]:
+    """Replace every constant of this value."""
+
+    def change(model: onnx.ModelProto) -> None:
+        found = 0
+        for tensor in model.graph.initializer:
+            if tensor.name.startswith("constant") and np.array_equal(numpy_helper.to_array(tensor), np.array(value)):
+                kind = numpy_helper.to_array(tensor).dtype
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(replacement, kind), tensor.name))
+                found += 1
+        assert found
+
+    return change
+
+
+def attention_input(index: int, name: str) -> Callable[[onnx.ModelProto], None]:
+    """Give the last attention another input."""
+
+    def change(model: onnx.ModelProto) -> None:
+        node = named(model, "GroupQueryAttention")[-1]
+        node.input.extend([""] * (index + 1 - len(node.input)))
+        node.input[index] = name
+
+    return change
+
+
+def windowed(model: onnx.ModelProto) -> None:
+    """Give the last block a bias that is computed from the mask in another way."""
+    node = named(model, "GroupQueryAttention")[-1]
+    model.graph.node.insert(
+        list(model.graph.node).index(node), helper.make_node("Add", [node.input[10], node.input[10]], ["windowed"])
+    )
+    node.input[10] = "windowed"
+
+
+def real_sinks(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == "attention.sinks":
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros(4, np.float32), tensor.name))
+
+
+def replaceable(name: str) -> Callable[[onnx.ModelProto], None]:
+    """Make a constant the default of an input, in whose place a caller may give another."""
+
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(each for each in model.graph.initializer if each.name == name)
+        model.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+
+    return change
+
+
+def metadata(**values: str) -> Callable[[onnx.ModelProto], None]:
+    """Replace properties; an empty value removes one."""
+
+    def change(model: onnx.ModelProto) -> None:
+        properties = {each.key: each.value for each in model.metadata_props}
+        properties |= {f"minimind_edge.{key}": value for key, value in values.items()}
+        helper.set_model_props(model, {key: value for key, value in properties.items() if value})
+
+    return change
+
+
+def subgraph(model: onnx.ModelProto) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["lengths.Cast"], ["branch"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("branch", onnx.TensorProto.INT32, [1])],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    model.graph.node.append(helper.make_node("If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch))
+
+
+def function(model: onnx.ModelProto) -> None:
+    body = [helper.make_node("Identity", ["x"], ["y"])]
+    opsets = [helper.make_opsetid("", 23)]
+    model.functions.append(helper.make_function("com.microsoft", "GroupQueryAttention", ["x"], ["y"], body, opsets))
+
+
+def another_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 24
+
+
+def own_domain(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("minimind_edge", 1))
+
+
+def same_name_twice(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(model.graph.initializer[0])
+
+
+def float16_cache(model: onnx.ModelProto) -> None:
+    for value in model.graph.input:
+        if value.name == "past_key_values.1.key":
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+
+
+STAYS = {
+    "a sliding window": attribute("GroupQueryAttention", "local_window_size", 16),
+    "a soft cap": attribute("GroupQueryAttention", "softcap", 30.0),
+    "smooth softmax": attribute("GroupQueryAttention", "smooth_softmax", 1),
+    "interleaved rotation": attribute("GroupQueryAttention", "rotary_interleaved", 1),
+    "no rotation": attribute("GroupQueryAttention", "do_rotary", 0),
+    "other heads than the cache": attribute("GroupQueryAttention", "kv_num_heads", 4),
+    "heads that no group divides": attribute("GroupQueryAttention", "num_heads", 3),
+    "a scale that is no number": attribute("GroupQueryAttention", "scale", float("nan")),
+    "an attribute of a later version": attribute("GroupQueryAttention", "k_quant_type", "PER_TENSOR"),
+    "another bias": windowed,
+    "no bias": attention_input(10, ""),
+    "a bias that adds something to slots that are seen": constant(0.0, 1.0),
+    "a bias that hides too little": constant(np.float32(-1e30), -10.0),
+    "sinks": real_sinks,
+    "a norm inside": attention_input(14, "model.layers.1.self_attn.q_norm.weight"),
+    "other lengths": attention_input(5, "lengths.Min"),
+    "other tokens": attention_input(16, "lengths.Cast_2"),
+    "one total for all": attention_input(6, "lengths.Cast_2"),
+    "other positions": attention_input(9, "input_ids"),
+    "one less than the slots": constant(1, 2),
+    "another table of angles": attention_input(7, "model.layers.1.self_attn.q_norm.weight"),
+    "a table that a caller may give": replaceable("rotary_emb.cos"),
+    "sinks that a caller may give": replaceable("attention.sinks"),
+    "norms of two epsilons": attribute("RMSNormalization", "epsilon", 1e-3),
+    "a norm over another axis": attribute("RMSNormalization", "axis", 1),
+    "a norm in another type": attribute("RMSNormalization", "stash_type", 16),
+    "parts of other widths": constant([256, 128, 128], [128, 256, 128]),
+    "heads of another width": constant([0, 0, 4, 64], [0, 0, 2, 128]),
+    "another target": metadata(target="portable"),
+    "another precision": metadata(precision="fp16"),
+    "an unknown precision": metadata(precision=""),
+    "a graph of an earlier version": metadata(optional_inputs=""),
+    "a subgraph": subgraph,
+    "a function": function,
+    "another opset": another_opset,
+    "its own domain": own_domain,
+    "one name twice": same_name_twice,
+    "a float16 cache": float16_cache,
+}
+
+
+@pytest.fixture(scope="module")
+def heads_of_64(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph with norms of queries and keys, whose last norm is one of these."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    save_graph(build_graph(make_model("minimind3", head_dim=64), "ort", "fp32", 64), path)
+    return path
+
+
+def test_the_graph_that_is_changed_has_native_operators(heads_of_64):
+    assert native(heads_of_64) is not None
+
+
+@pytest.mark.parametrize("reason", STAYS)
+def test_a_graph_that_differs_in_what_attention_relies_on_stays_as_it_is(heads_of_64, tmp_path, reason):
+    assert native(changed(heads_of_64, tmp_path, STAYS[reason])) is None
+
+
+def biased(model: onnx.ModelProto) -> None:
+    named(model, "SkipSimplifiedLayerNormalization")[-1].input.append("model.norm.weight")
+
+
+def broadcast(model: onnx.ModelProto) -> None:
+    node = named(model, "SkipSimplifiedLayerNormalization")[-1]
+    for value in model.graph.value_info:
+        if value.name == node.input[1]:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def other_activation(model: onnx.ModelProto) -> None:
+    named(model, "Sigmoid")[-1].op_type = "Tanh"
+
+
+def other_axis(model: onnx.ModelProto) -> None:
+    attribute("Split", "axis", 1)(model)
+
+
+def halves_exchanged(model: onnx.ModelProto) -> None:
+    split = named(model, "Split")[-1]
+    split.output[:] = reversed(split.output)
+
+
+@pytest.mark.parametrize(
+    ("change", "op_type", "left"),
+    [
+        (biased, "SkipRMSNorm", 3),
+        (broadcast, "SkipRMSNorm", 3),
+        (attribute("SkipSimplifiedLayerNormalization", "mean", 1), "SkipRMSNorm", 3),
+        (other_activation, "SwiGLU", 1),
+        (other_axis, "SwiGLU", 1),
+        (halves_exchanged, "SwiGLU", 1),
+    ],
+)
+def test_another_node_that_differs_stays_alone(graphs, tmp_path, change, op_type, left):
+    path = graphs("minimind2", "int4")
+    assert kinds(native(changed(path, tmp_path, change)))[op_type] == left
+
+
+@pytest.mark.parametrize("kind", ["heads of 32", "fp16", "int8 cache", "portable"])
+def test_graphs_that_the_operators_do_not_compute_stay_as_they_are(tmp_path, kind):
+    model = make_model("minimind3", head_dim=32 if kind == "heads of 32" else 64)
+    scales = cache_scales(model, torch.arange(5, 25)[None]) if kind == "int8 cache" else None
+    target, precision = "portable" if kind == "portable" else "ort", "fp16" if kind == "fp16" else "fp32"
+    save_graph(build_graph(model, target, precision, 64, cache_scales=scales), tmp_path / "model.onnx")
+    assert native(tmp_path / "model.onnx") is None
+
+
+def test_a_scale_of_0_is_the_one_that_the_stock_operator_takes_it_for(heads_of_64, tmp_path):
+    path = changed(heads_of_64, tmp_path, attribute("GroupQueryAttention", "scale", 0.0))
+    scales = [
+        helper.get_attribute_value(each)
+        for node in named(native(path), "CachedAttention")
+        for each in node.attribute
+        if each.name == "scale"
+    ]
+    assert scales == [1.0, pytest.approx(1 / 8)]  # 1/sqrt(64)
