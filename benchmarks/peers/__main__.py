@@ -32,10 +32,10 @@ def main() -> None:
     for name in arguments.models:
         source = workspace / "models" / name
         write_folder(source, MODELS[name].build, demo_checkpoint().parent)
-        report.models[name] = measure_model(everyone, source, workspace, plan)
+        report.models[name] = measure_model(everyone, source, workspace, plan, convert=arguments.convert)
         write(report, arguments.out)  # results so far are kept even if a later model fails
     if arguments.quality:
-        add_quality(report, everyone, arguments.quality_model, workspace)
+        add_quality(report, everyone, arguments.quality_model, workspace, convert=arguments.convert)
     path = write(report, arguments.out)
     if report.quality:
         draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
@@ -65,6 +65,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quality-model", type=Path, help="Hugging Face folder to measure KL on as well")
     parser.add_argument(
         "--quality", action=argparse.BooleanOptionalAction, default=True, help="measure KL on trained weights"
+    )
+    parser.add_argument(
+        "--convert", action=argparse.BooleanOptionalAction, default=True, help="convert models for peers that lack them"
     )
     parser.add_argument("--workspace", type=Path, default=PROJECT / ".bench", help="environments and models, kept")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the report; repeatable")
@@ -113,13 +116,13 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan: Plan) -> list[Row]:
+def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan: Plan, *, convert: bool) -> list[Row]:
     """Measure all contenders on one model; return their rows."""
     rows, entries = [], []
     for contender in everyone:
         row = Row(contender)
         rows.append(row)
-        prepared = try_prepare(contender, source, workspace, plan.threads)
+        prepared = try_prepare(contender, source, workspace, plan.threads, convert=convert)
         if isinstance(prepared, Unmeasurable):
             row.give_up(str(prepared))
         else:
@@ -128,7 +131,9 @@ def measure_model(everyone: list[Contender], source: Path, workspace: Path, plan
     return rows
 
 
-def add_quality(report: Report, everyone: list[Contender], folder: Path | None, workspace: Path) -> None:
+def add_quality(
+    report: Report, everyone: list[Contender], folder: Path | None, workspace: Path, *, convert: bool
+) -> None:
     """Measure each build's KL divergence from float32 on trained weights: the demo's, and those of a folder."""
     demo = write_demo(workspace / "models")
     subjects = [("the demo's held-out answers", demo, demo_passages(demo))]
@@ -139,15 +144,17 @@ def add_quality(report: Report, everyone: list[Contender], folder: Path | None, 
     threads = report.plan.threads
     for name, source, passages in subjects:
         reference = prepare(contenders([EAGER.name])[0], source, workspace, threads)
-        entries = [(contender, try_prepare(contender, source, workspace, threads)) for contender in judged]
+        entries = [(each, try_prepare(each, source, workspace, threads, convert=convert)) for each in judged]
         tell(f"quality: {name}")
         report.quality[name] = measure_quality(entries, reference, passages, threads)
 
 
-def try_prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared | Unmeasurable:
+def try_prepare(
+    contender: Contender, source: Path, workspace: Path, threads: int, *, convert: bool
+) -> Prepared | Unmeasurable:
     """Convert a model for a contender, or return the reason why that is not possible."""
     try:
-        return prepare(contender, source, workspace, threads)
+        return prepare(contender, source, workspace, threads, convert_peers=convert)
     except Unmeasurable as reason:
         return reason
 

@@ -56,7 +56,9 @@ class Prepared:
 MODEL_FILES = (".onnx", ".data", ".onnx_data", ".gguf", ".bin", ".safetensors", ".pte", ".mnn", ".weight", ".litertlm")
 
 
-def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -> Prepared:
+def prepare(
+    contender: Contender, source: Path, workspace: Path, threads: int, *, convert_peers: bool = True
+) -> Prepared:
     """Convert a model for a contender, if that has not been done.
 
     Args:
@@ -64,9 +66,10 @@ def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -
         source: The Hugging Face folder.
         workspace: The folder for environments, models and logs.
         threads: The number of CPU threads for the conversion.
+        convert_peers: Whether a peer's model that is not there is converted; this project's own always is.
 
     Raises:
-        Unmeasurable: The contender's environment cannot be made, or its converter fails.
+        Unmeasurable: The contender's environment cannot be made, or its converter fails or may not run.
     """
     python = python_of(contender.peer, workspace)
     name = contender.name.replace(" ", "-")
@@ -75,9 +78,13 @@ def prepare(contender: Contender, source: Path, workspace: Path, threads: int) -
         return Prepared(contender, python, source, log)
     if contender.peer.models_of:
         owner = Contender(PEERS[contender.peer.models_of], contender.build)
-        return Prepared(contender, python, prepare(owner, source, workspace, threads).folder, log)
+        return Prepared(
+            contender, python, prepare(owner, source, workspace, threads, convert_peers=convert_peers).folder, log
+        )
     prepared = Prepared(contender, python, models / name, log)
     if not prepared.folder.is_dir() or (contender.peer is EDGE and is_outdated(prepared.folder)):
+        if not convert_peers and contender.peer is not EDGE:
+            raise Unmeasurable("the model has not been converted for it yet")
         convert(prepared, source, threads)
     return prepared
 

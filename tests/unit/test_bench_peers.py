@@ -253,6 +253,15 @@ def test_a_peer_that_runs_the_models_of_another(tmp_path, monkeypatch):
     assert (prepared.folder, prepared.contender) == (converted, guest)
 
 
+def test_a_model_that_must_not_be_converted_now(tmp_path):
+    absent = Contender(Peer("absent", "fake.py", {"good": "fp32"}), "good")
+    with pytest.raises(Unmeasurable, match="has not been converted for it yet"):
+        preparation.prepare(absent, tmp_path / "models" / "A", tmp_path, 1, convert_peers=False)
+    (tmp_path / "converted" / "A" / "absent-good").mkdir(parents=True)
+    found = preparation.prepare(absent, tmp_path / "models" / "A", tmp_path, 1, convert_peers=False)
+    assert found.folder.name == "absent-good"
+
+
 def test_logits_count_from_the_first_predicted_token_on(fake):
     logits = logits_of(fake(), [Passage((5, 6, 7, 8), 2), Passage((1, 2))], 1)
     # Token 7 is predicted behind 6, and 8 behind 7; of the second passage, 2 behind 1.
