@@ -12,14 +12,14 @@ def library() -> Path | None:
     """The shared library for `SessionOptions.register_custom_ops_library`.
 
     Returns:
-        None where this CPU has neither AVX2 with FMA nor AVX-512, or where the library does not load.
+        None where this CPU has neither AVX2 with FMA nor AVX-512.
+
+    Raises:
+        OSError: The library does not load, or is missing.
     """
     import ctypes
     from pathlib import Path
 
     path = Path(__file__).with_name("operators.so")
-    try:
-        lanes: int = ctypes.CDLL(str(path)).minimind_edge_native_lanes()
-    except OSError:
-        return None
+    lanes: int = ctypes.CDLL(str(path)).minimind_edge_native_lanes()
     return path if lanes else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -11,8 +13,8 @@ def short_products() -> torch.autocast:
     The rounding of bfloat16, 0.2 %, is small next to that of weights to four bits. What is added up over layers stays
     float32.
     """
-    # torch 2.13 has this function, torch 2.9 does not
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    # torch 2.13 tells of them, torch 2.9 does not.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     has_instructions = bool(capabilities.get("avx512_bf16"))
     # Casts of weights are not kept, since the weights change while they are in use.
     return torch.autocast("cpu", torch.bfloat16, enabled=has_instructions, cache_enabled=False)
