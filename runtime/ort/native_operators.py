@@ -114,7 +114,8 @@ def _swiglu(view: GraphView, node: Node) -> Node:
     require(split.outputs == (gate, up) and split.attributes == {b"axis": -1, b"num_outputs": 2})
     require(len(split.inputs) == 1)
     kind, dims = view.type_of(split.inputs[0])
-    require(kind == FLOAT and len(dims) == 3 and isinstance(dims[2], int) and dims[2] > 0 and dims[2] % 2 == 0)
+    width = dims[-1] if dims else 0
+    require(kind == FLOAT and isinstance(width, int) and width > 0 and width % 2 == 0)
     return Node(b"SwiGLU", split.inputs, node.outputs, DOMAIN, node.name)
 
 

@@ -113,7 +113,7 @@ def test_greedy_tokens_are_those_of_eager_pytorch(artifact, model):
 def graph(request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bool]:
     """A graph of the demo, and whether its weights are quantized."""
     bits = {"int8": 8, "int4": 4}.get(request.param)
-    matrices = None if bits is None else quantized(model, bits, 32)
+    matrices = None if bits is None else quantized(model, bits, 64)
     path = tmp_path_factory.mktemp(request.param) / "model.onnx"
     save_graph(build_graph(model, "ort", request.param, MAX_LENGTH, quantized=matrices), path)
     return path, bits is not None

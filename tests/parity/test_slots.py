@@ -37,12 +37,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, Path]]:
-    """A model and its graph in fp32, made once: a variant of `graph_rows`, or `demo`."""
+    """A model and its graph in fp32, made once: a variant of `graph_rows`, `demo` or `MoE demo`."""
     made: dict[str, tuple[Any, Path]] = {}
 
     def make(name: str) -> tuple[Any, Path]:
         if name not in made:
-            model = load_checkpoint(bundled_checkpoint(moe=False)) if name == "demo" else make_model(name)
+            model = load_checkpoint(bundled_checkpoint(moe="MoE" in name)) if "demo" in name else make_model(name)
             path = tmp_path_factory.mktemp(name) / "model.onnx"
             save_graph(build_graph(model, "ort", "fp32", MAX_LENGTH), path)
             made[name] = model, path
@@ -230,8 +230,17 @@ def test_memory_that_no_position_touches_is_not_taken(graphs):
     assert grown < 200 << 10
 
 
-EXACT = {"fp32": False, "fp32 with an int8 cache": False, "int8": True, "int4": True, "int4 with an int8 cache": True}
-"""What the demo is exported as, and whether the rows of a step must be even for the same bits."""
+EXACT = {
+    "fp32": False,
+    "fp32 with an int8 cache": False,
+    "fp32 of the MoE demo": True,
+    "int8": True,
+    "int8 of the MoE demo": True,
+    "int4": True,
+    "int4 with an int8 cache": True,
+    "int4 of the MoE demo": True,
+}
+"""What a demo is exported as, and whether the rows of a step must be even for the same bits."""
 
 
 ATTENTION = {"whole rows of scores": MAX_LENGTH, "flash attention": WHOLE_SCORES + 1}
@@ -241,20 +250,20 @@ ATTENTION = {"whole rows of scores": MAX_LENGTH, "flash attention": WHOLE_SCORES
 @pytest.fixture(scope="module", params=itertools.product(EXACT, ATTENTION), ids=" in ".join)
 def exact(request: pytest.FixtureRequest, graphs: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Opens slots on the demo in a precision, with the attention of short contexts or that of long ones."""
-    model, _ = graphs("demo")
     export, attention = request.param
-    precision, _, cache = export.partition(" ")
+    model, _ = graphs("MoE demo" if "MoE" in export else "demo")
+    precision, cache = export.partition(" ")[0], "cache" in export
     matrices = {"int8": 8, "int4": 4}.get(precision)
     scales = cache_scales(model, torch.arange(3, 1027).reshape(4, 256)) if cache else None
     path = tmp_path_factory.mktemp("exact") / "model.onnx"
-    integers = quantized(model, matrices, 32) if matrices else None
+    integers = quantized(model, matrices, 64) if matrices else None  # in blocks of 32 or less, an odd row is no other
     graph = build_graph(model, "ort", precision, ATTENTION[attention], quantized=integers, cache_scales=scales)
     save_graph(graph, path)
 
     def make(slots: int) -> OrtSlots:
         graph = open_graph(path, "cpu", 1)
         session = OrtSlots(*graph, slots=slots, max_length=MAX_LENGTH, even_rows=EXACT[export])
-        session.has_int8_cache = bool(cache)
+        session.has_int8_cache = cache
         return session
 
     return make
