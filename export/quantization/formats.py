@@ -36,7 +36,6 @@ class QuantizationSettings:
         rows: Number of texts that the model writes for GPTQ to calibrate on.
         length: Tokens of each text. Many short texts tell more than few long ones of as many tokens.
         measured_rows: Number of these texts that the sensitivity is estimated on, forwards and backwards.
-        cache_rows: Number of texts that the ranges of an int8 KV cache are taken from.
         held_out_rows: Number of further texts, on which the cost of the rounding is measured.
     """
 
@@ -45,8 +44,7 @@ class QuantizationSettings:
     int8_block: int = 128
     rows: int = 64
     length: int = 128
-    measured_rows: int = 12
-    cache_rows: int = 24
+    measured_rows: int = 24
     held_out_rows: int = 8
 
 

@@ -31,7 +31,7 @@ FACTORED_AT_ONCE = 128
 HESSIAN_BLOCK = 192
 """The least number of rows and columns of a Hessian that are computed as one product, see `hessian_of`."""
 
-DAMPING = 0.1
+DAMPING = 0.01
 """The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
 directions."""
 

@@ -64,7 +64,7 @@ def calibrate_cache(
     Args:
         model: The model that the graph computes, its weights rounded or not; in float32 on the CPU, in eval mode.
         prompts: Token ids of the prompts that the text begins with, at least one.
-        settings: The settings, of which `length`, `held_out_rows` and `cache_rows` are used.
+        settings: The settings, of which `length`, `held_out_rows` and `measured_rows` are used.
         progress: Called with a stage's name and the share that is done.
 
     Raises:
@@ -72,7 +72,7 @@ def calibrate_cache(
     """
     settings = settings or QuantizationSettings()
     length = min(settings.length, model.config.max_position_embeddings)
-    rows = settings.held_out_rows + settings.cache_rows
+    rows = settings.held_out_rows + settings.measured_rows
     held_out, tokens = written_text(model, prompts, rows, length, progress).tensor_split([settings.held_out_rows])
     return CalibratedCache(cache_scales(model, tokens), held_out)
 

@@ -23,8 +23,8 @@ from .rounding import nearest
 from .smoothquant import smooth
 
 SECONDS = {
-    "int8": {"text": 1.5, "sensitivity": 7.0, "rounding": 2.0},
-    "int4": {"text": 4.0, "sensitivity": 7.0, "rounding": 9.0},
+    "int8": {"text": 1.8, "sensitivity": 8.0, "rounding": 2.0},
+    "int4": {"text": 4.0, "sensitivity": 8.0, "rounding": 8.0},
 }
 """The seconds that the stages of each precision take, for a model of 26M parameters on two cores.
 

@@ -32,7 +32,7 @@ def test_a_keys_scale_is_its_pairs_length_and_a_values_its_own():
 def test_text_that_measures_is_not_text_that_calibrates():
     config = MiniMindConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
     model = MiniMindForCausalLM(config).eval()
-    settings = QuantizationSettings(length=12, held_out_rows=2, cache_rows=3)
+    settings = QuantizationSettings(length=12, held_out_rows=2, measured_rows=3)
     first, second = (calibrate_cache(model, [(1, 2)], settings) for _ in range(2))
     assert first.held_out.shape == (2, 12)
     assert (first.scales[0].key == second.scales[0].key).all()
