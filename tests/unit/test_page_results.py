@@ -107,7 +107,10 @@ def test_the_conditions_of_the_comparison():
     assert_says(page, r"a pause of ([\d.]+) s before each", plan.pause_s)
 
 
-@pytest.mark.parametrize("folder", ["", "larger-models/"])
+@pytest.mark.parametrize(
+    "folder",
+    ["", "larger-models/", "edge-engines/", "edge-engines-int8-fp32/", "long-context/", "model-b/"],
+)
 def test_the_report_is_made_of_its_json(folder):
     from benchmarks.peers.contenders import PEERS as KNOWN
     from benchmarks.peers.contenders import contenders
@@ -147,6 +150,75 @@ def test_the_start_and_memory_in_the_benchmark():
     )
 
 
+LEADS = {
+    "A": ("A", {"int4": "edge-engines", "int8": "edge-engines-int8-fp32", "fp32": "edge-engines-int8-fp32"}),
+    "A, one thread": ("A", {"int4": "edge-engines"}),
+    "A, after 1,024": ("A", {"int4": "long-context"}),
+    "B": ("B", {"int4": "model-b"}),
+    "C": ("C", dict.fromkeys(("int4", "int8", "fp32"), "larger-models")),
+    "C, after 1,024": ("C", {"int4": "long-context"}),
+    "D": ("D", dict.fromkeys(("int4", "int8", "fp32"), "larger-models")),
+}
+"""The rows of the table of ratios: the model, and the folder of results of each precision."""
+
+
+def least_ratio(folder: str, model: str, precision: str, ratios: str, quantity: str) -> tuple[float, str]:
+    """The lowest ratio to a peer's build, and the name of that build."""
+    rows = peers(f"{folder}/{PEERS}", model)
+    return min(
+        (row[ratios][quantity]["median"], name)
+        for name, row in rows.items()
+        if row.get("compared_with") == precision and quantity in row.get(ratios, {}) and not name.startswith("minimind")
+    )
+
+
+def test_the_ratios_to_the_fastest_peer():
+    shown = table(
+        "docs/benchmarks.md", "decode, stock", "decode, native", "to", "prefill, stock", "prefill, native", "to"
+    )
+    expected = [f"{name}, {precision}" for name, (_, folders) in LEADS.items() for precision in folders]
+    assert list(shown) == expected
+    for name, (model, folders) in LEADS.items():
+        ending = "_one_thread" if "thread" in name else ""
+        for precision, folder in folders.items():
+            cells = shown[f"{name}, {precision}"]
+            for quantity, part in (("decode", cells[:3]), ("prefill", cells[3:])):
+                if not any(part):
+                    continue
+                measured = f"{quantity}_tokens_per_s{ending}"
+                stock, _ = least_ratio(folder, model, precision, "ours_to_this", measured)
+                native, peer = least_ratio(folder, model, precision, "native_to_this", measured)
+                assert_shows(part[0], stock)
+                assert_shows(part[1], native)
+                assert part[2] == peer, name
+
+
+def test_the_leads_in_the_readmes():
+    def native(quantity: str) -> float:
+        return least_ratio("edge-engines", "A", "int4", "native_to_this", quantity)[0]
+
+    decode, one, prefill = map(
+        native, ("decode_tokens_per_s", "decode_tokens_per_s_one_thread", "prefill_tokens_per_s")
+    )
+    edge = peers(f"edge-engines/{PEERS}", "A")
+    stock = edge["ExecuTorch 8da4w"]["ours_to_this"]["decode_tokens_per_s"]["median"]
+    gain = edge["minimind-edge int4"]["native_to_this"]["decode_tokens_per_s"]["median"]
+    patterns = {
+        "README.md": (
+            r"decodes at ([\d.]+) times the speed of the fastest peer, ExecuTorch, with native operators, and at ([\d.]+) without",
+            r"with one thread MNN decodes faster \(([\d.]+)\), and prompts are fastest in OpenVINO \(([\d.]+)\)",
+        ),
+        "README.zh.md": (
+            r"使用原生算子时解码是最快的同类 ExecuTorch 的 ([\d.]+) 倍，不使用时是 ([\d.]+) 倍",
+            r"单线程时 MNN 解码更快（([\d.]+) 倍），预填充 OpenVINO 最快（([\d.]+) 倍）",
+        ),
+    }
+    for page, (leads, lags) in patterns.items():
+        assert_says(page, leads, decode, stock)
+        assert_says(page, lags, one, prefill)
+    assert_says("docs/graphs.md", r"([\d.]+) times the speed of stock operators for model A in int4", gain)
+
+
 def test_the_mixture_of_experts_against_llama_cpp():
     builds = ("minimind-edge int8", "llama.cpp Q8_0", "minimind-edge int4", "llama.cpp Q4_0", "llama.cpp Q4_K_M")
     name, page = f"larger-models/{PEERS}", "docs/graphs.md"
@@ -155,7 +227,7 @@ def test_the_mixture_of_experts_against_llama_cpp():
     assert_says(page, pattern, *values)
     builds = ("minimind-edge fp32", "llama.cpp F32")
     values = [median(build, "decode_tokens_per_s", name, "D") for build in builds]
-    assert_says(page, r"In float32 MoE is slower: (\d+) against (\d+)", *values)
+    assert_says(page, r"in float32 it is (\d+) against (\d+)", *values)
     ratios = [
         row["ours_to_this"]["prefill_tokens_per_s"]["median"]
         for build, row in peers(name, "D").items()
