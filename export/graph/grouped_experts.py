@@ -34,16 +34,16 @@ class Axes:
 
     @property
     def choices(self) -> str:
-        """The choices of all tokens, as many as a token has after one another."""
+        """The choices of all tokens, those of one token after one another."""
         return f"{self.prefix}.choices"
 
     @property
     def rows(self) -> str:
-        """What all experts multiply: the choices, and rows of zeros."""
+        """The rows of all experts: the choices, and rows of zeros."""
         return f"{self.prefix}.rows"
 
     def rows_of(self, expert: int) -> str:
-        """What one expert multiplies."""
+        """The rows of one expert."""
         return f"{self.prefix}.{expert}.rows"
 
 

@@ -218,6 +218,19 @@ def test_the_leads_in_the_readmes():
         assert_says(page, leads, decode, stock)
         assert_says(page, lags, one, prefill)
     assert_says("docs/graphs.md", r"([\d.]+) times the speed of stock operators for model A in int4", gain)
+    fast = "decode_tokens_per_s"
+    builds = [
+        peers(f"{folders['int4']}/{PEERS}", model)["minimind-edge int4"]
+        for name, (model, folders) in LEADS.items()
+        if name == model
+    ]
+    gains = [build["native_to_this"][fast]["median"] for build in builds]
+    for page, pattern in (
+        ("README.md", r"in int4 with two threads ([\d.]+) to ([\d.]+) times, by model"),
+        ("README.zh.md", r"两线程 int4 解码速度为 ([\d.]+) 至 ([\d.]+) 倍"),
+        ("CHANGELOG.md", r"in int4 with two threads ([\d.]+) to ([\d.]+) times as fast, by model"),
+    ):
+        assert_says(page, pattern, min(gains), max(gains))
 
 
 def test_the_mixture_of_experts_against_llama_cpp():
