@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "cached_attention.h"
+#include "quantized_matmul.h"
 #include "row_operators.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -15,7 +16,8 @@ const Kernels* find_kernels(int lanes) {
 #ifdef MINIMIND_EDGE_X86
   __builtin_cpu_init();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx2 && avx512 && lanes >= 16) return &avx512_kernels;
   if (avx2 && lanes >= 8) return &avx2_kernels;
@@ -57,6 +59,13 @@ struct Signature<CachedAttention> {
       {ORT_FLOAT}, {ORT_FLOAT}, {ORT_INT64},                              // cos, sin, position_ids
       {ORT_FLOAT, ORT_OPTIONAL}, {ORT_FLOAT, ORT_OPTIONAL}};              // weights of the query and the key norm
   static constexpr Argument outputs[] = {{ORT_FLOAT}, {ORT_FLOAT}, {ORT_FLOAT}};  // mixed, present_key, present_value
+};
+
+template <>
+struct Signature<QuantizedMatMul> {
+  static constexpr const char* name = "QuantizedMatMul";
+  static constexpr Argument inputs[] = {{ORT_FLOAT}, {ORT_UINT8}, {ORT_FLOAT}, {ORT_UINT8, ORT_OPTIONAL}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT}};
 };
 
 // A node's operator, made when a session is, with the interface of the ONNX Runtime that made it.
@@ -105,12 +114,13 @@ OrtCustomOp described() {
   return op;
 }
 
-// The domain `minimind_edge` with the three operators. Sessions hold pointers to it: it lives as long as the process,
+// The domain `minimind_edge` with the operators. Sessions hold pointers to it: it lives as long as the process,
 // one for each copy of ONNX Runtime there.
 OrtCustomOpDomain* domain_of(const OrtApi& api) {
   static std::mutex mutex;
   static std::map<const OrtApi*, OrtCustomOpDomain*> domains;
-  static const OrtCustomOp ops[] = {described<SwiGLU>(), described<SkipRMSNorm>(), described<CachedAttention>()};
+  static const OrtCustomOp ops[] = {described<SwiGLU>(), described<SkipRMSNorm>(), described<CachedAttention>(),
+                                    described<QuantizedMatMul>()};
   const std::lock_guard<std::mutex> lock(mutex);
   OrtCustomOpDomain*& domain = domains[&api];
   if (!domain) {

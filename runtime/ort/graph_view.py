@@ -10,6 +10,9 @@ from .graph_parts import Dims, Initializer, Node
 MICROSOFT = b"com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
+NATIVE_DOMAIN = b"minimind_edge"
+"""The domain of the operators of minimind-edge-native."""
+
 
 class NoMatchError(Exception):
     """A part of a graph has another structure than a pattern."""
