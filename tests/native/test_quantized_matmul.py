@@ -218,6 +218,14 @@ def test_zeros_and_a_block_of_zeros(lanes, bits):
     assert_right(y, weight, x)
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_activations_in_the_middle_of_two_integers_become_the_even_one(lanes, bits):
+    weight, session = shared_session(lanes, bits)
+    x = np.random.default_rng(1).integers(-127, 127, (2, weight.width)).astype(np.float32) + np.float32(0.5)
+    x[:, ::32] = 127
+    assert_right(multiply(session, x), weight, x)
+
+
 @pytest.mark.parametrize("size", [1e30, 1e-30, 3e38, 1e-36])
 def test_numbers_of_all_sizes(lanes, size):
     weight = make_weight(8, 16, 80, 40)
@@ -278,9 +286,9 @@ def test_weights_stay_valid_when_other_sessions_are_gone(lanes):
     assert_right(multiply(product_session(weights[2], lanes), x), weights[2], x)
 
 
-def test_weights_larger_than_a_chunk(lanes):
+def test_weights_larger_than_a_chunk():
     weight = make_weight(8, 256, 4096, 16600, zero_points=False)  # 65 MiB, where a chunk has 64
-    session = product_session(weight, lanes)
+    session = product_session(weight, limit_lanes(16))
     x = normal(1, 1, 4096)
     chosen = [0, 8299, 16599]
     part = Weight(8, 256, 4096, weight.integers[chosen], weight.scales[chosen], None)
