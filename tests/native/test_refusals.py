@@ -192,7 +192,13 @@ def test_constants_of_too_many_axes_are_refused(lanes):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("weight", np.int8), ("weight", np.float32), ("scales", np.float16), ("scales", np.float64), ("zeros", np.float32)],
+    [
+        ("weight", np.int8),
+        ("weight", np.float32),
+        ("scales", np.float16),
+        ("scales", np.float64),
+        ("zeros", np.float32),
+    ],
 )
 def test_constants_of_a_product_of_other_types_are_refused(lanes, name, kind):
     weight = make_weight()
