@@ -26,7 +26,7 @@ def quantized_matmul(view: GraphView, node: Node) -> Node:
         node: The `MatMulNBits`.
 
     Raises:
-        NoMatchError: The node has something that the native operator does not compute, or a weight that is not constant.
+        NoMatchError: The node has something that the native operator does not compute, or a weight that is no constant.
     """
     require((node.op_type, node.domain) == (b"MatMulNBits", MICROSOFT))
     require(set(node.attributes) == {b"K", b"N", b"bits", b"block_size", b"accuracy_level"})
