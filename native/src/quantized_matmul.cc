@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "huge_pages.h"
 #include "scratch.h"
+#include "weight_memory.h"
 
 namespace {
 
@@ -81,6 +81,7 @@ void QuantizedMatMul::pack(const Tensor<const uint8_t>& weight, const Tensor<con
     }
   }
   product_->pack(weight.data, columns_, words, to_words);
+  drop_file_pages(weight.data, static_cast<size_t>(4 * columns_ * words));
   weight_.words = to_words;
   weight_.scales = to_scales;
   weight_.zeros = to_zeros;
