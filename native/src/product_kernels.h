@@ -26,8 +26,8 @@ inline int32_t sum_of(Integers v) {
 
 // sum + the products of four unsigned weights with four signed activations in each lane; HALF: weights are below 16.
 //
-// AVX2 adds pairs of products in int16. 2 * 15 * 127 fits; of whole bytes, w - 128 times a does, so that their
-// products come out smaller by 128 a (OFFSET).
+// AVX2 adds pairs of products in int16: 2 * 15 * 127 fits, and of whole bytes, those of |w - 128| and a with the sign of
+// w - 128 do. Whole bytes are packed as w - 128 for this (OFFSET).
 #ifdef __AVX512VNNI__
 constexpr int OFFSET = 0;
 
@@ -51,7 +51,6 @@ template <bool HALF>
 inline Integers add_products(Integers sum, Bytes weights, Integers activations) {
   __m256i w = reinterpret_cast<__m256i>(weights), a = reinterpret_cast<__m256i>(activations);
   if constexpr (!HALF) {
-    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
     a = _mm256_sign_epi8(a, w);
     w = _mm256_abs_epi8(w);
   }
@@ -60,13 +59,14 @@ inline Integers add_products(Integers sum, Bytes weights, Integers activations) 
 #endif
 
 // See ProductKernels::pack.
+template <int BITS>
 void pack(const uint8_t* weight, int64_t columns, int64_t words, int32_t* packed) {
   for (int64_t first = 0; first < columns; first += LANES, packed += LANES * words)
     for (int64_t word = 0; word < words; word++)
       for (int64_t lane = 0; lane < LANES; lane++) {
         int32_t bits = 0;
         if (first + lane < columns) memcpy(&bits, weight + ((first + lane) * words + word) * 4, 4);
-        packed[word * LANES + lane] = bits;
+        packed[word * LANES + lane] = BITS == 8 && OFFSET ? bits ^ static_cast<int32_t>(0x80808080u) : bits;
       }
 }
 
@@ -243,6 +243,6 @@ void multiply(const Product& product, int64_t first, int64_t end) {
 }
 
 template <int BITS>
-constexpr ProductKernels product_kernels{BITS, pack, quantize_row<BITS>, multiply<BITS>};
+constexpr ProductKernels product_kernels{BITS, pack<BITS>, quantize_row<BITS>, multiply<BITS>};
 
 }  // namespace

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "huge_pages.h"
 #include "scratch.h"
+#include "weight_memory.h"
 
 namespace {
 
@@ -13,8 +13,8 @@ constexpr int64_t MOST_COLUMNS = int64_t{1} << 24, MOST_WIDTH = int64_t{1} << 24
 // Bytes of weights times rows: fewer are done before a second thread has begun.
 constexpr int64_t WORTH_THREADS = 65536;
 
-// Bytes of weights of a task in a decode step: tasks enough that no thread waits long for another.
-constexpr int64_t TASK_BYTES = 32768;
+// Bytes of weights of a task in a decode step, at least: it takes as long as to tell another thread of a few tasks.
+constexpr int64_t TASK_BYTES = 98304;
 
 // Rows of a task in a prompt: their activations stay in the second cache while the weights go by.
 constexpr int64_t TASK_ROWS = 128;
@@ -82,6 +82,7 @@ void QuantizedMatMul::pack(const Tensor<const uint8_t>& weight, const Tensor<con
     }
   }
   product_->pack(weight.data, columns_, words, to_words);
+  drop_file_pages(weight.data, static_cast<size_t>(4 * columns_ * words));
   weight_.words = to_words;
   weight_.scales = to_scales;
   weight_.zeros = to_zeros;
@@ -108,8 +109,8 @@ void QuantizedMatMul::run(const Context& context) const {
   context.run(static_cast<size_t>(count), count * width > WORTH_THREADS, quantize);
 
   const int64_t pairs = round_up(weight_.panels, 2) / 2, bytes = width * bits_ / 8;
-  const int64_t task_pairs = count == 1 ? std::max<int64_t>(1, TASK_BYTES / (2 * kernels_.lanes * bytes)) : 1;
-  const int64_t tasks = round_up(pairs, task_pairs) / task_pairs;
+  const int64_t most_tasks = count == 1 ? std::max<int64_t>(1, columns_ * bytes / TASK_BYTES) : pairs;
+  const int64_t task_pairs = round_up(pairs, most_tasks) / most_tasks, tasks = round_up(pairs, task_pairs) / task_pairs;
   const auto multiply = [&](size_t i) {
     const int64_t row = static_cast<int64_t>(i) / tasks * TASK_ROWS, pair = static_cast<int64_t>(i) % tasks * task_pairs;
     Product part = product;

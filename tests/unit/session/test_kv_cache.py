@@ -79,6 +79,12 @@ def test_what_the_buffers_take(make, binding):
     assert FACTS.kv_bytes_per_slot == 64
 
 
+def test_shared_buffers_lie_one_after_the_other(make, binding):
+    make(SharedCache).bind(0, 4)
+    key, value = (binding.inputs[name] for name in NAMES[0])
+    assert value.data_ptr() - key.data_ptr() == key.numpy().nbytes
+
+
 def test_a_shared_buffer_grows_in_steps_and_keeps_its_past(make, binding):
     cache = make(SharedCache)
     cache.bind(0, 3)
