@@ -134,7 +134,7 @@ class SharedCache:
 
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
-        # One block for all: NumPy puts large arrays into huge pages (from 4 MiB on), in which long texts are read faster.
+        # One block for all: NumPy puts arrays from 4 MiB on into huge pages, in which long texts are read faster.
         arrays = list(self._memory.buffer((len(self._names), *shape), self._facts.kv_dtype))
         for array, buffer in zip(arrays, self._buffers, strict=False):  # no buffers the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from minimind_edge.runtime.ort import huge_pages
 from minimind_edge.runtime.ort.huge_pages import added, anonymous_memory, filled, use_huge_pages, use_huge_pages_later
 
