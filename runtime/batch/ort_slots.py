@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ArtifactError, ContextLengthError, PromptError
 from ..interruption import register
 from ..ort.kv_cache import bound_names, zeros
-from ..ort.loading import SILENT, onnxruntime_errors, summary
+from ..ort.loading import onnxruntime_errors, run_options, summary
 from ..session.contract import (
     ATTENTION_MASK,
     INPUT_IDS,
@@ -104,8 +104,7 @@ class OrtSlots:
         self.run_s = 0.0
         self._session = session
         self._errors = onnxruntime_errors(onnxruntime)
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = SILENT
+        self._run_options = run_options(onnxruntime)
         self._even_rows = even_rows
         self._takes_tokens = ROW_TOKENS in {node.name for node in session.get_overridable_initializers()}
         self._capacity = self.max_length + 1  # one more for padding after a full slot
