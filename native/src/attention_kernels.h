@@ -71,26 +71,27 @@ void score_slots(const float* queries, const float* keys, int64_t slots, float* 
 
 // Makes `count` scores the weights e^(score - largest), and those up to `end` zeros; returns 1 / sum, or 0 for none.
 //
-// Writes up to round_up(count, LANES) or `end`, whichever is more.
+// Reads and writes up to round_up(count, LANES), and writes up to `end`.
 inline float softmax(float* scores, int64_t count, int64_t end) {
   if (count == 0) {
     for (int64_t i = 0; i < end; i++) scores[i] = 0.0f;
     return 0.0f;
   }
-  const int64_t padded = round_up(count, LANES);
-  if (end < padded) end = padded;
-  for (int64_t i = count; i < padded; i++) scores[i] = LOWEST;
-  Vector top = load(scores);
-  for (int64_t i = LANES; i < padded; i += LANES) top = largest(top, load(scores + i));
+  const int64_t last = round_up(count, LANES) - LANES;
+  const Vector ending = first_of(count - last, load(scores + last), LOWEST);
+  Vector top = ending;
+  for (int64_t i = 0; i < last; i += LANES) top = largest(top, load(scores + i));
   const float shift = largest_of(top);
-  Vector sum{};  // e^-87 for each padded score is nothing next to the largest score's 1
-  for (int64_t i = 0; i < padded; i += LANES) {
+  Vector sum{};
+  for (int64_t i = 0; i < last; i += LANES) {
     const Vector weights = exponential(load(scores + i) - shift);
     store(scores + i, weights);
     sum += weights;
   }
-  for (int64_t i = count; i < end; i++) scores[i] = 0.0f;
-  return 1.0f / sum_of(sum);
+  const Vector weights = first_of(count - last, exponential(ending - shift), 0.0f);
+  store(scores + last, weights);
+  for (int64_t i = last + LANES; i < end; i++) scores[i] = 0.0f;
+  return 1.0f / sum_of(sum + weights);
 }
 
 // The most of a row's `vectors` vectors, in equal parts, whose sums for `rows` rows fit in the registers together with a

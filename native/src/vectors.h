@@ -49,6 +49,13 @@ inline Vector load_part(const float* p, int64_t count) {
 
 inline void store_part(float* p, Vector v, int64_t count) { memcpy(p, &v, static_cast<size_t>(count) * sizeof(float)); }
 
+// The first `count` lanes of a vector, and `other` in the others.
+inline Vector first_of(int64_t count, Vector v, float other) {
+  Integers lanes;
+  for (int i = 0; i < LANES; i++) lanes[i] = i;
+  return lanes < static_cast<int>(count) ? v : all(other);
+}
+
 inline float sum_of(Vector v) {
   for (int half = LANES / 2; half > 0; half /= 2)
     for (int i = 0; i < half; i++) v[i] += v[i + half];
