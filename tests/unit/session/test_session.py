@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, PromptError, UsageError
@@ -52,6 +53,23 @@ def test_every_split_into_chunks_gives_the_same(load, decoder, target, sizes, pr
     for size, end in zip(sizes, ends, strict=True):
         assert close(session.prefill(ids[:, end - size : end]), expected[:, end - 1])
     assert session.length == 12
+
+
+def test_no_step_looks_for_a_run_option_that_is_not_set(load, monkeypatch):
+    session, missing = load("ort"), []
+    find = onnxruntime.RunOptions.get_run_config_entry
+
+    def watched(options, key):
+        try:
+            return find(options, key)
+        except RuntimeError:
+            missing.append(key)
+            raise
+
+    monkeypatch.setattr(onnxruntime.RunOptions, "get_run_config_entry", watched)
+    session.prefill(random_ids(1, 3))
+    session.decode(np.array([5]))
+    assert missing == []
 
 
 MASKS = {
