@@ -70,9 +70,32 @@ void pack(const uint8_t* weight, int64_t columns, int64_t words, int32_t* packed
       }
 }
 
+inline int32_t largest_of(Integers v) {
+  int32_t top = v[0];
+  for (int i = 1; i < LANES; i++) top = v[i] > top ? v[i] : top;
+  return top;
+}
+
+// The largest magnitude of `count` numbers, NaN where one is: as integers, magnitudes have their order, and NaN is last.
+inline float largest_magnitude(const float* x, int64_t count) {
+  Integers top{};
+  for (int64_t i = 0; i < count; i += LANES) {
+    const Integers magnitudes = reinterpret_cast<Integers>(load(x + i)) & 0x7FFFFFFF;
+    top = magnitudes > top ? magnitudes : top;
+  }
+  const int32_t bits = largest_of(top);
+  float magnitude;
+  memcpy(&magnitude, &bits, 4);
+  return magnitude;
+}
+
+// Below it, 127 divided by a block's largest magnitude would be infinite: the block counts as zeros.
+constexpr float LEAST_MAGNITUDE = 4e-37f;
+
 // Quantizes a row of `count` activations in blocks: symmetrically to [-127, 127], by each block's largest magnitude.
 //
-// What is missing of the last block counts as zeros. See QuantizedRows for the outputs, which are those of one row.
+// What is missing of the last block counts as zeros. A block with a number that is not finite has the scale NaN, and so
+// all products of its row are NaN. See QuantizedRows for the outputs, which are those of one row.
 template <int BITS>
 void quantize_row(const float* x, int64_t count, int64_t block, int8_t* values, float* scales, int32_t* sums) {
   for (int64_t first = 0; first < count; first += block, values += block) {
@@ -83,12 +106,11 @@ void quantize_row(const float* x, int64_t count, int64_t block, int8_t* values, 
       for (int64_t i = 0; i < block; i++) padded[i] = i < present ? from[i] : 0.0f;
       from = padded;
     }
-    Vector top{};
-    for (int64_t i = 0; i < block; i += LANES) {
-      const Vector v = load(from + i);
-      top = largest(top, largest(v, -v));
-    }
-    const float magnitude = largest_of(top), factor = magnitude > 0.0f ? 127.0f / magnitude : 0.0f;
+    static constexpr float zeros[MOST_BLOCK] = {};
+    const float magnitude = largest_magnitude(from, block);
+    const bool usable = magnitude >= LEAST_MAGNITUDE && magnitude <= __FLT_MAX__;
+    const float factor = usable ? 127.0f / magnitude : 0.0f;
+    if (!usable) from = zeros;
     const Vector shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
     Integers sum{};
     for (int64_t i = 0; i < block; i += LANES) {
@@ -99,7 +121,7 @@ void quantize_row(const float* x, int64_t count, int64_t block, int8_t* values, 
       for (int lane = 0; lane < LANES; lane++)
         values[i + (BITS == 8 ? lane : lane / 8 * 8 + lane % 2 * 4 + lane % 8 / 2)] = bytes[lane];
     }
-    *scales++ = magnitude / 127.0f;
+    *scales++ = usable ? magnitude / 127.0f : magnitude * 0.0f;
     *sums++ = sum_of(sum);
   }
 }

@@ -47,9 +47,10 @@ QuantizedMatMul::QuantizedMatMul(const Attributes& attributes, const Kernels& ke
     refuse("N is " + std::to_string(columns_) + ", expected a multiple of " + std::to_string(2 * lanes) + " for SwiGLU");
   weight_.blocks = round_up(width_, block) / block;
   weight_.panels = round_up(columns_, lanes) / lanes;
-  const auto weight = attributes.constant<uint8_t>(1, "weight");
-  const auto scales = attributes.constant<float>(2, "scales");
-  const auto zeros = attributes.input_count() > 3 ? attributes.constant<uint8_t>(3, "zero points") : Tensor<const uint8_t>{};
+  const auto weight = attributes.constant<uint8_t>(1, "QuantizedMatMul: weight");
+  const auto scales = attributes.constant<float>(2, "QuantizedMatMul: scales");
+  Tensor<const uint8_t> zeros;
+  if (attributes.input_count() > 3) zeros = attributes.constant<uint8_t>(3, "QuantizedMatMul: zero points");
   expect(weight, "weight", {columns_, weight_.blocks, block * bits_ / 8});
   expect(scales, "scales", {columns_, weight_.blocks});
   if (zeros.data) expect(zeros, "zero points", {columns_, round_up(weight_.blocks * bits_, 8) / 8});

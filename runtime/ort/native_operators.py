@@ -2,9 +2,9 @@
 
 The operators are those of the optional package minimind-edge-native: `CachedAttention`, which takes the place of
 `GroupQueryAttention`, of the nodes that prepare its lengths and its bias, and of the norms of queries and keys;
-`SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every block or nowhere, and without it nothing is; each of the
-other nodes is replaced by itself. Every fact that the native operator relies on is looked up in the graph, and where
-one is missing, the node stays.
+`QuantizedMatMul`; `SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every block or nowhere, and without it nothing
+is; each of the other nodes is replaced by itself. Every fact that the native operator relies on is looked up in the
+graph, and where one is missing, the node stays.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _others(view: GraphView) -> dict[Field, Node]:
             new.update(experts.nodes)
             del new[experts.unread]
     gated = {node.inputs for node in new.values() if node.attributes.get(b"swiglu")}
-    return {field: node for field, node in new.items() if node.inputs not in gated or node.attributes[b"swiglu"]}
+    return {field: node for field, node in new.items() if node.attributes.get(b"swiglu") or node.inputs not in gated}
 
 
 def _skip_rms_norm(view: GraphView, node: Node) -> Node:

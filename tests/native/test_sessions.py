@@ -16,6 +16,7 @@ from rounded_weights import quantized, with_weights
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.export.parity.graph_file import can_be_native
+from minimind_edge.export.parity.tolerance import rounded_weights_tolerance
 from minimind_edge.runtime import SamplingParams, generate
 from minimind_edge.runtime import speculation as speculation_module
 from minimind_edge.runtime.batch.loading import load_slots
@@ -122,6 +123,25 @@ def test_quantized_weights_with_gates_are_eager_with_the_integers_values(tmp_pat
     found = [one for one in report.measurements if one.runner.endswith("native operators")]
     assert len(found) == len(report.measurements) / 2 > 0
     assert max(one.logits.max_rel for one in found) < 1e-5  # as in test_graph_block_weights.py
+
+
+@pytest.mark.parametrize(("bits", "variant"), [(4, "gqa"), (8, "minimind3"), (4, "minimind3-moe")])
+def test_quantized_products_are_eager_with_the_integers_values_up_to_rounded_activations(tmp_path, bits, variant):
+    model = make_model(variant, head_dim=64)
+    matrices = quantized(model, bits, 32, zero_points=True)
+    path = tmp_path / "model.onnx"
+    save_graph(build_graph(model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices), path)
+    report = compare(
+        with_weights(model, matrices),
+        path,
+        target="ort",
+        precision=f"int{bits}",
+        native=True,
+        steps=16,
+        tolerance=rounded_weights_tolerance(model.config.num_hidden_layers),
+    )
+    assert report, report.failures
+    assert sum(one.runner.endswith("native operators") for one in report.measurements) > 0
 
 
 def test_greedy_batches_with_padding_give_each_rows_own_tokens(graph):
