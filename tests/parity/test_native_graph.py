@@ -111,6 +111,7 @@ def test_attention_norms_and_gates_are_replaced_and_every_other_node_stays(graph
     assert gates == LAYERS * (("moe" in shape) + (precision != "fp32" and shape != "minimind3-moe"))
     expected["SwiGLU"] = gates
     expected.subtract({"Split": gates, "Sigmoid": gates, "Mul": 2 * gates})
+    expected["Reshape"] -= precision != "fp32"  # the embedding's: an initializer in another shape
     assert kinds(found) == +expected
     untouched = [node for node in found.graph.node if node.domain != "minimind_edge"]
     everything = list(stock.graph.node)
@@ -144,6 +145,8 @@ def test_what_nothing_reads_any_more_is_gone(graphs):
     assert "attention.sinks" in gone
     assert all(name == "attention.sinks" or name.startswith("constant") for name in gone)
     read = {name for node in found.graph.node for name in node.input}
+    embedding = next(node for node in named(stock, "Reshape") if node.input[0].startswith("model.embed_tokens"))
+    read.update(embedding.input)  # whose shape ONNX Runtime drops by itself
     assert {name for name in names if name.startswith("constant")} <= read
     assert names >= {"logits_start", "row_lengths", "row_tokens"}
     assert [value.name for value in found.graph.input][-3:] == ["logits_start", "row_lengths", "row_tokens"]
