@@ -16,7 +16,7 @@ from .artifact_options import (
     chosen_graph,
 )
 from .choices import Device
-from .entry import EXIT_CODES, run
+from .entry import EXIT_CODES, compute_without_blas, run
 from .help_text import HelpCommand
 from .progress import progress_display
 from .version import VersionOption
@@ -121,4 +121,5 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def main() -> NoReturn:
     """Run `minimind-bench`."""
+    compute_without_blas()
     run(app, "minimind-bench")
