@@ -22,7 +22,6 @@ from .logits_processors import (
     RepetitionPenalty,
     SuppressTokens,
 )
-from .random_numbers import RandomNumbers
 from .session.model import Logits, TokenIds
 from .token_filters import Filter, Floats, RowFilters, draw, kept_tokens
 
@@ -241,7 +240,8 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, max_new_tokens: int | None = None) -> None:
         self._processors = params.processors(max_new_tokens)
-        self._random = None if params.is_greedy else RandomNumbers(params.seed)
+        # Greedy decoding starts faster without numpy's generators.
+        self._random = None if params.is_greedy else np.random.default_rng(params.seed)
         self._filters = RowFilters.of([params.filter])
 
     @property
@@ -267,8 +267,7 @@ class Sampler:
         if self._random is None:
             return self._argmax(logits)
         # Finished rows draw too, so that a row's tokens do not depend on when another one ended.
-        thresholds = np.array([self._random.random() for _ in logits])
-        return draw(logits, _largest(logits), self._filters, thresholds)
+        return draw(logits, _largest(logits), self._filters, self._random.random(len(logits)))
 
     def distribution(
         self, logits: NDArray[np.float32], history: TokenHistory | None = None

@@ -149,8 +149,11 @@ def test_draws_by_inverse_cumulative_distribution(monkeypatch):
     logits = np.log(np.array([[1, 2, 1]] * 5, np.float32))
     sampler = Sampler(SamplingParams())
 
-    numbers = iter([0.0, 0.24, 0.26, 0.74, 0.76])
-    monkeypatch.setattr(sampler._random, "random", lambda: next(numbers))
+    class Fixed:
+        def random(self, size):
+            return np.array([0.0, 0.24, 0.26, 0.74, 0.76])
+
+    monkeypatch.setattr(sampler, "_random", Fixed())
     assert sampler(logits).tolist() == [0, 0, 1, 1, 2]
 
 
