@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import pytest
@@ -16,14 +14,6 @@ from minimind_edge.export.graph import build_graph, save_graph
 
 LOGITS, PRESENTS = 1e-2, 5e-2
 """About ten and fifty roundings (5e-4 of a number, and keys reach 10), which do not all go one way."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,6 @@ from minimind_edge.runtime.session.session import Session
 
 MAX_LENGTH = 96
 LEVELS = {"int8": 127, "int4": 7}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32") -> Path:

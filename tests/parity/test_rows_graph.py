@@ -5,14 +5,12 @@ There is no GPU here: the CPU runs the same file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from graph_rows import (
     CAPACITY,
     CONTINUATIONS,
@@ -47,14 +45,6 @@ MOST_HEADS = 1024
 
 WIDEST_HEAD = 256
 """The widest head of the CUDA provider's flash attention; it takes multiples of 8, and rotates multiples of 16."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
