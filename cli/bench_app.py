@@ -18,6 +18,7 @@ from .artifact_options import (
 from .choices import Device
 from .entry import EXIT_CODES, compute_without_blas, run
 from .help_text import HelpCommand
+from .json_output import print_result
 from .progress import progress_display
 from .version import VersionOption
 
@@ -61,12 +62,7 @@ def bench(
     path = chosen_graph(artifact, precision)
     with progress_display(for_program=as_json or json_indent) as progress:
         report = measure_artifact(path, plan, threads=threads, device=device.value, progress=progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(report.to_json(), indent=json_indent)
-    else:
-        print_report(report)
+    print_result(report, print_report, as_json=as_json, json_indent=json_indent)
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import changed_graph, write_graph
 from graph_rows import make_model
 from onnx import helper, numpy_helper
 from rounded_weights import quantized
 
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import expert_names
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
 from minimind_edge.runtime.ort.in_memory import graph_in_memory
@@ -58,17 +59,13 @@ SORTING = {
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The graph of a model of `SHAPES` in a precision, made once."""
-    made: dict[tuple[str, str], Path] = {}
 
+    @functools.cache
     def make(shape: str, precision: str = "fp32") -> Path:
-        if (shape, precision) not in made:
-            variant, fields = SHAPES[shape]
-            model = make_model(variant, **fields)
-            matrices = quantized(model, int(precision[3:]), 32) if precision.startswith("int") else {}
-            path = tmp_path_factory.mktemp("graph") / "model.onnx"
-            save_graph(build_graph(model, "ort", precision, 64, quantized=matrices), path)
-            made[shape, precision] = path
-        return made[shape, precision]
+        variant, fields = SHAPES[shape]
+        model = make_model(variant, **fields)
+        matrices = quantized(model, int(precision[3:]), 32) if precision.startswith("int") else {}
+        return write_graph(tmp_path_factory.mktemp("graph"), model, "ort", precision, quantized=matrices)
 
     return make
 
@@ -77,14 +74,6 @@ def native(path: Path, **arguments: Any) -> onnx.ModelProto | None:
     """The graph that is loaded with native operators, by onnx's own reader; None where it stays stock."""
     graph = graph_in_memory(path, native=True, **arguments)
     return onnx.load_from_string(graph.message) if graph is not None and graph.is_native else None
-
-
-def changed(path: Path, folder: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    """A copy of a graph with a change."""
-    model = onnx.load(path)
-    change(model)
-    (folder / "changed.onnx").write_bytes(model.SerializeToString())
-    return folder / "changed.onnx"
 
 
 def kinds(model: onnx.ModelProto) -> Counter[str]:
@@ -195,7 +184,7 @@ def test_a_sum_that_nothing_reads_is_no_output(graphs, tmp_path):
             other.input[:] = [node.output[0] if name == node.output[3] else name for name in other.input]
         node.output[:] = node.output[:1]
 
-    found = native(changed(graphs("minimind2"), tmp_path, unread))
+    found = native(changed_graph(graphs("minimind2"), tmp_path, unread))
     assert [len(node.output) for node in named(found, "SkipRMSNorm")] == [2, 2, 2, 1]
 
 
@@ -353,9 +342,7 @@ STAYS = {
 @pytest.fixture(scope="module")
 def heads_of_64(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph with norms of queries and keys, whose last norm is one of these."""
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(build_graph(make_model("minimind3", head_dim=64), "ort", "fp32", 64), path)
-    return path
+    return write_graph(tmp_path_factory.mktemp("graph"), make_model("minimind3", head_dim=64))
 
 
 def test_the_graph_that_is_changed_has_native_operators(heads_of_64):
@@ -364,7 +351,7 @@ def test_the_graph_that_is_changed_has_native_operators(heads_of_64):
 
 @pytest.mark.parametrize("reason", STAYS)
 def test_a_graph_that_differs_in_what_attention_relies_on_stays_as_it_is(heads_of_64, tmp_path, reason):
-    assert native(changed(heads_of_64, tmp_path, STAYS[reason])) is None
+    assert native(changed_graph(heads_of_64, tmp_path, STAYS[reason])) is None
 
 
 def biased(model: onnx.ModelProto) -> None:
@@ -401,7 +388,7 @@ def halves_exchanged(model: onnx.ModelProto) -> None:
 )
 def test_another_node_that_differs_stays_alone(graphs, tmp_path, change, op_type, left):
     path = graphs("minimind2", "int4")
-    assert kinds(native(changed(path, tmp_path, change)))[op_type] == left
+    assert kinds(native(changed_graph(path, tmp_path, change)))[op_type] == left
 
 
 @pytest.mark.parametrize("change", [other_activation, other_axis, halves_exchanged])
@@ -626,12 +613,11 @@ def test_graphs_that_the_operators_do_not_compute_stay_as_they_are(tmp_path, kin
     model = make_model("minimind3", head_dim=32 if kind == "heads of 32" else 64)
     scales = cache_scales(model, torch.arange(5, 25)[None]) if kind == "int8 cache" else None
     target, precision = "portable" if kind == "portable" else "ort", "fp16" if kind == "fp16" else "fp32"
-    save_graph(build_graph(model, target, precision, 64, cache_scales=scales), tmp_path / "model.onnx")
-    assert native(tmp_path / "model.onnx") is None
+    assert native(write_graph(tmp_path, model, target, precision, cache_scales=scales)) is None
 
 
 def test_a_scale_of_0_is_the_one_that_the_stock_operator_takes_it_for(heads_of_64, tmp_path):
-    path = changed(heads_of_64, tmp_path, attribute("GroupQueryAttention", "scale", 0.0))
+    path = changed_graph(heads_of_64, tmp_path, attribute("GroupQueryAttention", "scale", 0.0))
     scales = [
         helper.get_attribute_value(each)
         for node in named(native(path), "CachedAttention")
