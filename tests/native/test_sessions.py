@@ -117,8 +117,7 @@ def test_quantized_weights_with_gates_are_eager_with_the_integers_values(tmp_pat
 def test_quantized_products_are_eager_with_the_integers_values_up_to_rounded_activations(tmp_path, bits, variant):
     model = make_model(variant, head_dim=64)
     matrices = quantized(model, bits, 32, zero_points=True)
-    path = tmp_path / "model.onnx"
-    save_graph(build_graph(model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices), path)
+    path = write_graph(tmp_path, model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices)
     report = compare(
         with_weights(model, matrices),
         path,

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graph_files import changed_graph
+from native_graphs import LAYERS, graph_maker, kinds, named, native, swiglus
 from onnx import numpy_helper
 
 from minimind_edge.runtime.load import load_session
@@ -16,16 +18,21 @@ from minimind_edge.runtime.ort import native_operators
 from minimind_edge.runtime.ort.graph_view import NoMatchError
 from minimind_edge.runtime.ort.in_memory import graph_in_memory
 
-from .test_native_graph import LAYERS, changed, graphs, kinds, named, native  # noqa: F401
+EXPERTS = 4
 
 SHAPES = ["minimind2-moe", "minimind3-moe"]
 SORTING = {"OneHot", "NonZero", "GatherND", "ScatterND", "Mod"}
 """Operators that occur nowhere else than where choices are sorted."""
 
 
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    return graph_maker(tmp_path_factory)
+
+
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sorting_and_gates_are_replaced(graphs, shape, precision):  # noqa: F811
+def test_sorting_and_gates_are_replaced(graphs, shape, precision):
     path = graphs(shape, precision)
     stock, found = onnx.load(path), native(path)
     assert found is not None
@@ -33,17 +40,15 @@ def test_sorting_and_gates_are_replaced(graphs, shape, precision):  # noqa: F811
     assert count["GatherByExpert"] == count["ScatterByExpert"] == LAYERS
     assert not SORTING & set(count)
     assert count["QuantizedMatMul"] == kinds(stock)["MatMulNBits"]
-    experts = {len(node.output) for node in named(found, "GatherByExpert")}
-    with_gate = [node for node in named(found, "QuantizedMatMul") if {a.name: a.i for a in node.attribute}["swiglu"]]
-    assert len(with_gate) >= LAYERS * experts.pop()
-    assert not experts
+    assert {len(node.output) for node in named(found, "GatherByExpert")} == {EXPERTS}
+    assert swiglus(found) == LAYERS * (EXPERTS + (shape == "minimind2-moe"))  # and its shared expert's
     read = {name for node in found.graph.node for name in node.input} | {each.name for each in found.graph.output}
     assert all(read & set(node.output) for node in found.graph.node)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_bits_are_those_of_the_sorted_products(graphs, shape, precision, monkeypatch):  # noqa: F811
+def test_the_bits_are_those_of_the_sorted_products(graphs, shape, precision, monkeypatch):
     """The products are the same operator both times; with an even number of rows or without."""
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 100, (rows, tokens)) for rows, tokens in [(1, 1), (1, 2), (1, 7), (3, 5)]]
@@ -88,8 +93,8 @@ def other_axis(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("change", [other_order_of_outputs, other_count, other_values, other_axis])
-def test_a_block_that_differs_stays(graphs, tmp_path, change: Callable[[onnx.ModelProto], None]):  # noqa: F811
-    path = changed(graphs("minimind3-moe", "int4"), tmp_path, change)
+def test_a_block_that_differs_stays(graphs, tmp_path, change: Callable[[onnx.ModelProto], None]):
+    path = changed_graph(graphs("minimind3-moe", "int4"), tmp_path, change)
     graph = graph_in_memory(Path(path), native=True)
     assert graph is not None
     count = Counter(node.op_type for node in onnx.load_from_string(graph.message).graph.node)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,23 +12,11 @@ import pytest
 import torch
 from graph_files import changed_graph, write_graph
 from graph_rows import make_model
+from native_graphs import LAYERS, SHAPES, attributes_of, graph_maker, kinds, named, native, swiglus
 from onnx import helper, numpy_helper
-from rounded_weights import quantized
 
 from minimind_edge.export.parity.graph_file import expert_names
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
-from minimind_edge.runtime.ort.in_memory import graph_in_memory
-
-LAYERS = 2
-
-SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "minimind2": ("gqa", {"head_dim": 64}),
-    "minimind2-yarn": ("yarn", {"head_dim": 64}),
-    "minimind3": ("minimind3", {"head_dim": 96}),
-    "minimind2-moe": ("moe", {"head_dim": 128}),
-    "minimind3-moe": ("minimind3-moe", {"head_dim": 64}),
-}
-"""Models with heads of the widths that the operators know: the variant of `graph_rows`, and what is different."""
 
 PREPARED = {
     "lengths.Cast": 2,
@@ -58,39 +44,7 @@ SORTING = {
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The graph of a model of `SHAPES` in a precision, made once."""
-
-    @functools.cache
-    def make(shape: str, precision: str = "fp32") -> Path:
-        variant, fields = SHAPES[shape]
-        model = make_model(variant, **fields)
-        matrices = quantized(model, int(precision[3:]), 32) if precision.startswith("int") else {}
-        return write_graph(tmp_path_factory.mktemp("graph"), model, "ort", precision, quantized=matrices)
-
-    return make
-
-
-def native(path: Path, **arguments: Any) -> onnx.ModelProto | None:
-    """The graph that is loaded with native operators, by onnx's own reader; None where it stays stock."""
-    graph = graph_in_memory(path, native=True, **arguments)
-    return onnx.load_from_string(graph.message) if graph is not None and graph.is_native else None
-
-
-def kinds(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in model.graph.node)
-
-
-def named(model: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.op_type == op_type]
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
-
-
-def swiglus(model: onnx.ModelProto) -> int:
-    """The products that have SwiGLU in them."""
-    return sum(attributes_of(node)["swiglu"] for node in named(model, "QuantizedMatMul"))
+    return graph_maker(tmp_path_factory)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
@@ -396,7 +350,7 @@ def test_another_node_that_differs_stays_alone(graphs, tmp_path, change, op_type
 def test_a_gate_that_differs_stays_alone(graphs, tmp_path, change, shape):
     """Of the two models, one has a gate with all experts' hidden numbers, which no product makes."""
     path = graphs(shape, "int4")
-    whole, found = native(path), native(changed(path, tmp_path, change))
+    whole, found = native(path), native(changed_graph(path, tmp_path, change))
     assert kinds(found)["QuantizedMatMul"] == kinds(whole)["QuantizedMatMul"]
     assert kinds(found)["SwiGLU"] + swiglus(found) == kinds(whole)["SwiGLU"] + swiglus(whole) - 1
 
@@ -523,7 +477,7 @@ STOCK_PRODUCTS = {
 def test_a_product_that_differs_stays_alone(graphs, tmp_path, reason):
     path = graphs("minimind2", "int4")
     whole = kinds(native(path))
-    changed_path = changed(path, tmp_path, STOCK_PRODUCTS[reason])
+    changed_path = changed_graph(path, tmp_path, STOCK_PRODUCTS[reason])
     product = output_projection(onnx.load(changed_path, load_external_data=False))
     found = native(changed_path)
     assert named(found, "MatMulNBits") == [product]
@@ -546,7 +500,7 @@ def scales_in_float32(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("change", [own_zero_points, three_inputs, scales_in_float32])
 def test_every_form_of_a_product_is_replaced(graphs, tmp_path, change):
-    path = changed(graphs("minimind2", "int4"), tmp_path, change)
+    path = changed_graph(graphs("minimind2", "int4"), tmp_path, change)
     stock, found = output_projection(onnx.load(path, load_external_data=False)), native(path)
     assert not named(found, "MatMulNBits")
     (own,) = (node for node in named(found, "QuantizedMatMul") if node.output == stock.output)
@@ -577,7 +531,7 @@ def test_a_product_that_others_read_too_is_kept_next_to_the_one_with_its_gate(gr
     def read(model: onnx.ModelProto) -> None:
         model.graph.node.append(helper.make_node("Identity", [product.output[0]], ["other"]))
 
-    for found in (native(path, outputs=[product.output[0]]), native(changed(path, tmp_path, read))):
+    for found in (native(path, outputs=[product.output[0]]), native(changed_graph(path, tmp_path, read))):
         assert named(found, "MatMulNBits") == [product]
         assert swiglus(found) == LAYERS
         (gated,) = (node for node in named(found, "QuantizedMatMul") if node.input[1] == product.input[1])
@@ -600,7 +554,7 @@ def test_a_gate_whose_columns_are_no_whole_vectors_is_a_product_and_swiglu(graph
         (value,) = (each for each in model.graph.value_info if each.name == node.output[0])
         value.type.tensor_type.shape.dim[2].dim_value = 176
 
-    found = native(changed(graphs("minimind2", "int4"), tmp_path, narrower))
+    found = native(changed_graph(graphs("minimind2", "int4"), tmp_path, narrower))
     (swiglu,) = named(found, "SwiGLU")
     (product,) = (node for node in named(found, "QuantizedMatMul") if node.output == swiglu.input)
     assert attributes_of(product)["N"] == 176

@@ -101,7 +101,7 @@ def test_huge_pages_keep_the_contents_and_take_no_more_memory(memory):
     kept = [rng.integers(0, 256, SIZE, np.uint8) for _ in range(2)]
     memory.page(0)[:] = kept[0]
     memory.page(2)[: SIZE // 2] = kept[1][: SIZE // 2]
-    before, huge_before = memory.kilobytes("Rss"), memory.kilobytes("AnonHugePages")  # with neighbours, if there are any
+    before, huge_before = memory.kilobytes("Rss"), memory.kilobytes("AnonHugePages")  # a neighbour's, too
     use_huge_pages([(memory.start, memory.end)])
     assert memory.kilobytes("Rss") == before
     np.testing.assert_array_equal(memory.page(0), kept[0])
