@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_nodes import limit_lanes, make_session
 from quantized_product import (
+    LEAST,
     Weight,
+    assert_right,
     expected,
     filled,
     make_weight,
@@ -26,21 +28,12 @@ ROWS = [0, 1, 2, 3, 4, 5, 8, 9, 31, 129, 300]
 COLUMNS = [1, 7, 8, 9, 16, 17, 33, 48, 100]
 """Fewer than a vector's lanes, whole vectors of both kinds, and even and odd numbers of them."""
 
-LEAST = 1e-37
-"""Near the smallest normal number of float32, below which errors are no longer relative."""
-
 GATE = 2e-6
 """As of SwiGLU alone: a few roundings of float32 (6e-8 each), and the exponential function's 2e-7."""
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def assert_right(y: np.ndarray, weight: Weight, x: np.ndarray) -> None:
-    right, error = expected(weight, x)
-    assert y.shape == right.shape
-    assert (np.abs(y - right) <= error + LEAST).all()
 
 
 def assert_gated(y: np.ndarray, weight: Weight, x: np.ndarray) -> None:

@@ -1,14 +1,17 @@
-"""The memory of quantized weights: it is given back when the last session of its chunk is gone."""
+"""The memory of quantized weights: one copy of each, which is given back when the last session of its chunk is gone."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
-from native_nodes import limit_lanes, make_session
-from quantized_product import make_weight, product_graph
+from native_nodes import library_path, limit_lanes, make_session
+from onnx import helper
+from quantized_product import assert_right, make_weight, product_graph
 
 STATM = Path("/proc/self/statm")
 
@@ -49,3 +52,28 @@ def test_sessions_in_turn_leave_no_more_memory_than_a_chunk(graph):
     # 40 weights would be 160 MiB. What is free in a chunk, of 64, is used again once nothing of it is in use.
     assert resident() - before < 90 * MIB
     del session
+
+
+def resident_of_files() -> int:
+    """Bytes of mapped files that this process holds in memory."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile:"))
+    return int(line.split()[1]) * 1024
+
+
+def test_a_weight_that_was_read_from_a_file_is_in_memory_once(tmp_path):
+    limit_lanes(16)
+    weight = make_weight(8, 256, 2048, 8192, zero_points=False)  # 16 MiB
+    model = product_graph(weight)
+    model.graph.node.append(helper.make_node("Identity", ["weight"], ["again"]))
+    model.graph.output.append(helper.make_tensor_value_info("again", onnx.TensorProto.UINT8, None))
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="weights", size_threshold=1024)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.register_custom_ops_library(library_path())
+    before = resident_of_files()
+    session = ort.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    assert resident_of_files() - before < 4 * MIB  # what else the process reads of its libraries
+    x = np.random.default_rng(0).standard_normal((1, 2048)).astype(np.float32)
+    y, again = session.run(None, {"x": x})
+    assert_right(y, weight, x)
+    assert np.array_equal(again, weight.inputs["weight"])  # comes back from the file for who reads it there

@@ -15,6 +15,9 @@ from onnx import helper, numpy_helper
 ROUNDING = 2.0**-24
 """Half the distance from 1 to the next float32: the largest relative error of one rounding."""
 
+LEAST = 1e-37
+"""Near the smallest normal number of float32, below which errors are no longer relative."""
+
 
 def blocks_of(width: int, block: int) -> int:
     return -(-width // block)
@@ -156,3 +159,9 @@ def expected(weight: Weight, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         y += terms
         magnitudes += np.abs(terms)
     return y, (columns.shape[1] + 1) * ROUNDING * magnitudes
+
+
+def assert_right(y: np.ndarray, weight: Weight, x: np.ndarray) -> None:
+    right, error = expected(weight, x)
+    assert y.shape == right.shape
+    assert (np.abs(y - right) <= error + LEAST).all()
