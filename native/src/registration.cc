@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "cached_attention.h"
+#include "expert_rows.h"
 #include "quantized_matmul.h"
 #include "row_operators.h"
 
@@ -68,6 +69,20 @@ struct Signature<QuantizedMatMul> {
   static constexpr Argument outputs[] = {{ORT_FLOAT}};
 };
 
+template <>
+struct Signature<GatherByExpert> {
+  static constexpr const char* name = "GatherByExpert";
+  static constexpr Argument inputs[] = {{ORT_FLOAT}, {ORT_INT64}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT, ORT_VARIADIC}};
+};
+
+template <>
+struct Signature<ScatterByExpert> {
+  static constexpr const char* name = "ScatterByExpert";
+  static constexpr Argument inputs[] = {{ORT_INT64}, {ORT_FLOAT, ORT_VARIADIC}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT}};
+};
+
 // A node's operator, made when a session is, with the interface of the ONNX Runtime that made it.
 template <class Operator>
 struct Node {
@@ -105,8 +120,8 @@ OrtCustomOp described() {
   op.GetOutputTypeCount = [](Self) { return std::size(About::outputs); };
   op.GetOutputType = [](Self, size_t i) { return About::outputs[i].type; };
   op.GetOutputCharacteristic = [](Self, size_t i) { return About::outputs[i].characteristic; };
-  op.GetVariadicInputMinArity = op.GetVariadicInputHomogeneity = [](Self) { return 0; };
-  op.GetVariadicOutputMinArity = op.GetVariadicOutputHomogeneity = [](Self) { return 0; };
+  op.GetVariadicInputMinArity = op.GetVariadicInputHomogeneity = [](Self) { return 1; };
+  op.GetVariadicOutputMinArity = op.GetVariadicOutputHomogeneity = [](Self) { return 1; };
   op.GetStartVersion = op.GetEndVersion = [](Self) { return 1; };
   op.CreateKernelV2 = create<Operator>;
   op.KernelComputeV2 = compute<Operator>;
@@ -120,7 +135,7 @@ OrtCustomOpDomain* domain_of(const OrtApi& api) {
   static std::mutex mutex;
   static std::map<const OrtApi*, OrtCustomOpDomain*> domains;
   static const OrtCustomOp ops[] = {described<SwiGLU>(), described<SkipRMSNorm>(), described<CachedAttention>(),
-                                    described<QuantizedMatMul>()};
+                                    described<QuantizedMatMul>(), described<GatherByExpert>(), described<ScatterByExpert>()};
   const std::lock_guard<std::mutex> lock(mutex);
   OrtCustomOpDomain*& domain = domains[&api];
   if (!domain) {

@@ -1,9 +1,9 @@
 """Huge pages for what a session holds in memory, on Linux: a step reads all weights, and small pages make it wait.
 
-ONNX Runtime copies weights into memory in pages of 4 KiB, whose addresses no processor remembers all. Linux puts them
-together to pages of 2 MiB where it is asked to (madvise(2), MADV_COLLAPSE, since 6.1; before, in the course of minutes).
-That takes about a millisecond for each MiB, and therefore happens in another thread, and not for a model that is used
-for one short answer.
+ONNX Runtime's copies of weights lie in pages of 4 KiB, more than a processor remembers the addresses of. Linux joins
+them to pages of 2 MiB where it is asked to: at once since 6.1 (madvise(2), MADV_COLLAPSE), before that in the course of
+minutes. It takes about a millisecond for each MiB. This therefore happens in another thread, and not for a model that
+is used for one short answer.
 """
 
 from __future__ import annotations
@@ -116,10 +116,11 @@ def present_pages(start: int, end: int) -> NDArray[np.bool_]:
     page = mmap.PAGESIZE
     with PAGEMAP.open("rb", buffering=0) as pagemap:
         pagemap.seek(start // page * 8)
-        entries = np.frombuffer(pagemap.read((end - start) // page * 8), np.uint64)
+        entries: NDArray[np.uint64] = np.frombuffer(pagemap.read((end - start) // page * 8), np.uint64)
     if len(entries) != (end - start) // page:
         raise OSError("short read")
-    return (entries & PRESENT) != 0
+    present: NDArray[np.bool_] = (entries & PRESENT) != 0
+    return present
 
 
 def advise(start: int, size: int) -> None:

@@ -43,10 +43,9 @@ MAX_SUMMARY = 300
 
 
 def run_options(onnxruntime: ModuleType) -> Any:
-    """Options for the runs of a decoder, which say in advance that no run is to be captured as a CUDA or WebGPU graph.
+    """Options for the runs of a decoder, which say that no run is to be captured as a CUDA or WebGPU graph.
 
-    ONNX Runtime's Python binding looks for this before each run, and from 1.32 on pays for its absence with an
-    exception that is thrown and caught: 20 to 30 microseconds.
+    ONNX Runtime's Python binding looks for this before each run, and from 1.32 on its absence costs an exception.
     """
     options = onnxruntime.RunOptions()
     options.log_severity_level = SILENT

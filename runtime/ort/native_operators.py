@@ -18,7 +18,8 @@ from .graph_file import GraphFile, NativeGraph
 from .graph_parts import FLOAT, Node
 from .graph_view import MICROSOFT, NATIVE_DOMAIN, GraphView, NoMatchError, require
 from .native_attention import Step, cached_attention
-from .native_products import gated_matmul, quantized_matmul
+from .native_experts import native_experts
+from .native_products import gated_matmul, quantized_matmul, swiglu
 from .protobuf import Field
 
 OPSETS = {(b"", 23), (MICROSOFT, 1)}
@@ -78,6 +79,11 @@ def _others(view: GraphView) -> dict[Field, Node]:
             continue
         with suppress(NoMatchError):
             new[field] = match(view, node)
+    for node in view.graph.nodes.values():
+        with suppress(NoMatchError):
+            experts = native_experts(view, node)
+            new.update(experts.nodes)
+            del new[experts.unread]
     gated = {node.inputs for node in new.values() if node.attributes.get(b"swiglu")}
     return {field: node for field, node in new.items() if node.attributes.get(b"swiglu") or node.inputs not in gated}
 
@@ -99,33 +105,18 @@ def _skip_rms_norm(view: GraphView, node: Node) -> Node:
     return Node(b"SkipRMSNorm", node.inputs, outputs, NATIVE_DOMAIN, node.name, node.attributes)
 
 
-def _swiglu(view: GraphView, node: Node) -> Node:
-    """`SwiGLU` in place of the last of `Split`, `Sigmoid`, and two of `Mul`.
-
-    Raises:
-        NoMatchError: The node is another product, the halves are not of one width, or it is not in float32.
-    """
-    require(node.domain == b"" and len(node.inputs) == 2)
-    activated, up = node.inputs
-    product = view.made(activated, b"Mul")
-    gate, sigmoid = product.inputs
-    require(view.made(sigmoid, b"Sigmoid").inputs == (gate,))
-    split = view.made(up, b"Split")
-    require(split.outputs == (gate, up) and split.attributes == {b"axis": -1, b"num_outputs": 2})
-    require(len(split.inputs) == 1)
-    kind, dims = view.type_of(split.inputs[0])
-    width = dims[-1] if dims else 0
-    require(kind == FLOAT and isinstance(width, int) and width > 0 and width % 2 == 0)
-    swiglu = Node(b"SwiGLU", split.inputs, node.outputs, NATIVE_DOMAIN, node.name)
+def _gated(view: GraphView, node: Node) -> Node:
+    """`SwiGLU`, or the product before it with SwiGLU in it."""
+    found = swiglu(view, node)
     try:
-        return gated_matmul(view, swiglu)
+        return gated_matmul(view, found)
     except NoMatchError:
-        return swiglu
+        return found
 
 
 MATCHES = {
     b"SkipSimplifiedLayerNormalization": _skip_rms_norm,
-    b"Mul": _swiglu,
+    b"Mul": _gated,
     b"MatMulNBits": quantized_matmul,
 }
 """What finds the native operator in place of a node, by the node's operator."""

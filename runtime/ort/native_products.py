@@ -26,7 +26,7 @@ def quantized_matmul(view: GraphView, node: Node) -> Node:
         node: The `MatMulNBits`.
 
     Raises:
-        NoMatchError: The node has something that the native operator does not compute, or a weight that is no constant.
+        NoMatchError: The native operator does not compute the same, or the weight is no constant.
     """
     require((node.op_type, node.domain) == (b"MatMulNBits", MICROSOFT))
     require(set(node.attributes) == {b"K", b"N", b"bits", b"block_size", b"accuracy_level"})
@@ -51,21 +51,41 @@ def quantized_matmul(view: GraphView, node: Node) -> Node:
     )
 
 
-def gated_matmul(view: GraphView, swiglu: Node) -> Node:
+def swiglu(view: GraphView, node: Node) -> Node:
+    """`SwiGLU` in place of the last of `Split`, `Sigmoid`, and two of `Mul`.
+
+    Raises:
+        NoMatchError: The node is another product, the halves are not of one width, or it is not in float32.
+    """
+    require(node.domain == b"" and len(node.inputs) == 2)
+    activated, up = node.inputs
+    product = view.made(activated, b"Mul")
+    gate, sigmoid = product.inputs
+    require(view.made(sigmoid, b"Sigmoid").inputs == (gate,))
+    split = view.made(up, b"Split")
+    require(split.outputs == (gate, up) and split.attributes == {b"axis": -1, b"num_outputs": 2})
+    require(len(split.inputs) == 1)
+    kind, dims = view.type_of(split.inputs[0])
+    width = dims[-1] if dims else 0
+    require(kind == FLOAT and isinstance(width, int) and width > 0 and width % 2 == 0)
+    return Node(b"SwiGLU", split.inputs, node.outputs, NATIVE_DOMAIN, node.name)
+
+
+def gated_matmul(view: GraphView, gate: Node) -> Node:
     """`QuantizedMatMul` with SwiGLU in place of both.
 
     Args:
         view: The graph.
-        swiglu: A `SwiGLU`.
+        gate: A `SwiGLU`.
 
     Raises:
         NoMatchError: Its input is no product with a quantized weight, or one of another width.
     """
-    product = quantized_matmul(view, view.made(swiglu.inputs[0], b"MatMulNBits", MICROSOFT))
+    product = quantized_matmul(view, view.made(gate.inputs[0], b"MatMulNBits", MICROSOFT))
     columns = product.attributes[b"N"]
     require(isinstance(columns, int) and columns % GATED_COLUMNS == 0)
     attributes = {**product.attributes, b"swiglu": 1}
-    return Node(product.op_type, product.inputs, swiglu.outputs, product.domain, product.name, attributes)
+    return Node(product.op_type, product.inputs, gate.outputs, product.domain, product.name, attributes)
 
 
 def _size(node: Node, name: bytes) -> int:

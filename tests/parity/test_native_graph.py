@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import changed_graph, write_graph
 from graph_rows import make_model
+from native_graphs import LAYERS, SHAPES, attributes_of, graph_maker, kinds, named, native, swiglus
 from onnx import helper, numpy_helper
-from rounded_weights import quantized
 
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import expert_names
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
-from minimind_edge.runtime.ort.in_memory import graph_in_memory
-
-LAYERS = 2
-
-SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "minimind2": ("gqa", {"head_dim": 64}),
-    "minimind2-yarn": ("yarn", {"head_dim": 64}),
-    "minimind3": ("minimind3", {"head_dim": 96}),
-    "minimind2-moe": ("moe", {"head_dim": 128}),
-    "minimind3-moe": ("minimind3-moe", {"head_dim": 64}),
-}
-"""Models with heads of the widths that the operators know: the variant of `graph_rows`, and what is different."""
 
 PREPARED = {
     "lengths.Cast": 2,
@@ -48,54 +35,16 @@ PREPARED = {
 QK_NORM = {"Split": 1, "Reshape": 4, "RMSNormalization": 2}
 """The nodes of a block with norms of queries and keys, before its attention."""
 
+SORTING = {
+    **dict.fromkeys(["OneHot", "Min", "Mod", "NonZero", "GatherND", "ScatterND", "Slice"], 1),
+    **{"Concat": 4, "Split": 3, "Shape": 2, "ReduceSum": 2, "Reshape": 2},
+}
+"""The nodes of a block that sort the choices of experts, and the experts' rows."""
+
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The graph of a model of `SHAPES` in a precision, made once."""
-    made: dict[tuple[str, str], Path] = {}
-
-    def make(shape: str, precision: str = "fp32") -> Path:
-        if (shape, precision) not in made:
-            variant, fields = SHAPES[shape]
-            model = make_model(variant, **fields)
-            matrices = quantized(model, int(precision[3:]), 32) if precision.startswith("int") else {}
-            path = tmp_path_factory.mktemp("graph") / "model.onnx"
-            save_graph(build_graph(model, "ort", precision, 64, quantized=matrices), path)
-            made[shape, precision] = path
-        return made[shape, precision]
-
-    return make
-
-
-def native(path: Path, **arguments: Any) -> onnx.ModelProto | None:
-    """The graph that is loaded with native operators, by onnx's own reader; None where it stays stock."""
-    graph = graph_in_memory(path, native=True, **arguments)
-    return onnx.load_from_string(graph.message) if graph is not None and graph.is_native else None
-
-
-def changed(path: Path, folder: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    """A copy of a graph with a change."""
-    model = onnx.load(path)
-    change(model)
-    (folder / "changed.onnx").write_bytes(model.SerializeToString())
-    return folder / "changed.onnx"
-
-
-def kinds(model: onnx.ModelProto) -> Counter[str]:
-    return Counter(node.op_type for node in model.graph.node)
-
-
-def named(model: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.op_type == op_type]
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
-
-
-def swiglus(model: onnx.ModelProto) -> int:
-    """The products that have SwiGLU in them."""
-    return sum(attributes_of(node)["swiglu"] for node in named(model, "QuantizedMatMul"))
+    return graph_maker(tmp_path_factory)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
@@ -124,7 +73,14 @@ def test_attention_norms_and_gates_are_replaced_and_every_other_node_stays(graph
     assert gated == LAYERS * (precision != "fp32" and shape != "minimind3-moe")
     expected["SwiGLU"] = gates - gated
     expected["QuantizedMatMul"] = expected.pop("MatMulNBits", 0)
+    if "moe" in shape and precision != "fp32":
+        expected.subtract({kind: count * LAYERS for kind, count in SORTING.items()})
+        expected["Div"] -= LAYERS * (shape == "minimind2-moe")  # a choice's token, where a token has several
+        expected.update(dict.fromkeys(["GatherByExpert", "ScatterByExpert"], LAYERS))
+        expected["SwiGLU"] = 0
+        gated += LAYERS * make_model("moe").config.n_routed_experts
     assert swiglus(found) == gated
+    expected["Reshape"] -= precision != "fp32"  # the embedding's: an initializer in another shape
     assert kinds(found) == +expected
     untouched = [node for node in found.graph.node if node.domain != "minimind_edge"]
     everything = list(stock.graph.node)
@@ -158,6 +114,8 @@ def test_what_nothing_reads_any_more_is_gone(graphs):
     assert "attention.sinks" in gone
     assert all(name == "attention.sinks" or name.startswith("constant") for name in gone)
     read = {name for node in found.graph.node for name in node.input}
+    embedding = next(node for node in named(stock, "Reshape") if node.input[0].startswith("model.embed_tokens"))
+    read.update(embedding.input)  # whose shape ONNX Runtime drops by itself
     assert {name for name in names if name.startswith("constant")} <= read
     assert names >= {"logits_start", "row_lengths", "row_tokens"}
     assert [value.name for value in found.graph.input][-3:] == ["logits_start", "row_lengths", "row_tokens"]
@@ -180,7 +138,7 @@ def test_a_sum_that_nothing_reads_is_no_output(graphs, tmp_path):
             other.input[:] = [node.output[0] if name == node.output[3] else name for name in other.input]
         node.output[:] = node.output[:1]
 
-    found = native(changed(graphs("minimind2"), tmp_path, unread))
+    found = native(changed_graph(graphs("minimind2"), tmp_path, unread))
     assert [len(node.output) for node in named(found, "SkipRMSNorm")] == [2, 2, 2, 1]
 
 
@@ -338,9 +296,7 @@ STAYS = {
 @pytest.fixture(scope="module")
 def heads_of_64(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph with norms of queries and keys, whose last norm is one of these."""
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(build_graph(make_model("minimind3", head_dim=64), "ort", "fp32", 64), path)
-    return path
+    return write_graph(tmp_path_factory.mktemp("graph"), make_model("minimind3", head_dim=64))
 
 
 def test_the_graph_that_is_changed_has_native_operators(heads_of_64):
@@ -349,7 +305,7 @@ def test_the_graph_that_is_changed_has_native_operators(heads_of_64):
 
 @pytest.mark.parametrize("reason", STAYS)
 def test_a_graph_that_differs_in_what_attention_relies_on_stays_as_it_is(heads_of_64, tmp_path, reason):
-    assert native(changed(heads_of_64, tmp_path, STAYS[reason])) is None
+    assert native(changed_graph(heads_of_64, tmp_path, STAYS[reason])) is None
 
 
 def biased(model: onnx.ModelProto) -> None:
@@ -386,7 +342,7 @@ def halves_exchanged(model: onnx.ModelProto) -> None:
 )
 def test_another_node_that_differs_stays_alone(graphs, tmp_path, change, op_type, left):
     path = graphs("minimind2", "int4")
-    assert kinds(native(changed(path, tmp_path, change)))[op_type] == left
+    assert kinds(native(changed_graph(path, tmp_path, change)))[op_type] == left
 
 
 @pytest.mark.parametrize("change", [other_activation, other_axis, halves_exchanged])
@@ -394,7 +350,7 @@ def test_another_node_that_differs_stays_alone(graphs, tmp_path, change, op_type
 def test_a_gate_that_differs_stays_alone(graphs, tmp_path, change, shape):
     """Of the two models, one has a gate with all experts' hidden numbers, which no product makes."""
     path = graphs(shape, "int4")
-    whole, found = native(path), native(changed(path, tmp_path, change))
+    whole, found = native(path), native(changed_graph(path, tmp_path, change))
     assert kinds(found)["QuantizedMatMul"] == kinds(whole)["QuantizedMatMul"]
     assert kinds(found)["SwiGLU"] + swiglus(found) == kinds(whole)["SwiGLU"] + swiglus(whole) - 1
 
@@ -521,7 +477,7 @@ STOCK_PRODUCTS = {
 def test_a_product_that_differs_stays_alone(graphs, tmp_path, reason):
     path = graphs("minimind2", "int4")
     whole = kinds(native(path))
-    changed_path = changed(path, tmp_path, STOCK_PRODUCTS[reason])
+    changed_path = changed_graph(path, tmp_path, STOCK_PRODUCTS[reason])
     product = output_projection(onnx.load(changed_path, load_external_data=False))
     found = native(changed_path)
     assert named(found, "MatMulNBits") == [product]
@@ -544,7 +500,7 @@ def scales_in_float32(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("change", [own_zero_points, three_inputs, scales_in_float32])
 def test_every_form_of_a_product_is_replaced(graphs, tmp_path, change):
-    path = changed(graphs("minimind2", "int4"), tmp_path, change)
+    path = changed_graph(graphs("minimind2", "int4"), tmp_path, change)
     stock, found = output_projection(onnx.load(path, load_external_data=False)), native(path)
     assert not named(found, "MatMulNBits")
     (own,) = (node for node in named(found, "QuantizedMatMul") if node.output == stock.output)
@@ -575,7 +531,7 @@ def test_a_product_that_others_read_too_is_kept_next_to_the_one_with_its_gate(gr
     def read(model: onnx.ModelProto) -> None:
         model.graph.node.append(helper.make_node("Identity", [product.output[0]], ["other"]))
 
-    for found in (native(path, outputs=[product.output[0]]), native(changed(path, tmp_path, read))):
+    for found in (native(path, outputs=[product.output[0]]), native(changed_graph(path, tmp_path, read))):
         assert named(found, "MatMulNBits") == [product]
         assert swiglus(found) == LAYERS
         (gated,) = (node for node in named(found, "QuantizedMatMul") if node.input[1] == product.input[1])
@@ -598,7 +554,7 @@ def test_a_gate_whose_columns_are_no_whole_vectors_is_a_product_and_swiglu(graph
         (value,) = (each for each in model.graph.value_info if each.name == node.output[0])
         value.type.tensor_type.shape.dim[2].dim_value = 176
 
-    found = native(changed(graphs("minimind2", "int4"), tmp_path, narrower))
+    found = native(changed_graph(graphs("minimind2", "int4"), tmp_path, narrower))
     (swiglu,) = named(found, "SwiGLU")
     (product,) = (node for node in named(found, "QuantizedMatMul") if node.output == swiglu.input)
     assert attributes_of(product)["N"] == 176
@@ -611,12 +567,11 @@ def test_graphs_that_the_operators_do_not_compute_stay_as_they_are(tmp_path, kin
     model = make_model("minimind3", head_dim=32 if kind == "heads of 32" else 64)
     scales = cache_scales(model, torch.arange(5, 25)[None]) if kind == "int8 cache" else None
     target, precision = "portable" if kind == "portable" else "ort", "fp16" if kind == "fp16" else "fp32"
-    save_graph(build_graph(model, target, precision, 64, cache_scales=scales), tmp_path / "model.onnx")
-    assert native(tmp_path / "model.onnx") is None
+    assert native(write_graph(tmp_path, model, target, precision, cache_scales=scales)) is None
 
 
 def test_a_scale_of_0_is_the_one_that_the_stock_operator_takes_it_for(heads_of_64, tmp_path):
-    path = changed(heads_of_64, tmp_path, attribute("GroupQueryAttention", "scale", 0.0))
+    path = changed_graph(heads_of_64, tmp_path, attribute("GroupQueryAttention", "scale", 0.0))
     scales = [
         helper.get_attribute_value(each)
         for node in named(native(path), "CachedAttention")
