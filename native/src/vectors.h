@@ -91,7 +91,7 @@ inline Vector exponential(Vector x) {
 #endif
 }
 
-// A vector of the lanes ... of a, and of b from LANES on.
+// A vector of the lanes with these numbers: those of a from 0 on, and those of b from LANES on.
 #if __has_builtin(__builtin_shufflevector)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else  // GCC before 12
