@@ -284,3 +284,16 @@ def test_runs_without_torch_transformers_and_onnx(save_graph):
     command = [sys.executable, "-c", code, str(save_graph("ort", target="ort"))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "[]", "")
+
+
+def test_a_session_starts_without_what_only_artifacts_need(save_graph):
+    code = (
+        "import sys, numpy as np\n"
+        "from minimind_edge.runtime import SamplingParams, generate, load_session\n"
+        "session = load_session(sys.argv[1])\n"
+        "assert len(list(generate(session, [np.array([1, 2])], SamplingParams(greedy=True), 2))) == 2\n"
+        "print([name for name in ('msgspec', 'shutil', 'tokenizers', 'numpy.random') if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, str(save_graph("ort", target="ort"))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "[]", "")
