@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 12
 TOKENS_AT_ONCE = 128
 """The tokens whose numbers are worked on together between two products: so many stay in a processor's cache."""
 
-ROUNDED = 0.3
+ROUNDED = 0.15
 """The share of the time of an estimate that has passed when all candidates are rounded."""
 
 

@@ -31,7 +31,7 @@ MOST_DOUBLINGS = 8
 
 ROWS_AT_ONCE = 4
 
-PEAKS = 0.08
+PEAKS = 0.12
 """The share of SmoothQuant's time that has passed when the sizes of its inputs are known."""
 
 
