@@ -20,7 +20,7 @@ from .short_products import short_products
 SEED = 20250426
 """The seed of the tokens that are drawn from the model's own distribution."""
 
-ROWS_AT_ONCE = 12
+ROWS_AT_ONCE = 8
 
 TOKENS_AT_ONCE = 128
 """The tokens whose numbers are worked on together between two products: so many stay in a processor's cache."""
