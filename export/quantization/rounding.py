@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +20,6 @@ steps gain."""
 
 INT4_SHARES = tuple(1.0 - 0.025 * step for step in range(17))
 """The shares of a block's range that int4 scales are tried for: clipping the largest weight can serve all others."""
-
-FEW_SHARES = INT4_SHARES[::4]
-"""The shares that estimates try: the error is flat around the best share, and a search takes a third of the time."""
 
 NUMBERS_AT_ONCE = 1 << 17
 """The number of weights that are searched together: so many stay in a processor's cache, where a search is several
@@ -76,13 +72,7 @@ class Grid:
 
 
 def fit_grid(
-    weight: torch.Tensor,
-    bits: int,
-    block: int,
-    *,
-    symmetric: bool,
-    importance: torch.Tensor | None = None,
-    shares: Sequence[float] | None = None,
+    weight: torch.Tensor, bits: int, block: int, *, symmetric: bool, importance: torch.Tensor | None = None
 ) -> Grid:
     """The grid with the least squared error of rounding to nearest, among a few clipped ranges.
 
@@ -92,26 +82,23 @@ def fit_grid(
         block: Inputs that share a scale.
         symmetric: Whether every zero is the middle.
         importance: The weight of each input's error, [in]; None for equal weights.
-        shares: The shares of a block's range that are tried for four bits; None for `INT4_SHARES`.
     """
     rows = padded(weight, block).split(max(1, NUMBERS_AT_ONCE // weight.shape[1]))
     weights = padded(torch.ones(weight.shape[1]) if importance is None else importance, block)
-    tried = (shares or INT4_SHARES) if bits == 4 else INT8_SHARES
-    blocks = (part.unflatten(1, (-1, block)) for part in rows)
-    found = [_fit(part, bits, symmetric, weights.unflatten(0, (-1, block)), tried) for part in blocks]
+    found = [_fit(part.unflatten(1, (-1, block)), bits, symmetric, weights.unflatten(0, (-1, block))) for part in rows]
     scales, zeros = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Grid(bits, block, symmetric, scales, zeros)
 
 
 def _fit(
-    blocks: torch.Tensor, bits: int, symmetric: bool, importance: torch.Tensor, shares: Sequence[float]
+    blocks: torch.Tensor, bits: int, symmetric: bool, importance: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scales and zeros of blocks [out, blocks, block]."""
     top = 2**bits - 1
     low, high = blocks.amin(-1).clamp(max=0), blocks.amax(-1).clamp(min=0)
     least = torch.full_like(low, torch.inf)
     scales, zeros = torch.ones_like(low), torch.zeros_like(low)
-    for share in shares:
+    for share in INT4_SHARES if bits == 4 else INT8_SHARES:
         for scale, zero in _candidates(low * share, high * share, top, symmetric):
             error = _squared_error(blocks, scale, zero, top, importance)
             better = error < least
@@ -160,9 +147,9 @@ def nearest(weight: torch.Tensor, wanted: Format) -> QuantizedMatrix:
     return grid.matrix(grid.integers(weight))
 
 
-def nearest_grid(weight: torch.Tensor, wanted: Format, shares: Sequence[float] | None = None) -> Grid:
-    """The grid with the least squared error of rounding a weight [out, in] to nearest; `shares` as in `fit_grid`."""
-    return fit_grid(weight, wanted.bits, block_of(weight, wanted), symmetric=wanted.symmetric, shares=shares)
+def nearest_grid(weight: torch.Tensor, wanted: Format) -> Grid:
+    """The grid with the least squared error of rounding a weight [out, in] to nearest."""
+    return fit_grid(weight, wanted.bits, block_of(weight, wanted), symmetric=wanted.symmetric)
 
 
 def rounded_inputs(inputs: torch.Tensor, block: int) -> torch.Tensor:

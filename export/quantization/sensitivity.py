@@ -14,7 +14,7 @@ from minimind_edge.minimind import MiniMindForCausalLM
 
 from ..progress import Share
 from .formats import Format
-from .rounding import FEW_SHARES, nearest_grid, rounded_inputs
+from .rounding import nearest_grid, rounded_inputs
 from .short_products import short_products
 
 SEED = 20250426
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 8
 TOKENS_AT_ONCE = 128
 """The tokens whose numbers are worked on together between two products: so many stay in a processor's cache."""
 
-ROUNDED = 0.15
+ROUNDED = 0.25
 """The share of the time of an estimate that has passed when all candidates are rounded."""
 
 
@@ -100,7 +100,7 @@ class _Rounded:
         self.scales = candidate.scales
         self.rounds_inputs = candidate.format.rounds_inputs
         scaled = weight if self.scales is None else weight * self.scales
-        self._grid = nearest_grid(scaled, candidate.format, FEW_SHARES)
+        self._grid = nearest_grid(scaled, candidate.format)
         self._integers = self._grid.integers(scaled).to(torch.uint8)
 
     @property
@@ -111,7 +111,8 @@ class _Rounded:
     def effect(self, met: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """The outputs for the inputs `met` [T, in] projected on `gradient` [T, out], [T] float32."""
         along = gradient @ self._grid.values(self._integers).to(gradient.dtype)
-        return torch.linalg.vecdot(met, along.float())
+        effect: torch.Tensor = torch.linalg.vecdot(met, along.float())
+        return effect
 
 
 class _MetInputs:

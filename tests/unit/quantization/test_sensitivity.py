@@ -38,7 +38,7 @@ def test_bfloat16_changes_no_estimate_by_much(monkeypatch: pytest.MonkeyPatch) -
             if weight.dim() == 2:
                 weight.mul_(6)  # far from even logits
     layers = [module for name, module in model.named_modules() if name.endswith("_proj")]
-    tokens = torch.randint(80, (16, 48), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(80, (64, 48), generator=torch.Generator().manual_seed(1))
 
     def losses() -> list[float]:
         found = estimated_losses(model, {layer: [Candidate(INT4)] for layer in layers}, tokens)
@@ -47,5 +47,5 @@ def test_bfloat16_changes_no_estimate_by_much(monkeypatch: pytest.MonkeyPatch) -
     short = losses()
     monkeypatch.setattr(sensitivity, "short_products", nullcontext)
     # The rounding of bfloat16, 2^-9 of a number, is a thirtieth of that to four bits: a thousandth of its square. It
-    # moves a few draws to other tokens too, whose effects differ.
+    # moves a few draws to other tokens too, whose effects differ: other draws for all tokens change estimates by 14 %.
     assert short == pytest.approx(losses(), rel=0.1)
