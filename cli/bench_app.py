@@ -16,8 +16,9 @@ from .artifact_options import (
     chosen_graph,
 )
 from .choices import Device
-from .entry import EXIT_CODES, run
+from .entry import EXIT_CODES, compute_without_blas, run
 from .help_text import HelpCommand
+from .json_output import print_result
 from .progress import progress_display
 from .version import VersionOption
 
@@ -61,12 +62,7 @@ def bench(
     path = chosen_graph(artifact, precision)
     with progress_display(for_program=as_json or json_indent) as progress:
         report = measure_artifact(path, plan, threads=threads, device=device.value, progress=progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(report.to_json(), indent=json_indent)
-    else:
-        print_report(report)
+    print_result(report, print_report, as_json=as_json, json_indent=json_indent)
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
@@ -121,4 +117,5 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def main() -> NoReturn:
     """Run `minimind-bench`."""
+    compute_without_blas()
     run(app, "minimind-bench")

@@ -75,6 +75,14 @@ def run(app: typer.Typer, name: str, *, at_once: bool = False) -> NoReturn:
     sys.exit(code)
 
 
+def compute_without_blas() -> None:
+    """Have numpy's BLAS start no threads: the runtime never calls it, and each would keep a core busy as it starts.
+
+    For commands that run no PyTorch, whose own BLAS may read the same variable; the user's own setting stays.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def end_at_once(code: int) -> NoReturn:
     """Flush stdout and stderr, and end the process without running exit handlers."""
     abandon(sys.stdout)

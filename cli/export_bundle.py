@@ -9,6 +9,7 @@ import typer
 
 from .artifact_options import JsonIndentOption, JsonOption
 from .choices import PlatformName
+from .json_output import print_result
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -53,12 +54,7 @@ def bundle(
     )
     with progress_display(for_program=as_json or json_indent) as progress:
         result = write_bundle(request, progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(result.to_json(), indent=json_indent)
-    else:
-        show_bundle(result)
+    print_result(result, show_bundle, as_json=as_json, json_indent=json_indent)
 
 
 def show_bundle(result: BundleResult) -> None:

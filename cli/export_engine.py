@@ -19,6 +19,7 @@ from .checkpoint_options import (
     local_source,
 )
 from .choices import Backend, Precision
+from .json_output import print_result
 from .next_command import run_command
 from .progress import progress_display
 
@@ -103,12 +104,7 @@ def engine(
     )
     with progress_display(for_program=as_json or json_indent) as progress:
         result = build_plan(request, progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(result.to_json(), indent=json_indent)
-    else:
-        show_result(result)
+    print_result(result, show_result, as_json=as_json, json_indent=json_indent)
 
 
 def show_result(result: PlanResult) -> None:

@@ -17,6 +17,8 @@ from .artifact_options import (
     chosen_graph,
 )
 from .choices import Device
+from .evaluation_table import print_evaluation
+from .json_output import print_result
 from .progress import progress_display
 
 
@@ -92,11 +94,4 @@ def evaluate(
         )
     if save:
         save_evaluation(report)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(report.to_json(), indent=json_indent)
-    else:
-        from .evaluation_table import print_evaluation
-
-        print_evaluation(report)
+    print_result(report, print_evaluation, as_json=as_json, json_indent=json_indent)

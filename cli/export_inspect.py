@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .artifact_options import JsonIndentOption, JsonOption
+from .json_output import print_result
+
+if TYPE_CHECKING:
+    from minimind_edge.export.inspection.table import Inspection
 
 
 def inspect(
@@ -29,10 +33,10 @@ def inspect(
     from minimind_edge.runtime.hub import local_path
 
     inspection = inspect_path(local_path(path, all_graphs=True))
-    if as_json or json_indent:
-        from .json_output import print_json
+    print_result(inspection, show_inspection, as_json=as_json, json_indent=json_indent)
 
-        print_json(inspection.to_json(), indent=json_indent)
-    else:
-        for line in inspection.lines():
-            print(line)
+
+def show_inspection(inspection: Inspection) -> None:
+    """Print the lines of a description."""
+    for line in inspection.lines():
+        print(line)

@@ -21,6 +21,7 @@ from .checkpoint_options import (
 )
 from .choices import HeadPrecision, Int8Block, KVCacheType, Precision, Target
 from .entry import keep_imports
+from .json_output import print_result
 from .next_command import engine_command, run_command
 from .progress import progress_display
 
@@ -135,12 +136,7 @@ def onnx(
     )
     with progress_display(for_program=as_json or json_indent) as progress:
         result = export_onnx(request, progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(result.to_json(), indent=json_indent)
-    else:
-        show_result(result)
+    print_result(result, show_result, as_json=as_json, json_indent=json_indent)
 
 
 def show_result(result: ExportResult) -> None:

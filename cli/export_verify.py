@@ -10,6 +10,7 @@ import typer
 
 from .artifact_options import ArtifactArgument, JsonIndentOption, JsonOption, PrecisionOption, chosen_graph
 from .entry import keep_imports
+from .json_output import print_result
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ def verify(
             from minimind_edge.export.traced.verification import verify_against_code
 
             verification = verify_against_code(chosen, against_code, local_source(against), progress=progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(verification.to_json(), indent=json_indent)
-    else:
-        show_verification(verification)
+    print_result(verification, show_verification, as_json=as_json, json_indent=json_indent)
     if not verification:
         raise typer.Exit(PARITY_FAILED)
 

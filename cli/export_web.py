@@ -21,6 +21,7 @@ from .checkpoint_options import (
 )
 from .choices import Precision
 from .entry import keep_imports
+from .json_output import print_result
 from .progress import progress_display
 
 if TYPE_CHECKING:
@@ -88,12 +89,7 @@ def web(
     request = SiteRequest(export, node_modules, None if precision is None else precision.value, title)
     with progress_display(for_program=as_json or json_indent) as progress:
         result = write_site(request, progress)
-    if as_json or json_indent:
-        from .json_output import print_json
-
-        print_json(result.to_json(), indent=json_indent)
-    else:
-        show_site(result)
+    print_result(result, show_site, as_json=as_json, json_indent=json_indent)
 
 
 def show_site(result: SiteResult) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption
 from .choices import Device, ThinkDisplay
-from .entry import EXIT_CODES, run
+from .entry import EXIT_CODES, compute_without_blas, run
 from .help_text import HelpCommand
 from .version import VersionOption
 
@@ -262,4 +262,5 @@ def warn_of_limit(asked: int | None, limit: int) -> None:
 
 def main() -> NoReturn:
     """Run `minimind-run`."""
+    compute_without_blas()
     run(app, "minimind-run", at_once=True)

@@ -11,7 +11,7 @@ import typer
 
 from .artifact_options import MACHINE, DeviceOption, MaxLengthOption, PrecisionOption
 from .choices import Device
-from .entry import INTERRUPTED, guarded, run
+from .entry import INTERRUPTED, compute_without_blas, guarded, run
 from .help_text import HelpCommand
 from .version import VersionOption
 
@@ -307,4 +307,5 @@ def ignore(_: str) -> None:
 
 def main() -> NoReturn:
     """Run `minimind-serve`."""
+    compute_without_blas()
     run(app, "minimind-serve", at_once=True)

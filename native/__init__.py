@@ -1,4 +1,4 @@
-"""Operators for ONNX Runtime in C++: attention over a KV cache, SwiGLU, and RMSNorm after a residual sum."""
+"""Operators for ONNX Runtime in C++: attention over a KV cache, products by int4 and int8 weights, SwiGLU, RMSNorm."""
 
 from __future__ import annotations
 

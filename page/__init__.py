@@ -3,4 +3,5 @@
 from pathlib import Path
 
 INTERFACE = Path(__file__).parent / "interface"
-"""The folder of the files; `app/place.js` and `engine/worker.js` come from those who serve it."""
+"""The folder of the files; `app/place.js` and `engine/worker.js` come from those who serve it; the worker
+answers by `engine/requests.js`."""

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .artifact.folder import PLAN_SUFFIX, Artifact
+from .artifact.folder import Artifact
 from .decode import DecodeTimings, generate
 from .errors import MissingError, UsageError
 from .load import load_session
 from .ort.environment import cpu_name, import_onnxruntime, physical_cores, usable_cores
 from .sampling import SamplingParams
 from .session.session import Session
+from .tensorrt import PLAN_SUFFIX
 from .tensorrt.plan import Plan
 
 SEED = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .artifact.folder import PLAN_SUFFIX
 from .errors import UsageError
 from .session.session import Session, check_positive
+from .tensorrt import PLAN_SUFFIX
 
 
 def load_session(

@@ -12,12 +12,13 @@ from time import perf_counter, sleep
 import msgspec
 import numpy as np
 
-from .artifact.folder import PLAN_SUFFIX, Artifact
+from .artifact.folder import Artifact
 from .artifact.json_file import Count, read_json
 from .errors import EdgeError
 from .load import load_session
 from .ort.environment import CUDA, cpu_name, import_onnxruntime, physical_cores, usable_cores
 from .ort.native import native_library
+from .tensorrt import PLAN_SUFFIX
 
 GAIN = 1.03
 """How many times faster a larger number of threads must be to be chosen: fewer leave cores to others."""

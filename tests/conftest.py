@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,17 @@ def shared_folder() -> Path | None:
     """The folder of real checkpoints and data outside the repository, or None: tests that use it run without it too."""
     folder = Path(os.environ.get("MINIMIND_EDGE_SHARED", ROOT.parent / "shared"))
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def export_demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Export the bundled model with these options, once, into a folder `demo` that every test leaves as it is."""
+
+    @functools.cache
+    def export(**options: object) -> Path:
+        from minimind_edge.export import ExportRequest, export_onnx
+
+        folder = tmp_path_factory.mktemp("bundled") / "demo"
+        return export_onnx(ExportRequest(output=folder, verify=False, **options)).folder
+
+    return export

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,7 @@ from .measure import Plan, measure
 from .models import MODELS, demo_checkpoint, write_demo, write_folder
 from .preparation import PROJECT, Prepared, prepare
 from .quality import demo_passages, measure_quality, text_passages
-from .report import Report
+from .report import Report, write_report
 from .row import Row
 from .workers.serving import CONTEXT
 
@@ -33,10 +31,10 @@ def main() -> None:
         source = workspace / "models" / name
         write_folder(source, MODELS[name].build, demo_checkpoint().parent)
         report.models[name] = measure_model(everyone, source, workspace, plan, convert=arguments.convert)
-        write(report, arguments.out)  # results so far are kept even if a later model fails
+        write_report(report, arguments.out, "peers")  # results so far are kept even if a later model fails
     if arguments.quality:
         add_quality(report, everyone, arguments.quality_model, workspace, convert=arguments.convert)
-    path = write(report, arguments.out)
+    path = write_report(report, arguments.out, "peers")
     if report.quality:
         draw(path, arguments.plot or arguments.out / "speed-kl.png", workspace)
     print(path.with_suffix(".md").read_text(encoding="utf-8"))
@@ -157,17 +155,6 @@ def try_prepare(
         return prepare(contender, source, workspace, threads, convert_peers=convert)
     except Unmeasurable as reason:
         return reason
-
-
-def write(report: Report, folder: Path) -> Path:
-    """Write the report as JSON and Markdown, named after the machine's processor; gives the JSON's path."""
-    content = report.to_json()
-    cpu = re.sub(r"[^a-z0-9]+", "-", content["machine"]["cpu"].casefold()).strip("-")
-    path = folder / f"peers-{cpu}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(report.to_markdown(), encoding="utf-8")
-    return path
 
 
 def draw(report: Path, picture: Path, workspace: Path) -> None:

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
+
+from minimind_edge.runtime.bench import Spread
 
 from .contenders import EDGE, EDGE_NATIVE, Peer
 from .measure import Plan
 from .models import MODELS
 from .quality import QualityRow
-from .row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, QUANTITIES, Row
-from .spread import Spread, ratio
+from .row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, QUANTITIES, Row, ratio
 
 COLUMNS = {"ours": EDGE, "native": EDGE_NATIVE}
 """The columns of ratios, each with the form of this project whose speed is divided by that of a row."""
 
 OWN_PACKAGES = ("minimind-edge", "minimind-edge-native", "onnxruntime", "torch", "transformers", "numpy")
+
+
+class AnyReport(Protocol):
+    """The report of a benchmark."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for machines, with the processor's name under `machine` and `cpu`."""
+        ...
+
+    def to_markdown(self) -> str:
+        """The report for people."""
+        ...
+
+
+def write_report(report: AnyReport, folder: Path, name: str) -> Path:
+    """Write a report as JSON and Markdown, under a name and the machine's processor; gives the JSON's path."""
+    content = report.to_json()
+    cpu = re.sub(r"[^a-z0-9]+", "-", content["machine"]["cpu"].casefold()).strip("-")
+    path = folder / f"{name}-{cpu}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(report.to_markdown(), encoding="utf-8")
+    return path
 
 
 @dataclass
@@ -124,7 +151,7 @@ def json_row(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     result = row.to_json()
     for column in columns_of(rows):
         ratios = {name: advantage(row, rows, name, column) for name in QUANTITIES}
-        found = {name: spread.to_json() for name, spread in ratios.items() if spread is not None}
+        found = {name: spread._asdict() for name, spread in ratios.items() if spread is not None}
         if found:
             result |= {"compared_with": row.contender.precision, f"{column}_to_this": found}
     return result

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minimind_edge.runtime.bench import Spread
+
 from .contenders import Contender
-from .spread import Spread
 
 DECODE = "decode_tokens_per_s"
 PREFILL = "prefill_tokens_per_s"
@@ -54,9 +56,18 @@ class Row:
             "peer": self.contender.peer.name,
             "build": self.contender.build,
             **{
-                name: spread.to_json() | {"rounds": self.values[name]}
+                name: spread._asdict() | {"rounds": self.values[name]}
                 for name, spread in measured.items()
                 if spread is not None
             },
             "not_measured": self.missing,
         }
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """The ratios of our values to theirs, over the rounds that both have; None without such a round.
+
+    Only values of the same round are compared, so that a slow minute of the machine affects both.
+    """
+    ratios = [one / other for one, other in zip(ours, theirs, strict=False)]
+    return Spread.of(ratios) if ratios else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from ..peers.environment import PATIENCE_S, python_of
 from ..peers.failure import Unmeasurable, last_line
 from ..peers.models import MODELS, write_folder
 from ..peers.preparation import PROJECT, Prepared, prepare
+from ..peers.report import write_report
 from .contenders import LLAMA_SERVER, Server, servers
 from .measure import Plan, measure
 from .report import Report
@@ -40,7 +40,7 @@ def main() -> None:
         report.results[model, precision] = measure(
             entries, report.plan, lambda stage, case=case: tell(f"{case}: {stage}")
         )
-        path = write(report, arguments.out)  # results so far are kept even if a later model fails
+        path = write_report(report, arguments.out, "serving")  # results so far are kept even if a later model fails
     print(path.with_suffix(".md").read_text(encoding="utf-8"))
 
 
@@ -118,17 +118,6 @@ def build_llama_server(workspace: Path) -> None:
             subprocess.run([str(python), LLAMA_SERVER.worker, "build"], check=True, timeout=PATIENCE_S, **streams)
         except (OSError, subprocess.SubprocessError) as error:
             raise Unmeasurable(f"could not be built: {last_line(log) or error}") from error
-
-
-def write(report: Report, folder: Path) -> Path:
-    """Write the report as JSON and Markdown, named after the machine's processor; gives the JSON's path."""
-    content = report.to_json()
-    cpu = re.sub(r"[^a-z0-9]+", "-", content["machine"]["cpu"].casefold()).strip("-")
-    path = folder / f"serving-{cpu}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(report.to_markdown(), encoding="utf-8")
-    return path
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from minimind_edge.runtime.bench import Spread
+
 from ..peers.models import MODELS
 from ..peers.report import own_versions
-from ..peers.spread import Spread, ratio
+from ..peers.row import ratio
 from .contenders import LLAMA_SERVER, OPENVINO
 from .llama_server import SOURCE
 from .load import MAIN_THREAD, PROCESSOR
@@ -104,8 +106,8 @@ def json_row(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "build": row.server.contender.build,
         "variant": row.server.variant,
         "clients": row.clients,
-        **{name: Spread.of(values).to_json() | {"rounds": values} for name, values in row.values.items()},
-        **({"ours_to_this": ours.to_json()} if ours else {}),
+        **{name: Spread.of(values)._asdict() | {"rounds": values} for name, values in row.values.items()},
+        **({"ours_to_this": ours._asdict()} if ours else {}),
         **({"not_measured": row.missing} if row.missing else {}),
     }
 

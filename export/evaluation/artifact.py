@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
+from minimind_edge.runtime.artifact.folder import Artifact
 from minimind_edge.runtime.artifact.json_file import read_json
 from minimind_edge.runtime.artifact.manifest import Architecture, Manifest
 from minimind_edge.runtime.engine import Engine
 from minimind_edge.runtime.errors import ArtifactError
+from minimind_edge.runtime.tensorrt import PLAN_SUFFIX
 from minimind_edge.runtime.tensorrt.plan import Plan
 from minimind_edge.runtime.tensorrt.plan_description import PlanDescription
 from minimind_edge.runtime.text.tokenizer import Tokenizer

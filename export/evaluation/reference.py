@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind_edge.runtime.artifact.folder import PLAN_SUFFIX, Artifact
+from minimind_edge.runtime.artifact.folder import Artifact
 from minimind_edge.runtime.errors import ArtifactError
 from minimind_edge.runtime.load import load_session
+from minimind_edge.runtime.tensorrt import PLAN_SUFFIX
 
 from ..artifact.origin import find_checkpoint, load_exported
 from ..errors import ExportError

@@ -12,6 +12,7 @@ from ..artifact.hf_config import generation_config
 from ..artifact.json_file import write_json
 from ..artifact.loading_tools import RUN
 from ..artifact.manifest import TOOL, TOOLS
+from ..artifact.model_card import FRONT_MATTER
 from .code import OwnCode
 from .owner import OwnersModel
 
@@ -21,14 +22,7 @@ GENERATION = "traced"
 LOADS_IN = {"portable": (RUN,), "tensorrt": (RUN,)}
 """The tools that were tried with traced graphs; tools that look at `model_type` know no changed model."""
 
-CARD = """\
----
-pipeline_tag: text-generation
-tags:
-- minimind
-- onnx
----
-
+CARD = """
 # {name}, {size:.1f}M parameters
 
 Traced by minimind-edge {tool} from `{code}`, a model's own code, with the weights of `{checkpoint}` (sha256
@@ -119,7 +113,7 @@ def write_files(
         f"| `{graph['file']}` | {graph['target']} | {graph['precision']} | {graph['bytes'] / 1e6:.1f} MB |"
         for graph in content["graphs"]
     ]
-    text = CARD.format(
+    text = FRONT_MATTER + CARD.format(
         name=code.name,
         size=own.facts.parameters / 1e6,
         tool=content["tool"]["version"],

@@ -57,13 +57,13 @@ void score_slots(const float* queries, const float* keys, int64_t slots, float* 
   int64_t slot = 0;
   for (; slot + KEYS <= slots; slot += KEYS) {
     multiply<ROWS, KEYS, D>(held, keys + slot * D, KEYS, products);
-    const Vector sums = sums_of<LANES>(products);
+    const Vector sums = sums_of(products);
     for (int row = 0; row < ROWS; row++)
       memcpy(scores + row * stride + slot, reinterpret_cast<const float*>(&sums) + row * KEYS, KEYS * sizeof(float));
   }
   if (slot < slots) {
     multiply<ROWS, KEYS, D>(held, keys + slot * D, slots - slot, products);
-    const Vector sums = sums_of<LANES>(products);
+    const Vector sums = sums_of(products);
     for (int row = 0; row < ROWS; row++)
       for (int64_t key = 0; key < slots - slot; key++) scores[row * stride + slot + key] = sums[row * KEYS + key];
   }
@@ -71,43 +71,69 @@ void score_slots(const float* queries, const float* keys, int64_t slots, float* 
 
 // Makes `count` scores the weights e^(score - largest), and those up to `end` zeros; returns 1 / sum, or 0 for none.
 //
-// Writes up to round_up(count, LANES) or `end`, whichever is more.
+// Reads and writes up to round_up(count, LANES), and writes up to `end`.
 inline float softmax(float* scores, int64_t count, int64_t end) {
   if (count == 0) {
     for (int64_t i = 0; i < end; i++) scores[i] = 0.0f;
     return 0.0f;
   }
-  const int64_t padded = round_up(count, LANES);
-  if (end < padded) end = padded;
-  for (int64_t i = count; i < padded; i++) scores[i] = LOWEST;
-  Vector top = load(scores);
-  for (int64_t i = LANES; i < padded; i += LANES) top = largest(top, load(scores + i));
+  const int64_t last = round_up(count, LANES) - LANES;
+  const Vector ending = first_of(count - last, load(scores + last), LOWEST);
+  Vector top = ending;
+  for (int64_t i = 0; i < last; i += LANES) top = largest(top, load(scores + i));
   const float shift = largest_of(top);
-  Vector sum{};  // e^-87 for each padded score is nothing next to the largest score's 1
-  for (int64_t i = 0; i < padded; i += LANES) {
+  Vector sum{};
+  for (int64_t i = 0; i < last; i += LANES) {
     const Vector weights = exponential(load(scores + i) - shift);
     store(scores + i, weights);
     sum += weights;
   }
-  for (int64_t i = count; i < end; i++) scores[i] = 0.0f;
-  return 1.0f / sum_of(sum);
+  const Vector weights = first_of(count - last, exponential(ending - shift), 0.0f);
+  store(scores + last, weights);
+  for (int64_t i = last + LANES; i < end; i++) scores[i] = 0.0f;
+  return 1.0f / sum_of(sum + weights);
+}
+
+// The most of a row's `vectors` vectors, in equal parts, whose sums for `rows` rows fit in the registers together with a
+// value and the rows' weights.
+constexpr int vectors_at_once(int rows, int vectors) {
+  int count = (REGISTERS - 1 - rows) / rows;
+  while (vectors % count != 0) count--;
+  return count;
+}
+
+// Adds the weighted values of `slots` slots to COUNT vectors of the sums [ROWS, D].
+template <int ROWS, int COUNT, int D>
+void add_weighted(const float* weights, int64_t stride, const float* values, int64_t slots, Vector* sums) {
+  Vector held[ROWS][COUNT];
+  for (int row = 0; row < ROWS; row++)
+    for (int i = 0; i < COUNT; i++) held[row][i] = sums[row * (D / LANES) + i];
+  for (int64_t slot = 0; slot < slots; slot++) {
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; i++) {
+      const Vector v = load(values + slot * D + i * LANES);
+#pragma GCC unroll 8
+      for (int row = 0; row < ROWS; row++) held[row][i] += v * weights[row * stride + slot];
+    }
+  }
+  for (int row = 0; row < ROWS; row++)
+    for (int i = 0; i < COUNT; i++) sums[row * (D / LANES) + i] = held[row][i];
 }
 
 // mixed[row] = factors[row] * sum over slots of weights[row * stride + slot] * values[slot], for ROWS rows [D].
 template <int ROWS, int D>
 void mix(const float* weights, int64_t stride, const float* values, int64_t slots, const float* factors,
          float* const* mixed) {
-  Vector sums[ROWS][D / LANES] = {};
-  for (int64_t slot = 0; slot < slots; slot++) {
-#pragma GCC unroll 16
-    for (int d = 0; d < D / LANES; d++) {
-      const Vector v = load(values + slot * D + d * LANES);
-#pragma GCC unroll 8
-      for (int row = 0; row < ROWS; row++) sums[row][d] += v * weights[row * stride + slot];
-    }
+  constexpr int VECTORS = D / LANES, COUNT = vectors_at_once(ROWS, VECTORS);
+  constexpr int64_t PART = COUNT < VECTORS ? 64 : INT64_MAX;  // slots whose values stay in the first cache
+  Vector sums[ROWS * VECTORS] = {};
+  for (int64_t slot = 0; slot < slots; slot += PART) {
+    const int64_t count = slots - slot < PART ? slots - slot : PART;
+    for (int i = 0; i < VECTORS; i += COUNT)
+      add_weighted<ROWS, COUNT, D>(weights + slot, stride, values + slot * D + i * LANES, count, sums + i);
   }
   for (int row = 0; row < ROWS; row++)
-    for (int d = 0; d < D / LANES; d++) store(mixed[row] + d * LANES, sums[row][d] * factors[row]);
+    for (int i = 0; i < VECTORS; i++) store(mixed[row] + i * LANES, sums[row * VECTORS + i] * factors[row]);
 }
 
 // Attention of a token, for ROWS heads of a group at a time: each read of a key and of a value serves all of them.
@@ -152,18 +178,20 @@ void transpose_keys(const float* keys, int64_t count, float* tile) {
 // Scores of four queries [4, D] with the keys of a tile [D, TILE]: scores[row * stride + slot].
 template <int D>
 void score_tile(const float* queries, const float* tile, float* scores, int64_t stride) {
-  constexpr int ROWS = 4;
-  Vector sums[ROWS][TILE_VECTORS] = {};
-  for (int d = 0; d < D; d++) {
+  constexpr int ROWS = 4, COUNT = LANES == 16 ? TILE_VECTORS : TILE_VECTORS / 2;  // vectors whose sums fit in the registers
+  for (int first = 0; first < TILE; first += COUNT * LANES) {
+    Vector sums[ROWS][COUNT] = {};
+    for (int d = 0; d < D; d++) {
 #pragma GCC unroll 4
-    for (int i = 0; i < TILE_VECTORS; i++) {
-      const Vector x = load(tile + d * TILE + i * LANES);
+      for (int i = 0; i < COUNT; i++) {
+        const Vector x = load(tile + d * TILE + first + i * LANES);
 #pragma GCC unroll 4
-      for (int row = 0; row < ROWS; row++) sums[row][i] += x * queries[row * D + d];
+        for (int row = 0; row < ROWS; row++) sums[row][i] += x * queries[row * D + d];
+      }
     }
+    for (int row = 0; row < ROWS; row++)
+      for (int i = 0; i < COUNT; i++) store(scores + row * stride + first + i * LANES, sums[row][i]);
   }
-  for (int row = 0; row < ROWS; row++)
-    for (int i = 0; i < TILE_VECTORS; i++) store(scores + row * stride + i * LANES, sums[row][i]);
 }
 
 // The weights and mixed values of four query rows of a block, from `first` on; rows past the block's go nowhere.

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <vector>
+
+#include "scratch.h"
 
 namespace {
 
@@ -39,19 +40,6 @@ struct Cache {
   const float* keys;
   const float* values;
 };
-
-// Memory of a thread, kept from run to run.
-float* scratch(int64_t count) {
-  static thread_local std::unique_ptr<float[]> memory;
-  static thread_local int64_t capacity = 0;
-  if (count > capacity) {
-    const int64_t more = count + count / 2;  // a cache that grows by a slot a step gets new memory seldom
-    capacity = 0;
-    memory.reset(new float[static_cast<size_t>(more)]);
-    capacity = more;
-  }
-  return memory.get();
-}
 
 void copy(float* to, const float* from, int64_t count) {
   if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
@@ -286,7 +274,7 @@ void Run::attend_token(int64_t index, int64_t head) const {
   const Row& row = rows_[static_cast<size_t>(index)];
   const int64_t seen = row.seen_by(0), queries = group_ * dim_;
   if (seen == 0) return clear(mixed_at(index, head, 0), queries);
-  float* memory = scratch(queries + gathered_floats(row) + token_scratch(seen));
+  float* memory = scratch<CachedAttention>(queries + gathered_floats(row) + token_scratch(seen));
   float *gathered = memory + queries, *scores = gathered + gathered_floats(row);
   query(index, head, 0, memory);
   const Cache cache = visible_cache(index, head, gathered);
@@ -300,7 +288,7 @@ void Run::attend_tokens(int64_t index, int64_t head, int64_t first, int64_t end)
   int64_t visible[BLOCK_ROWS];
   for (int64_t token = 0; token < tokens; token++) visible[token] = row.seen_by(first + token);
   const int64_t queries = query_rows * dim_, gathered = gathered_floats(row);
-  float* memory = scratch(queries + gathered + block_scratch(query_rows, visible[tokens - 1], dim_));
+  float* memory = scratch<CachedAttention>(queries + gathered + block_scratch(query_rows, visible[tokens - 1], dim_));
   for (int64_t token = 0; token < tokens; token++) query(index, head, first + token, memory + token * group_ * dim_);
   clear(memory + tokens * group_ * dim_, (query_rows - tokens * group_) * dim_);
   const Cache cache = visible_cache(index, head, memory + queries);

@@ -37,18 +37,40 @@ std::string Shape::text() const {
   return text + "]";
 }
 
+namespace {
+
+// A tensor's address, which is not null, and its shape.
+void* read(const OrtApi& api, const OrtValue* value, const char* name, Shape& shape) {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(api.GetTensorTypeAndShape(value, &info));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owner(
+      info, api.ReleaseTensorTypeAndShapeInfo);
+  shape = Shape(api, info, name);
+  void* data = nullptr;
+  check(api.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+  return data ? data : &nothing;
+}
+
+}  // namespace
+
+size_t Attributes::input_count() const {
+  size_t count = 0;
+  check(api_.KernelInfo_GetInputCount(info_, &count));
+  return count;
+}
+
+const void* Attributes::find_constant(size_t index, const char* name, Shape& shape) const {
+  const OrtValue* value = nullptr;
+  int is_constant = 0;
+  check(api_.KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
+  if (!is_constant || !value) throw InvalidArgument(std::string(name) + " is no constant");
+  return read(api_, value, name, shape);
+}
+
 void* Context::find_input(size_t index, const char* name, Shape& shape) const {
   const OrtValue* value = nullptr;
   check(api_.KernelContext_GetInput(context_, index, &value));
-  if (!value) return nullptr;
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  check(api_.GetTensorTypeAndShape(value, &info));
-  const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owner(
-      info, api_.ReleaseTensorTypeAndShapeInfo);
-  shape = Shape(api_, info, name);
-  void* data = nullptr;
-  check(api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
-  return data ? data : &nothing;
+  return value ? read(api_, value, name, shape) : nullptr;
 }
 
 float* Context::optional_output(size_t index, const Shape& shape) const {

@@ -39,28 +39,6 @@ OrtStatus* as_status(const OrtApi& api, const Function& function) noexcept {
   }
 }
 
-// The attributes of a node.
-class Attributes {
- public:
-  Attributes(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
-
-  float number(const char* name) const {
-    float value;
-    check(api_.KernelInfoGetAttribute_float(info_, name, &value));
-    return value;
-  }
-
-  int64_t integer(const char* name) const {
-    int64_t value;
-    check(api_.KernelInfoGetAttribute_int64(info_, name, &value));
-    return value;
-  }
-
- private:
-  const OrtApi& api_;
-  const OrtKernelInfo* info_;
-};
-
 // The sizes of a tensor's axes.
 class Shape {
  public:
@@ -89,6 +67,39 @@ template <class T>
 struct Tensor {
   T* data = nullptr;
   Shape shape;
+};
+
+// The attributes of a node, and its inputs that are constants.
+class Attributes {
+ public:
+  Attributes(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+
+  float number(const char* name) const {
+    float value;
+    check(api_.KernelInfoGetAttribute_float(info_, name, &value));
+    return value;
+  }
+
+  int64_t integer(const char* name) const {
+    int64_t value;
+    check(api_.KernelInfoGetAttribute_int64(info_, name, &value));
+    return value;
+  }
+
+  size_t input_count() const;
+
+  template <class T>
+  Tensor<const T> constant(size_t index, const char* name) const {
+    Shape shape;
+    const void* data = find_constant(index, name, shape);
+    return {static_cast<const T*>(data), shape};
+  }
+
+ private:
+  const void* find_constant(size_t index, const char* name, Shape& shape) const;
+
+  const OrtApi& api_;
+  const OrtKernelInfo* info_;
 };
 
 // One run of an operator.

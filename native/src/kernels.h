@@ -9,6 +9,9 @@
 // The widest vector of any instruction set, in floats; scratch memory is sized for it.
 constexpr int64_t MOST_LANES = 16;
 
+// The most numbers of a quantized weight that share a scale.
+constexpr int64_t MOST_BLOCK = 256;
+
 static constexpr int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 // A block of consecutive tokens of one row, for one group: queries, keys and values in, mixed values out.
@@ -40,6 +43,46 @@ struct HeadKernels {
   void (*attend_block)(const AttentionBlock& block);
 };
 
+// A weight [columns, blocks * block] of unsigned integers, in panels of as many columns as a vector has lanes. The last
+// panel's missing columns are zeros.
+struct QuantizedWeight {
+  const int32_t* words;    // [panels, blocks, block * bits / 32, lanes]: each 32 bits of one column
+  const float* scales;     // [panels, blocks, lanes]
+  const uint8_t* zeros;    // [panels, blocks, lanes]: the integers that stand for 0
+  int64_t panels, blocks;
+  int64_t block;           // numbers of a column that have one scale: a multiple of 16, at most MOST_BLOCK
+};
+
+// Rows of activations, quantized in the same blocks.
+struct QuantizedRows {
+  const int8_t* values;  // [count, blocks * block]; for int4 weights, of each eight the four even ones come first
+  const float* scales;   // [count, blocks]
+  const int32_t* sums;   // [count, blocks]: of a block's values
+  int64_t count;
+};
+
+// y = rows * weight, transposed: [count, columns]; where gated, SwiGLU of its halves, [count, columns].
+struct Product {
+  QuantizedWeight weight;
+  QuantizedRows rows;
+  float* y;
+  int64_t columns;  // of y; where gated, a multiple of the lanes, and half of the weight's
+  bool gated;
+};
+
+struct ProductKernels {
+  int bits;
+
+  // A weight's columns, each of so many words, one after the other -> panels. See QuantizedWeight::words.
+  void (*pack)(const uint8_t* weight, int64_t columns, int64_t words, int32_t* packed);
+
+  // x [width] -> values [blocks * block], scales and sums [blocks].
+  void (*quantize_row)(const float* x, int64_t width, int64_t block, int8_t* values, float* scales, int32_t* sums);
+
+  // Computes the pairs of panels `first` to `end` - 1: neighbours, or where gated, those that SwiGLU takes together.
+  void (*multiply)(const Product& product, int64_t first, int64_t end);
+};
+
 struct Kernels {
   int lanes;
 
@@ -51,6 +94,7 @@ struct Kernels {
                         float* sum, float* y);
 
   HeadKernels heads[3];
+  ProductKernels products[2];
 };
 
 static constexpr int64_t token_scratch(int64_t slots) { return 4 * (round_up(slots, MOST_LANES) + MOST_LANES); }

@@ -23,8 +23,8 @@ struct OrtCustomOp;
 constexpr uint32_t ORT_ABI_VERSION = 17;
 
 enum OrtErrorCode : int { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2, ORT_NOT_IMPLEMENTED = 9 };
-enum OrtElementType : int { ORT_FLOAT = 1, ORT_INT32 = 6, ORT_INT64 = 7 };
-enum OrtCharacteristic : int { ORT_REQUIRED = 0, ORT_OPTIONAL = 1 };
+enum OrtElementType : int { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT32 = 6, ORT_INT64 = 7 };
+enum OrtCharacteristic : int { ORT_REQUIRED = 0, ORT_OPTIONAL = 1, ORT_VARIADIC = 2 };
 enum OrtMemType : int { ORT_MEM_DEFAULT = 0 };
 
 using OrtUnused = void (*)();
@@ -53,7 +53,12 @@ struct OrtApi {
   void (*ReleaseStatus)(OrtStatus* status);
   OrtUnused unused_94[5];
   void (*ReleaseTensorTypeAndShapeInfo)(OrtTensorTypeAndShapeInfo* info);
-  OrtUnused unused_100[174];
+  OrtUnused unused_100[130];
+  OrtStatus* (*KernelInfo_GetInputCount)(const OrtKernelInfo* info, size_t* out);
+  OrtUnused unused_231[18];
+  OrtStatus* (*KernelInfoGetConstantInput_tensor)(const OrtKernelInfo* info, size_t index, int* is_constant,
+                                                  const OrtValue** out);
+  OrtUnused unused_250[24];
   OrtStatus* (*KernelContext_ParallelFor)(const OrtKernelContext* context, void (*task)(void* data, size_t index),
                                           size_t count, size_t batches, void* data);
 };
@@ -108,5 +113,7 @@ ORT_AT(KernelContext_GetInput, 90);
 ORT_AT(KernelContext_GetOutput, 91);
 ORT_AT(ReleaseStatus, 93);
 ORT_AT(ReleaseTensorTypeAndShapeInfo, 99);
+ORT_AT(KernelInfo_GetInputCount, 230);
+ORT_AT(KernelInfoGetConstantInput_tensor, 249);
 ORT_AT(KernelContext_ParallelFor, 274);
 #undef ORT_AT

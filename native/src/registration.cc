@@ -4,6 +4,8 @@
 #include <mutex>
 
 #include "cached_attention.h"
+#include "expert_rows.h"
+#include "quantized_matmul.h"
 #include "row_operators.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -15,7 +17,8 @@ const Kernels* find_kernels(int lanes) {
 #ifdef MINIMIND_EDGE_X86
   __builtin_cpu_init();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx2 && avx512 && lanes >= 16) return &avx512_kernels;
   if (avx2 && lanes >= 8) return &avx2_kernels;
@@ -59,6 +62,27 @@ struct Signature<CachedAttention> {
   static constexpr Argument outputs[] = {{ORT_FLOAT}, {ORT_FLOAT}, {ORT_FLOAT}};  // mixed, present_key, present_value
 };
 
+template <>
+struct Signature<QuantizedMatMul> {
+  static constexpr const char* name = "QuantizedMatMul";
+  static constexpr Argument inputs[] = {{ORT_FLOAT}, {ORT_UINT8}, {ORT_FLOAT}, {ORT_UINT8, ORT_OPTIONAL}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT}};
+};
+
+template <>
+struct Signature<GatherByExpert> {
+  static constexpr const char* name = "GatherByExpert";
+  static constexpr Argument inputs[] = {{ORT_FLOAT}, {ORT_INT64}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT, ORT_VARIADIC}};
+};
+
+template <>
+struct Signature<ScatterByExpert> {
+  static constexpr const char* name = "ScatterByExpert";
+  static constexpr Argument inputs[] = {{ORT_INT64}, {ORT_FLOAT, ORT_VARIADIC}};
+  static constexpr Argument outputs[] = {{ORT_FLOAT}};
+};
+
 // A node's operator, made when a session is, with the interface of the ONNX Runtime that made it.
 template <class Operator>
 struct Node {
@@ -96,8 +120,8 @@ OrtCustomOp described() {
   op.GetOutputTypeCount = [](Self) { return std::size(About::outputs); };
   op.GetOutputType = [](Self, size_t i) { return About::outputs[i].type; };
   op.GetOutputCharacteristic = [](Self, size_t i) { return About::outputs[i].characteristic; };
-  op.GetVariadicInputMinArity = op.GetVariadicInputHomogeneity = [](Self) { return 0; };
-  op.GetVariadicOutputMinArity = op.GetVariadicOutputHomogeneity = [](Self) { return 0; };
+  op.GetVariadicInputMinArity = op.GetVariadicInputHomogeneity = [](Self) { return 1; };
+  op.GetVariadicOutputMinArity = op.GetVariadicOutputHomogeneity = [](Self) { return 1; };
   op.GetStartVersion = op.GetEndVersion = [](Self) { return 1; };
   op.CreateKernelV2 = create<Operator>;
   op.KernelComputeV2 = compute<Operator>;
@@ -105,12 +129,13 @@ OrtCustomOp described() {
   return op;
 }
 
-// The domain `minimind_edge` with the three operators. Sessions hold pointers to it: it lives as long as the process,
+// The domain `minimind_edge` with the operators. Sessions hold pointers to it: it lives as long as the process,
 // one for each copy of ONNX Runtime there.
 OrtCustomOpDomain* domain_of(const OrtApi& api) {
   static std::mutex mutex;
   static std::map<const OrtApi*, OrtCustomOpDomain*> domains;
-  static const OrtCustomOp ops[] = {described<SwiGLU>(), described<SkipRMSNorm>(), described<CachedAttention>()};
+  static const OrtCustomOp ops[] = {described<SwiGLU>(), described<SkipRMSNorm>(), described<CachedAttention>(),
+                                    described<QuantizedMatMul>(), described<GatherByExpert>(), described<ScatterByExpert>()};
   const std::lock_guard<std::mutex> lock(mutex);
   OrtCustomOpDomain*& domain = domains[&api];
   if (!domain) {

@@ -5,6 +5,8 @@
 // library, which the linker merges.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,9 +15,9 @@
 namespace {
 
 #ifdef __AVX512F__
-constexpr int LANES = 16;
+constexpr int LANES = 16, REGISTERS = 32;
 #else
-constexpr int LANES = 8;
+constexpr int LANES = 8, REGISTERS = 16;
 #endif
 
 typedef float Vector __attribute__((vector_size(LANES * 4)));
@@ -28,7 +30,15 @@ inline Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(
 inline void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
 inline Vector all(float x) { return x - Vector{}; }
-inline Vector largest(Vector a, Vector b) { return a > b ? a : b; }
+
+// a > b ? a : b and a < b ? a : b in each lane: b where one of both is NaN.
+#ifdef __AVX512F__
+inline Vector largest(Vector a, Vector b) { return Vector(_mm512_maskz_max_ps(0xFFFF, __m512(a), __m512(b))); }
+inline Vector least(Vector a, Vector b) { return Vector(_mm512_maskz_min_ps(0xFFFF, __m512(a), __m512(b))); }
+#else
+inline Vector largest(Vector a, Vector b) { return Vector(_mm256_max_ps(__m256(a), __m256(b))); }
+inline Vector least(Vector a, Vector b) { return Vector(_mm256_min_ps(__m256(a), __m256(b))); }
+#endif
 
 // The first `count` floats, fewer than a vector's, and zeros.
 inline Vector load_part(const float* p, int64_t count) {
@@ -38,6 +48,13 @@ inline Vector load_part(const float* p, int64_t count) {
 }
 
 inline void store_part(float* p, Vector v, int64_t count) { memcpy(p, &v, static_cast<size_t>(count) * sizeof(float)); }
+
+// The first `count` lanes of a vector, and `other` in the others.
+inline Vector first_of(int64_t count, Vector v, float other) {
+  Integers lanes;
+  for (int i = 0; i < LANES; i++) lanes[i] = i;
+  return lanes < static_cast<int>(count) ? v : all(other);
+}
 
 inline float sum_of(Vector v) {
   for (int half = LANES / 2; half > 0; half /= 2)
@@ -56,8 +73,7 @@ inline float largest_of(Vector v) {
 // Source: expf of the Cephes library (S. L. Moshier). x = n ln 2 + r with n the nearest integer, so that |r| <= ln 2 / 2;
 // ln 2 is split in two for an exact product (Cody and Waite), e^r is a polynomial, and 2^n is added to the exponent.
 inline Vector exponential(Vector x) {
-  x = x < -87.0f ? all(-87.0f) : x;
-  x = x > 88.0f ? all(88.0f) : x;
+  x = least(all(88.0f), largest(all(-87.0f), x));
   const Vector shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vector n = (x * 1.44269504088896341f + shift) - shift;
   const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -67,22 +83,26 @@ inline Vector exponential(Vector x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
+#ifdef __AVX512F__
+  return Vector(_mm512_maskz_scalef_ps(0xFFFF, __m512(p), __m512(n)));
+#else
   const Integers exponent = __builtin_convertvector(n, Integers);
   return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + (exponent << 23));
+#endif
 }
 
-// Lanes of a and b in turn, from lane FIRST on: a[FIRST], b[FIRST], a[FIRST + 1], ...
+// A vector of the lanes with these numbers: those of a from 0 on, and those of b from LANES on.
 #if __has_builtin(__builtin_shufflevector)
-template <int FIRST, int... I>
-inline Vector interleave(Vector a, Vector b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (FIRST + I / 2 + I % 2 * LANES)...);
-}
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else  // GCC before 12
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Integers{__VA_ARGS__})
+#endif
+
+// Lanes of a and b in turn, from lane FIRST on: a[FIRST], b[FIRST], a[FIRST + 1], ...
 template <int FIRST, int... I>
 inline Vector interleave(Vector a, Vector b, std::integer_sequence<int, I...>) {
-  return __builtin_shuffle(a, b, Integers{(FIRST + I / 2 + I % 2 * LANES)...});
+  return SHUFFLE(a, b, (FIRST + I / 2 + I % 2 * LANES)...);
 }
-#endif
 inline Vector interleave_low(Vector a, Vector b) {
   return interleave<0>(a, b, std::make_integer_sequence<int, LANES>{});
 }
@@ -90,16 +110,24 @@ inline Vector interleave_high(Vector a, Vector b) {
   return interleave<LANES / 2>(a, b, std::make_integer_sequence<int, LANES>{});
 }
 
-// The sums of COUNT vectors, a power of two; where COUNT is LANES, lane i is the sum of vector i.
-template <int COUNT>
+// In lanes without the bit HALF, a[lane] + a[lane + HALF]; in the others, b[lane] + b[lane - HALF].
+template <int HALF, int... LANE>
+inline Vector halves(Vector a, Vector b, std::integer_sequence<int, LANE...>) {
+  const Vector kept = SHUFFLE(a, b, (LANE & HALF ? LANE + LANES : LANE)...);
+  const Vector added = SHUFFLE(a, b, (LANE & HALF ? (LANE ^ HALF) + LANES : LANE ^ HALF)...);
+  return kept + added;
+}
+
+// The sums of the lanes of LANES vectors: lane i is that of vector i.
+template <int COUNT = LANES>
 inline Vector sums_of(const Vector* v) {
   if constexpr (COUNT == 1) {
     return v[0];
   } else {
-    Vector half[COUNT / 2];
-    for (int i = 0; i < COUNT / 2; i++)
-      half[i] = interleave_low(v[i], v[i + COUNT / 2]) + interleave_high(v[i], v[i + COUNT / 2]);
-    return sums_of<COUNT / 2>(half);
+    constexpr int HALF = COUNT / 2;
+    Vector half[HALF];
+    for (int i = 0; i < HALF; i++) half[i] = halves<HALF>(v[i], v[i + HALF], std::make_integer_sequence<int, LANES>{});
+    return sums_of<HALF>(half);
   }
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ArtifactError
+from ..tensorrt import PLAN_SUFFIX
 from .generation_config import GENERATION_CONFIG, GenerationConfig
 from .json_file import read_object
 from .manifest import MANIFEST, GraphEntry, Manifest
@@ -42,10 +43,6 @@ MARKS = (MANIFEST, CONFIG, TOKENIZER)
 
 TOKENIZER_CONFIGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 """The files that complete `tokenizer.json`; only older folders have the last two."""
-
-PLAN_SUFFIX = ".plan"
-"""The file name ending of a TensorRT plan, which runs with its `.plan.json` next to it."""
-
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 """The file name endings of checkpoints, which are exported before they can run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import ArtifactError
@@ -82,6 +81,8 @@ def copy_member(folder: Path, name: str, target: Path) -> bool:
         ArtifactError: The name leads out of the folder.
         OSError: The copy cannot be written.
     """
+    import shutil  # a runtime copies nothing: its start does without the modules that this brings
+
     path = member(folder, name)
     if path is None:
         return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..artifact.folder import PLAN_SUFFIX
 from ..load import load_session
 from ..session.session import Session, check_positive
+from ..tensorrt import PLAN_SUFFIX
 from .session_slots import SingleSlot
 from .slots import SlotSession
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ArtifactError, ContextLengthError, PromptError
 from ..interruption import register
 from ..ort.kv_cache import bound_names, zeros
-from ..ort.loading import SILENT, onnxruntime_errors, summary
+from ..ort.loading import onnxruntime_errors, run_options, summary
 from ..session.contract import (
     ATTENTION_MASK,
     INPUT_IDS,
@@ -29,9 +28,6 @@ from ..session.contract import (
 from ..session.model import DEFAULT_MAX_LENGTH, Logits, TokenIds
 from ..session.session import check_positive
 from .slots import check_cache, check_held, check_slot
-
-ALIGNMENT = 64
-"""The alignment of the KV cache's buffers in bytes: a cache line, and the widest vector register."""
 
 PAIR = 2
 """The number of last tokens of a chunk whose logits are computed, so that the last real one's are not left over."""
@@ -104,8 +100,7 @@ class OrtSlots:
         self.run_s = 0.0
         self._session = session
         self._errors = onnxruntime_errors(onnxruntime)
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = SILENT
+        self._run_options = run_options(onnxruntime)
         self._even_rows = even_rows
         self._takes_tokens = ROW_TOKENS in {node.name for node in session.get_overridable_initializers()}
         self._capacity = self.max_length + 1  # one more for padding after a full slot
@@ -118,7 +113,7 @@ class OrtSlots:
         )
         # Ones for all rows: nothing is hidden, because the operator ends each row at its own length.
         self._mask: TokenIds = np.ones((1 if self._takes_tokens else shape[0]) * self._capacity, np.int64)
-        self._buffers = [_aligned_zeros(shape, self.facts.kv_dtype) for _ in self._names]
+        self._buffers = [zeros(shape, self.facts.kv_dtype) for _ in self._names]
         self._step = _Arrays(shape[0], 1, self.vocab_size, logits=shape[0], takes_tokens=self._takes_tokens)
         self._steps: dict[int, _Bound] = {}
         self._chunk = _Arrays(1, PAIR, self.vocab_size, logits=PAIR, takes_tokens=self._takes_tokens)
@@ -335,15 +330,3 @@ def _even(count: int) -> int:
 def _bind(bind: Any, name: str, array: NDArray[Any], shape: Sequence[int]) -> None:
     """Bind the beginning of an array, which must outlive the binding, as a tensor of this shape."""
     bind(name, "cpu", 0, array.dtype, shape, array.ctypes.data)
-
-
-def _aligned_zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros whose memory begins at a multiple of `ALIGNMENT`.
-
-    Raises:
-        MissingError: There is not enough memory.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    raw = zeros((size + ALIGNMENT,), np.dtype(np.uint8))
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)

@@ -29,6 +29,7 @@ from .graph_parts import (
     text,
 )
 from .protobuf import VARINT, Field, Reader, integer, message
+from .reshaped_weights import RESHAPE, reshaped_weight
 
 MODEL_GRAPH, MODEL_OPSET, MODEL_METADATA, MODEL_FUNCTIONS = 7, 8, 14, 25
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
@@ -159,12 +160,12 @@ class GraphFile:
         return {field: Node.read(self._reader, field) for field in self._inside if is_message(field, GRAPH_NODE)}
 
     def in_memory(
-        self, inputs: Sequence[bytes] = (), outputs: Sequence[str] = (), native: NativeGraph | None = None
+        self, inputs: Mapping[str, bytes], outputs: Sequence[str] = (), native: NativeGraph | None = None
     ) -> GraphInMemory:
-        """A copy of the graph that refers to the weights in the file.
+        """A copy of the graph that refers to the weights in the file, also where nodes reshape them.
 
         Args:
-            inputs: More inputs, each the field of a graph.
+            inputs: More inputs by their names, each the field of a graph.
             outputs: Names of inner values that are to be outputs too.
             native: What takes the place of stock operators.
 
@@ -178,6 +179,7 @@ class GraphFile:
         folder = Path(os.path.commonpath([file.parent for file in files.values()]))
         places = {location: file.relative_to(folder).as_posix().encode() for location, file in files.items()}
         changed = {tensor.field: tensor.elsewhere(places) for tensor in kept}
+        changed.update(self._reshaped(changed, {name.encode() for name in (*inputs, *outputs)}))
         if native:
             changed.update((field, node.written()) for field, node in native.nodes.items())
         whole = self._reader.whole
@@ -187,7 +189,7 @@ class GraphFile:
         if native:
             others.append(message(MODEL_OPSET, message(OPSET_DOMAIN, native.domain), integer(OPSET_VERSION, 1)))
             others.append(message(MODEL_METADATA, entry_fields(OPERATORS_PROPERTY.encode(), native.operators.encode())))
-        graph = message(MODEL_GRAPH, *copied, *inputs, *shown)
+        graph = message(MODEL_GRAPH, *copied, *inputs.values(), *shown)
         return GraphInMemory(b"".join([*others, graph]), folder, files[None], self._state, native is not None)
 
     @cached_property
@@ -198,6 +200,24 @@ class GraphFile:
 
     def _values(self, number: int) -> list[Value]:
         return [Value(self._reader, field) for field in self._inside if is_message(field, number)]
+
+    def _reshaped(self, changed: Mapping[Field, bytes | None], variable: set[bytes]) -> dict[Field, bytes]:
+        """The initializers in place of nodes that reshape a weight in a file, by the fields of the nodes.
+
+        Args:
+            changed: The initializers in files, as the copy has them, by their fields.
+            variable: Names of values that a caller reads or may replace, besides the file's own inputs and outputs.
+        """
+        nodes = [field for field in self._inside if is_message(field, GRAPH_NODE)]
+        candidates = [field for field in nodes if RESHAPE in self._reader.content(field)]
+        if not candidates:
+            return {}
+        initializers = {tensor.name: tensor for tensor in self.initializers}
+        written = {name: field for name, tensor in initializers.items() if (field := changed.get(tensor.field))}
+        variable = variable | {value.name for value in (*self.inputs, *self.outputs)}
+        found = ((field, Node.read(self._reader, field)) for field in candidates)
+        new = ((field, reshaped_weight(node, initializers, written, variable)) for field, node in found)
+        return {field: initializer for field, initializer in new if initializer is not None}
 
     def _weight_files(self, tensors: Sequence[Initializer]) -> dict[bytes | None, Path]:
         """The files that hold the graph's weights, links resolved, by their locations; that of None is the graph's own.

@@ -18,7 +18,7 @@ line, and the widest vector register."""
 MAPPED_BYTES = 1024
 """The fewest bytes of a weight that is mapped; smaller ones are copied."""
 
-FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
+FLOAT, UINT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 6, 7, 9, 10
 """Numbers of element types in ONNX's `TensorProto.DataType`."""
 
 EXTERNAL = 1

@@ -6,9 +6,13 @@ from collections import Counter
 
 from .graph_file import GraphFile
 from .graph_parts import Dims, Initializer, Node
+from .protobuf import Field
 
 MICROSOFT = b"com.microsoft"
 """The domain of ONNX Runtime's own operators."""
+
+NATIVE_DOMAIN = b"minimind_edge"
+"""The domain of the operators of minimind-edge-native."""
 
 
 class NoMatchError(Exception):
@@ -41,6 +45,7 @@ class GraphView:
     def __init__(self, graph: GraphFile) -> None:
         self.graph = graph
         self._makers = {name: node for node in graph.nodes.values() for name in node.outputs if name}
+        self._fields = {name: field for field, node in graph.nodes.items() for name in node.outputs if name}
         self._initializers = {tensor.name: tensor for tensor in graph.initializers}
         self._inputs = {value.name: value for value in graph.inputs}
         self._values = self._inputs | {value.name: value for value in graph.inner_values}
@@ -60,6 +65,18 @@ class GraphView:
         if node is None or node.op_type != op_type or node.domain != domain:
             raise NoMatchError
         return node
+
+    def field(self, value: bytes) -> Field:
+        """The field of the node that makes a value."""
+        return self._fields[value]
+
+    def require_unused(self, name: bytes) -> None:
+        """See that no value has this name.
+
+        Raises:
+            NoMatchError: One has.
+        """
+        require(not any(name in each for each in (self._makers, self._initializers, self._values)))
 
     def constant(self, name: bytes) -> Initializer:
         """The initializer of this name, which no caller can replace.

@@ -43,6 +43,6 @@ def graph_in_memory(
             changed = native_graph(graph, {name.encode() for name in (*names, *outputs)}) if native else None
             if not names and not outputs and changed is None:
                 return None
-            return graph.in_memory([input_of(name) for name in names], outputs, changed)
+            return graph.in_memory({name: input_of(name) for name in names}, outputs, changed)
     except (OSError, ValueError):  # empty, no protobuf, or text that is not UTF-8
         return None

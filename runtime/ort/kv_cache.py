@@ -24,6 +24,9 @@ from ..errors import MissingError
 from ..session.contract import GraphFacts, cache_names
 from ..session.model import grown_capacity
 
+ALIGNMENT = 64
+"""The alignment of buffers in bytes: a cache line, and the widest vector register."""
+
 
 class DeviceMemory:
     """Creates ONNX Runtime's values on a device.
@@ -134,7 +137,8 @@ class SharedCache:
 
     def _grow(self, past: int, capacity: int) -> None:
         shape = (self._batch_size, self._facts.num_key_value_heads, capacity, self._facts.head_dim)
-        arrays = [self._memory.buffer(shape, self._facts.kv_dtype) for _ in self._names]
+        # All in one array: for arrays of 4 MiB and more, numpy asks the system for huge pages.
+        arrays = list(self._memory.buffer((len(self._names), *shape), self._facts.kv_dtype))
         for array, buffer in zip(arrays, self._buffers, strict=False):  # no buffers the first time
             array[:, :, :past] = buffer.numpy()[:, :, :past]
         self._take(arrays)
@@ -266,15 +270,19 @@ def bound_names(facts: GraphFacts) -> list[tuple[str, str]]:
 
 
 def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A buffer of zeros in host memory: kernels may multiply masked slots by 0, and untouched pages cost nothing.
+    """A buffer of zeros in host memory, at a multiple of `ALIGNMENT`.
+
+    Kernels may multiply masked slots by 0, and untouched pages cost nothing.
 
     Raises:
         MissingError: There is not enough memory.
     """
+    size = math.prod(shape) * dtype.itemsize
     try:
-        return np.zeros(shape, dtype)
+        raw = np.zeros(size + ALIGNMENT, np.uint8)
     except (MemoryError, ValueError) as error:  # ValueError: beyond any memory
-        size = math.prod(shape) * dtype.itemsize >> 20
         raise MissingError(
-            f"no memory for a buffer of {size} MiB; lower the batch size or the maximum length"
+            f"no memory for a buffer of {size >> 20} MiB; lower the batch size or the maximum length"
         ) from error
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)

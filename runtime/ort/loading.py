@@ -21,6 +21,7 @@ from .environment import (
     require_fused_attention,
 )
 from .graph_file import GraphInMemory
+from .huge_pages import anonymous_memory, use_huge_pages_later
 from .in_memory import graph_in_memory
 from .native import native_library, warn_of_stock_operators
 
@@ -39,6 +40,17 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 MAX_SUMMARY = 300
 """The length in characters to which an error of ONNX Runtime is cut."""
+
+
+def run_options(onnxruntime: ModuleType) -> Any:
+    """Options for the runs of a decoder, which say that no run is to be captured as a CUDA or WebGPU graph.
+
+    ONNX Runtime's Python binding looks for this before each run, and from 1.32 on its absence costs an exception.
+    """
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = SILENT
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options
 
 
 def session_options(onnxruntime: ModuleType, threads: int | None) -> Any:
@@ -136,6 +148,7 @@ def open_graph(
     providers = execution_providers(onnxruntime, device)
     library = native_library() if native and providers == [CPU] else None
     graph = graph_in_memory(path, native=library is not None, outputs=outputs)
+    before = anonymous_memory() if providers == [CPU] else None
     if graph is not None and graph.is_native:
         try:
             session = _native_session(onnxruntime, graph, threads, library)
@@ -149,6 +162,8 @@ def open_graph(
         raise ArtifactError(f"{os.fspath(path)} was replaced while it was loaded: load it again")
     if device == "cuda":
         require_cuda(session.get_providers())
+    if before is not None:
+        use_huge_pages_later(before)
     return onnxruntime, session
 
 

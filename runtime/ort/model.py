@@ -17,7 +17,7 @@ from ..session.model import DEFAULT_MAX_LENGTH, RunArrays
 from ..session.session import check_positive
 from .environment import CUDA
 from .kv_cache import DeviceMemory, GrowingCache, KVCache, SharedCache, zeros
-from .loading import SILENT, onnxruntime_errors, refusing_other_encodings, session_facts, summary
+from .loading import onnxruntime_errors, refusing_other_encodings, run_options, session_facts, summary
 
 CHUNK = {"portable": 256, "ort": 256, "tensorrt": 512}
 """The most prompt tokens in one run, by target: chunks of 64 to 256 stay in the cores' caches and are faster than
@@ -81,8 +81,7 @@ class OrtModel:
         self._session = session
         self._errors = onnxruntime_errors(onnxruntime)
         self._binding = session.io_binding()
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = SILENT
+        self._run_options = run_options(onnxruntime)
         self._memory = DeviceMemory(onnxruntime, self.device, fresh)
         self._host = DeviceMemory(onnxruntime, "cpu")
         self._prefill_chunk = prefill_chunk or CHUNK[self.facts.target]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..session.contract import ATTENTION_MASK, INPUT_IDS, POSITION_IDS
 from .graph_parts import BOOL, FLOAT, INT32, Node
-from .graph_view import GraphView, NoMatchError, require
+from .graph_view import NATIVE_DOMAIN, GraphView, NoMatchError, require
 
 HEAD_DIMS = {64, 96, 128}
 """The widths of a head for which the operator has a kernel."""
@@ -89,7 +89,7 @@ def cached_attention(view: GraphView, node: Node, steps: dict[tuple[bytes, ...],
         b"CachedAttention",
         (packed, past_key, past_value, MASK, step.row_lengths, step.row_tokens, cos, sin, positions, *norms),
         node.outputs,
-        b"minimind_edge",
+        NATIVE_DOMAIN,
         node.name,
         {
             b"num_heads": heads,

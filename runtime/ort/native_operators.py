@@ -2,24 +2,25 @@
 
 The operators are those of the optional package minimind-edge-native: `CachedAttention`, which takes the place of
 `GroupQueryAttention`, of the nodes that prepare its lengths and its bias, and of the norms of queries and keys;
-`SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every block or nowhere, and without it nothing is; each of the
-other nodes is replaced by itself. Every fact that the native operator relies on is looked up in the graph, and where
-one is missing, the node stays.
+`QuantizedMatMul`; `SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every block or nowhere, and without it nothing
+is; each of the other nodes is replaced by itself. Every fact that the native operator relies on is looked up in the
+graph, and where one is missing, the node stays.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from ..session.contract import METADATA_PREFIX, NATIVE, OPTIONAL_INPUTS_PROPERTY
 from .graph_file import GraphFile, NativeGraph
 from .graph_parts import FLOAT, Node
-from .graph_view import MICROSOFT, GraphView, NoMatchError, require
+from .graph_view import MICROSOFT, NATIVE_DOMAIN, GraphView, NoMatchError, require
 from .native_attention import Step, cached_attention
+from .native_experts import native_experts
+from .native_products import gated_matmul, quantized_matmul, swiglu
 from .protobuf import Field
-
-DOMAIN = b"minimind_edge"
 
 OPSETS = {(b"", 23), (MICROSOFT, 1)}
 """The operators of the graphs that are known: those of the exporter's `ort` dialect."""
@@ -50,11 +51,11 @@ def native_graph(graph: GraphFile, kept: Collection[bytes] = ()) -> NativeGraph 
         }
         if not attention:
             return None
-        nodes = attention | dict(_others(view))
+        nodes = attention | _others(view)
         dropped = frozenset(_dropped(graph, nodes, kept))
     except (NoMatchError, ValueError):  # another structure, or no protobuf
         return None
-    return NativeGraph(nodes, dropped, DOMAIN, NATIVE)
+    return NativeGraph(nodes, dropped, NATIVE_DOMAIN, NATIVE)
 
 
 def _is_known(graph: GraphFile) -> bool:
@@ -70,16 +71,21 @@ def _is_known(graph: GraphFile) -> bool:
     )
 
 
-def _others(view: GraphView) -> Iterator[tuple[Field, Node]]:
+def _others(view: GraphView) -> dict[Field, Node]:
     """The new nodes in place of those that are replaced one by one."""
+    new: dict[Field, Node] = {}
     for field, node in view.graph.nodes.items():
-        match = {b"SkipSimplifiedLayerNormalization": _skip_rms_norm, b"Mul": _swiglu}.get(node.op_type)
-        if match is None:
+        if (match := MATCHES.get(node.op_type)) is None:
             continue
-        try:
-            yield field, match(view, node)
-        except NoMatchError:
-            continue
+        with suppress(NoMatchError):
+            new[field] = match(view, node)
+    for node in view.graph.nodes.values():
+        with suppress(NoMatchError):
+            experts = native_experts(view, node)
+            new.update(experts.nodes)
+            del new[experts.unread]
+    gated = {node.inputs for node in new.values() if node.attributes.get(b"swiglu")}
+    return {field: node for field, node in new.items() if node.attributes.get(b"swiglu") or node.inputs not in gated}
 
 
 def _skip_rms_norm(view: GraphView, node: Node) -> Node:
@@ -96,27 +102,24 @@ def _skip_rms_norm(view: GraphView, node: Node) -> Node:
     require(more in ([], [b""], [b"", b""]) or (len(more) == 3 and more[:2] == [b"", b""]))
     total = more[2] if len(more) == 3 else b""
     outputs = (normalized, total) if total else (normalized,)
-    return Node(b"SkipRMSNorm", node.inputs, outputs, DOMAIN, node.name, node.attributes)
+    return Node(b"SkipRMSNorm", node.inputs, outputs, NATIVE_DOMAIN, node.name, node.attributes)
 
 
-def _swiglu(view: GraphView, node: Node) -> Node:
-    """`SwiGLU` in place of the last of `Split`, `Sigmoid`, and two of `Mul`.
+def _gated(view: GraphView, node: Node) -> Node:
+    """`SwiGLU`, or the product before it with SwiGLU in it."""
+    found = swiglu(view, node)
+    try:
+        return gated_matmul(view, found)
+    except NoMatchError:
+        return found
 
-    Raises:
-        NoMatchError: The node is another product, the halves are not of one width, or it is not in float32.
-    """
-    require(node.domain == b"" and len(node.inputs) == 2)
-    activated, up = node.inputs
-    product = view.made(activated, b"Mul")
-    gate, sigmoid = product.inputs
-    require(view.made(sigmoid, b"Sigmoid").inputs == (gate,))
-    split = view.made(up, b"Split")
-    require(split.outputs == (gate, up) and split.attributes == {b"axis": -1, b"num_outputs": 2})
-    require(len(split.inputs) == 1)
-    kind, dims = view.type_of(split.inputs[0])
-    width = dims[-1] if dims else 0
-    require(kind == FLOAT and isinstance(width, int) and width > 0 and width % 2 == 0)
-    return Node(b"SwiGLU", split.inputs, node.outputs, DOMAIN, node.name)
+
+MATCHES = {
+    b"SkipSimplifiedLayerNormalization": _skip_rms_norm,
+    b"Mul": _gated,
+    b"MatMulNBits": quantized_matmul,
+}
+"""What finds the native operator in place of a node, by the node's operator."""
 
 
 def _dropped(graph: GraphFile, new: dict[Field, Node], kept: Collection[bytes]) -> Iterator[Field]:

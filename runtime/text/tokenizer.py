@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..artifact.json_file import MAX_BYTES
 from ..artifact.text_file import read_text
@@ -90,7 +91,7 @@ class Tokenizer:
             MissingError: The system cannot start the process that an unusual tokenizer runs in.
         """
         try:
-            is_usual = _is_usual(json.loads(text))
+            is_usual = _is_usual(text)
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{where} is not a tokenizer that can be read: {error}") from error
         if is_usual:
@@ -315,14 +316,36 @@ _USUAL_PARTS: tuple[dict[str, Any], ...] = (
 _MOST_PARTS = 8
 
 
-def _is_usual(description: Any) -> bool:
-    """Whether a tokenizer.json has only parts that are known to be harmless."""
-    if not isinstance(description, dict):
+class _Kind(msgspec.Struct):
+    """A part of a tokenizer.json, without its vocabulary: no objects are made for that."""
+
+    type: Any = None
+
+
+class _Parts(msgspec.Struct):
+    """The parts of a tokenizer.json, of which the model is not read yet."""
+
+    model: msgspec.Raw = msgspec.Raw(b"null")
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+    post_processor: Any = None
+    decoder: Any = None
+
+
+def _is_usual(text: str) -> bool:
+    """Whether a tokenizer.json has only parts that are known to be harmless.
+
+    Raises:
+        RecursionError: It is nested too deeply.
+        ValueError: It is not JSON.
+    """
+    try:
+        parts = msgspec.json.decode(text, type=_Parts)
+        is_byte_pair = msgspec.json.decode(parts.model, type=_Kind).type == "BPE"
+    except msgspec.ValidationError:  # no object
         return False
-    model, outer = description.get("model"), description.get("post_processor")
-    parts = (description.get(name) for name in ("normalizer", "pre_tokenizer", "decoder"))
-    is_byte_pair = isinstance(model, dict) and model.get("type") == "BPE"
-    return is_byte_pair and _is_usual_frame(outer) and all(map(_is_usual_part, parts))
+    harmless = map(_is_usual_part, (parts.normalizer, parts.pre_tokenizer, parts.decoder))
+    return is_byte_pair and _is_usual_frame(parts.post_processor) and all(harmless)
 
 
 def _is_usual_part(part: Any) -> bool:

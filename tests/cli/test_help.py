@@ -147,6 +147,24 @@ main()
     assert result.stderr == "0 []\n"
 
 
+@pytest.mark.parametrize("own", [None, "3"])
+@pytest.mark.parametrize("name", MODULE)
+def test_commands_of_the_runtime_start_no_threads_for_numpys_blas(name, own):
+    program = f"""
+import os, sys
+from minimind_edge.cli import {MODULE[name]} as program
+program.run = lambda *_, **__: print(os.environ.get("OPENBLAS_NUM_THREADS"), "numpy" in sys.modules)
+program.main()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    if own is not None:
+        environment["OPENBLAS_NUM_THREADS"] = own
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    # An export runs PyTorch, whose BLAS reads the same variable on some processors.
+    expected = own or ("None" if name == "minimind-export" else "1")
+    assert told.stdout == f"{expected} False\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

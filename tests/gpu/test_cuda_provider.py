@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graph_files import write_graph
 
 from minimind_edge.export.bundled import bundled_checkpoint
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.case import Suite
 from minimind_edge.export.parity.compare import compare_runners
 from minimind_edge.export.parity.runner import GraphRunner, RolledBackRunner, SessionRunner
@@ -35,9 +35,7 @@ def model(request):
 @pytest.fixture(scope="module")
 def rows_graph(dense, tmp_path_factory):
     """The graph whose attention the CUDA provider computes in its fused kernels."""
-    path = tmp_path_factory.mktemp("rows") / "model.onnx"
-    save_graph(build_graph(dense, "ort", "fp16", MAX_LENGTH), path)
-    return path
+    return write_graph(tmp_path_factory.mktemp("rows"), dense, "ort", "fp16", MAX_LENGTH)
 
 
 def on_cuda(path, **arguments):
@@ -50,8 +48,7 @@ def on_cuda(path, **arguments):
 def test_a_prompt_and_greedy_steps(model, tmp_path):
     import torch
 
-    save_graph(build_graph(model, "portable", "fp32", 128), tmp_path / "model.onnx")
-    session = on_cuda(tmp_path / "model.onnx")
+    session = on_cuda(write_graph(tmp_path, model, "portable", max_length=128))
     text = np.random.default_rng(0).integers(3, model.config.vocab_size, 16).tolist()
     found = session.prefill(np.array([text]))
     for _ in range(32):

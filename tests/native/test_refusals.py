@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from native_nodes import Heads, limit_lanes, make_session, make_step, session_of
+from onnx import ModelProto, helper, numpy_helper
 from onnxruntime import OrtValue
+from quantized_product import make_weight, multiply, product_graph, product_session
 
 ONE = np.ones(1, np.int32)
 FLOATS = {
@@ -128,3 +130,111 @@ def test_a_cpu_without_the_instructions_gets_a_line(lanes):
     assert limit_lanes(4) == 0
     with pytest.raises(Exception, match="minimind-edge-native has no operators for this CPU"):
         make_session(Heads().graph())
+
+
+def product_with(**arrays: np.ndarray) -> ModelProto:
+    """A product of K = 64 and N = 48 by int4 weights in blocks of 32, with other constants than fit."""
+    model = product_graph(make_weight())
+    for tensor in model.graph.initializer:
+        if tensor.name in arrays:
+            tensor.CopyFrom(numpy_helper.from_array(arrays[tensor.name], tensor.name))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        *[({"bits": bits}, "bits is .*, expected 4 or 8") for bits in (-4, 0, 2, 3, 16, 2**32 + 4, 2**62)],
+        *[
+            ({"block_size": size}, "block_size is .*, expected a power of two from 16 to 256")
+            for size in (-32, 0, 1, 8, 24, 33, 48, 512, 2**31, 2**62, -(2**63))
+        ],
+        *[({"K": size}, "K or N is out of range") for size in (-64, 0, 2**24 + 1, 2**63 - 1, -(2**63))],
+        *[({"N": size}, "K or N is out of range") for size in (-48, 0, 2**24 + 1, 2**63 - 1, -(2**63))],
+        *[({"K": size}, r"weight is \[48, 2, 16\], expected") for size in (1, 32, 65, 2**24)],
+        *[({"N": size}, r"weight is \[48, 2, 16\], expected") for size in (1, 47, 49, 2**24)],
+        ({"bits": 8}, r"weight is \[48, 2, 16\], expected \[48, 2, 32\]"),
+        ({"block_size": 16}, r"weight is \[48, 2, 16\], expected \[48, 4, 8\]"),
+        ({"swiglu": 1, "N": 40}, "N is 40, expected a multiple of .* for SwiGLU"),
+        ({"swiglu": 1, "N": 8}, "N is 8, expected a multiple of .* for SwiGLU"),
+        *[({name: None}, "No attribute with name") for name in ("K", "N", "bits", "block_size", "swiglu")],
+    ],
+)
+def test_attributes_of_a_product_that_do_not_fit_are_refused_when_a_graph_is_loaded(lanes, changed, told):
+    with pytest.raises(Exception, match=told) as error:
+        make_session(product_graph(make_weight(), **changed))
+    assert "\n" not in str(error.value)
+
+
+PRODUCT_SHAPES = [
+    *[
+        ("weight", np.uint8, shape)
+        for shape in ((48, 2), (48, 32), (1536,), (), (2, 48, 16), (47, 2, 16), (49, 2, 16), (48, 3, 16), (48, 2, 15))
+    ],
+    *[("weight", np.uint8, shape) for shape in ((0, 2, 16), (48, 0, 16), (48, 2, 0), (1, 48, 2, 16))],
+    *[("scales", np.float32, shape) for shape in ((96,), (48,), (), (2, 48), (48, 1), (48, 3), (0, 2), (48, 2, 1))],
+    *[("zeros", np.uint8, shape) for shape in ((48,), (), (48, 2), (47, 1), (1, 48), (48, 0), (48, 1, 1))],
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), PRODUCT_SHAPES)
+def test_constants_of_a_product_of_other_shapes_are_refused(lanes, name, kind, shape):
+    told = {"zeros": "zero points"}.get(name, name)
+    with pytest.raises(Exception, match=rf"QuantizedMatMul: {told} is \[.*\], expected \[48, ") as error:
+        make_session(product_with(**{name: np.zeros(shape, kind)}))
+    assert "\n" not in str(error.value)
+
+
+def test_constants_of_too_many_axes_are_refused(lanes):
+    with pytest.raises(Exception, match="scales has too many axes"):
+        make_session(product_with(scales=np.zeros((1,) * 8 + (48, 2), np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("weight", np.int8),
+        ("weight", np.float32),
+        ("scales", np.float16),
+        ("scales", np.float64),
+        ("zeros", np.float32),
+    ],
+)
+def test_constants_of_a_product_of_other_types_are_refused(lanes, name, kind):
+    weight = make_weight()
+    with pytest.raises(Exception, match=r"Type .* of input parameter .* is invalid"):
+        make_session(product_with(**{name: weight.inputs[name].astype(kind)}))
+
+
+@pytest.mark.parametrize("default", [False, True], ids=["no default", "a default"])
+@pytest.mark.parametrize("name", ["weight", "scales", "zeros"])
+def test_a_product_of_what_a_caller_may_give_is_refused(lanes, name, default):
+    model = product_graph(make_weight())
+    tensor = next(each for each in model.graph.initializer if each.name == name)
+    model.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    if not default:
+        model.graph.initializer.remove(tensor)
+    told = {"zeros": "zero points"}.get(name, name)
+    with pytest.raises(Exception, match=f"QuantizedMatMul: {told} is no constant"):
+        make_session(model)
+
+
+@pytest.mark.parametrize("shape", [(), (63,), (65,), (64, 1), (3, 0), (0, 63), (64, 2, 63)])
+def test_activations_of_another_width_are_refused(lanes, shape):
+    session = product_session(make_weight(), lanes)
+    with pytest.raises(Exception, match=r"QuantizedMatMul: x is \[.*\], expected a last axis of 64"):
+        multiply(session, np.zeros(shape, np.float32))
+    assert multiply(session, np.zeros((3, 64), np.float32)).shape == (3, 48)
+
+
+def test_activations_of_too_many_axes_are_refused(lanes):
+    with pytest.raises(Exception, match="x has too many axes"):
+        multiply(product_session(make_weight(), lanes), np.zeros((1,) * 8 + (64,), np.float32))
+
+
+def test_zero_points_with_an_empty_name_are_refused(lanes):
+    """The runtime leaves the input out, as ONNX allows for the last one."""
+    model = product_graph(make_weight(zero_points=False))
+    model.graph.node[0].input.append("")
+    with pytest.raises(Exception, match="QuantizedMatMul: zero points is no constant"):
+        make_session(model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import eager_greedy, make_model
 from rounded_weights import quantized, with_weights
 
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.export.parity.graph_file import can_be_native
+from minimind_edge.export.parity.tolerance import rounded_weights_tolerance
 from minimind_edge.runtime import SamplingParams, generate
 from minimind_edge.runtime import speculation as speculation_module
 from minimind_edge.runtime.batch.loading import load_slots
@@ -40,27 +42,15 @@ exponential function is another one, each off by some 1e-7 of its result."""
 Graph = tuple[Any, Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Graph]:
     """A model of `SHAPES` and its graph in float32, made once."""
-    made: dict[str, Graph] = {}
 
+    @functools.cache
     def make(shape: str) -> Graph:
-        if shape not in made:
-            variant, fields = SHAPES[shape]
-            model = make_model(variant, **fields)
-            path = tmp_path_factory.mktemp(shape) / "model.onnx"
-            save_graph(build_graph(model, "ort", "fp32", MAX_LENGTH), path)
-            made[shape] = model, path
-        return made[shape]
+        variant, fields = SHAPES[shape]
+        model = make_model(variant, **fields)
+        return model, write_graph(tmp_path_factory.mktemp(shape), model, max_length=MAX_LENGTH)
 
     return make
 
@@ -111,8 +101,7 @@ def test_logits_are_those_of_stock_operators_in_another_order(graph, threads):
 def test_quantized_weights_with_gates_are_eager_with_the_integers_values(tmp_path, bits, variant):
     model = make_model(variant, head_dim=64)
     matrices = quantized(model, bits, 32, zero_points=True)
-    path = tmp_path / "model.onnx"
-    save_graph(build_graph(model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices), path)
+    path = write_graph(tmp_path, model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices)
     graph = onnx.load(path)
     for attribute in (each for node in graph.graph.node for each in node.attribute):
         if attribute.name == "accuracy_level":
@@ -122,6 +111,24 @@ def test_quantized_weights_with_gates_are_eager_with_the_integers_values(tmp_pat
     found = [one for one in report.measurements if one.runner.endswith("native operators")]
     assert len(found) == len(report.measurements) / 2 > 0
     assert max(one.logits.max_rel for one in found) < 1e-5  # as in test_graph_block_weights.py
+
+
+@pytest.mark.parametrize(("bits", "variant"), [(4, "gqa"), (8, "minimind3"), (4, "minimind3-moe")])
+def test_quantized_products_are_eager_with_the_integers_values_up_to_rounded_activations(tmp_path, bits, variant):
+    model = make_model(variant, head_dim=64)
+    matrices = quantized(model, bits, 32, zero_points=True)
+    path = write_graph(tmp_path, model, "ort", f"int{bits}", MAX_LENGTH, quantized=matrices)
+    report = compare(
+        with_weights(model, matrices),
+        path,
+        target="ort",
+        precision=f"int{bits}",
+        native=True,
+        steps=16,
+        tolerance=rounded_weights_tolerance(model.config.num_hidden_layers),
+    )
+    assert report, report.failures
+    assert sum(one.runner.endswith("native operators") for one in report.measurements) > 0
 
 
 def test_greedy_batches_with_padding_give_each_rows_own_tokens(graph):
@@ -215,12 +222,12 @@ def test_what_they_do_not_compute_runs_with_stock_operators(tmp_path, monkeypatc
 
     model = make_model("gqa", head_dim=32 if kind == "heads of 32" else 64)
     scales = cache_scales(model, torch.arange(5, 25)[None]) if kind == "int8 cache" else None
-    save_graph(build_graph(model, "ort", "fp32", 64, cache_scales=scales), tmp_path / "model.onnx")
+    path = write_graph(tmp_path, model, cache_scales=scales)
     if kind == "turned off":
-        assert can_be_native(tmp_path / "model.onnx")
+        assert can_be_native(path)
         monkeypatch.setenv("MINIMIND_EDGE_NATIVE", "0")
-    assert not can_be_native(tmp_path / "model.onnx")
-    session = load_session(tmp_path / "model.onnx", threads=1)
+    assert not can_be_native(path)
+    session = load_session(path, threads=1)
     assert session.facts.operators == "stock"
     if scales is None:
         prompt = tokens_of(9).tolist()

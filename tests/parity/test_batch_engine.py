@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from graph_files import write_graph
 from graph_rows import eager_greedy
 from rounded_weights import quantized
 
-from minimind_edge.export import ExportRequest, export_onnx
 from minimind_edge.export.bundled import bundled_checkpoint
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime import Engine
 from minimind_edge.runtime.batch.engine import BatchEngine
@@ -31,10 +31,8 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("batch") / "artifact"
-    export_onnx(ExportRequest(output=folder, target="ort", max_length=MAX_LENGTH, verify=False))
-    return folder
+def artifact(export_demo: Callable[..., Path]) -> Path:
+    return export_demo(target="ort", max_length=MAX_LENGTH)
 
 
 def conversations(count, seed):
@@ -114,9 +112,8 @@ def graph(request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.T
     """A graph of the demo, and whether its weights are quantized."""
     bits = {"int8": 8, "int4": 4}.get(request.param)
     matrices = None if bits is None else quantized(model, bits, 64)
-    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
-    save_graph(build_graph(model, "ort", request.param, MAX_LENGTH, quantized=matrices), path)
-    return path, bits is not None
+    folder = tmp_path_factory.mktemp(request.param)
+    return write_graph(folder, model, "ort", request.param, MAX_LENGTH, quantized=matrices), bits is not None
 
 
 def turns(seed):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from graph_files import write_graph
 from safetensors.torch import load_file, save_file
 
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM, load_checkpoint, read_checkpoint
@@ -197,7 +198,6 @@ def test_every_scaling_reaches_the_graph(kind, target, tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from minimind_edge.export.artifact.hf_config import model_config
-    from minimind_edge.export.graph import build_graph, save_graph
     from minimind_edge.export.parity import compare
 
     model = hugging_face_model("Llama", **rope(1e4, **SCALINGS[kind]))
@@ -205,8 +205,8 @@ def test_every_scaling_reaches_the_graph(kind, target, tmp_path):
     loaded = load_checkpoint(tmp_path)
     assert loaded.config.rope_scaling is not None
     assert_equal_logits(loaded, model)
-    save_graph(build_graph(loaded, target, "fp32", 128), tmp_path / "model.onnx")
-    report = compare(loaded, tmp_path / "model.onnx", target=target, precision="fp32", steps=8)
+    path = write_graph(tmp_path, loaded, target, max_length=128)
+    report = compare(loaded, path, target=target, precision="fp32", steps=8)
     assert report, report.failures
     again = LlamaForCausalLM(LlamaConfig(**model_config(loaded.config))).eval()
     again.load_state_dict(model.state_dict())

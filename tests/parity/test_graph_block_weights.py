@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graph_files import write_graph
 from graph_rows import CAPACITY, Batch, GraphRunner, largest_errors, make_model
 from rounded_weights import quantized, with_weights
 
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.runtime.ort.loading import open_graph
 
 LOGITS, PRESENTS = 1e-5, 1e-4
@@ -32,8 +32,7 @@ FORMATS = {
 
 def file_of(folder: Path, model, matrices, bits: int, *, level: int | None = None) -> Path:
     """The graph's file; with another accuracy level, where one is given."""
-    path = folder / "model.onnx"
-    save_graph(build_graph(model, "ort", f"int{bits}", CAPACITY, quantized=matrices), path)
+    path = write_graph(folder, model, "ort", f"int{bits}", CAPACITY, quantized=matrices)
     if level is not None:
         graph = onnx.load(path)
         for attribute in (each for node in graph.graph.node for each in node.attribute):
@@ -106,9 +105,9 @@ def test_a_tied_table_is_stored_once_in_its_bits(embedding_bits, tmp_path):
 def test_logits_from_a_token_on_are_the_same(variant, precision, start, tmp_path):
     model = make_model(variant)
     matrices = quantized(model, 8, 32) if precision == "int8" else None
-    save_graph(build_graph(model, "ort", precision, CAPACITY, quantized=matrices), tmp_path / "model.onnx")
-    pasts = GraphRunner(tmp_path / "model.onnx", shared=False).pasts
-    _, session = open_graph(tmp_path / "model.onnx", "cpu", 1)  # with the optional inputs, as the runtime loads it
+    path = write_graph(tmp_path, model, "ort", precision, CAPACITY, quantized=matrices)
+    pasts = GraphRunner(path, shared=False).pasts
+    _, session = open_graph(path, "cpu", 1)  # with the optional inputs, as the runtime loads it
     ids = np.array([[5, 9, 2, 7, 11], [8, 3, 6, 1, 4]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.tile(np.arange(5), (2, 1))}
     feeds |= {name: np.zeros((2, 2, 0, 16), np.float32) for name in pasts}

@@ -14,11 +14,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import CAPACITY, VARIANTS, Batch, GraphRunner, make_model, open_graph
 from rounded_weights import quantized
 
 from minimind_edge.export.errors import ExportError
-from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph import build_graph
 from minimind_edge.export.graph.ort import WHOLE_SCORES
 from minimind_edge.export.parity.graph_file import expert_names, with_outputs
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
@@ -31,9 +32,7 @@ OPTIONAL = {"portable": [], "ort": ["logits_start", "row_lengths", "row_tokens"]
 
 
 def graph_file(folder: Path, variant: str, target: str, precision: str = "fp32", **overrides) -> Path:
-    path = folder / "model.onnx"
-    save_graph(build_graph(make_model(variant, **overrides), target, precision, CAPACITY), path)
-    return path
+    return write_graph(folder, make_model(variant, **overrides), target, precision, CAPACITY)
 
 
 def dims(value: onnx.ValueInfoProto) -> list[str | int]:
@@ -113,8 +112,8 @@ def test_nodes_carry_their_module_path_and_nothing_of_this_machine(target, tmp_p
 def test_each_weight_is_stored_once(variant, target, tmp_path):
     # A tied head is the embedding's own table; an untied one, mqa here, has its own.
     model = make_model(variant)
-    save_graph(build_graph(model, target, "fp32", CAPACITY), tmp_path / "model.onnx")
-    stored = sum(tensor.ByteSize() for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer)
+    path = write_graph(tmp_path, model, target, max_length=CAPACITY)
+    stored = sum(tensor.ByteSize() for tensor in onnx.load(path).graph.initializer)
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     assert weights <= stored < weights + 16384
 
@@ -187,8 +186,8 @@ def test_bare_onnxruntime_has_nothing_to_warn_of(tmp_path):
     model = make_model("gqa")
     integers = quantized(model, 4, 32)
     scales = cache_scales(model, torch.arange(3, 35)[None])
-    paths.append(tmp_path / "int4" / "model.onnx")
-    save_graph(build_graph(model, "ort", "int4", CAPACITY, quantized=integers, cache_scales=scales), paths[-1])
+    options = {"quantized": integers, "cache_scales": scales}
+    paths.append(write_graph(tmp_path / "int4", model, "ort", "int4", CAPACITY, **options))
     result = subprocess.run(
         [sys.executable, "-c", LOAD, *map(str, paths)], capture_output=True, encoding="utf-8", check=True
     )
@@ -199,8 +198,7 @@ def test_bare_onnxruntime_has_nothing_to_warn_of(tmp_path):
 def test_short_contexts_have_the_attention_that_flash_attention_is_turned_off_for(
     max_length, has_sinks, tmp_path, monkeypatch
 ):
-    path = tmp_path / "model.onnx"
-    save_graph(build_graph(make_model("gqa"), "ort", "fp32", max_length), path)
+    path = write_graph(tmp_path, make_model("gqa"), max_length=max_length)
     rng = np.random.default_rng(0)
     ids = rng.integers(3, 131, (1, 100))
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(100)[None]}

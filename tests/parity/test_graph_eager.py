@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import (
     CAPACITY,
     VARIANTS,
@@ -18,18 +18,8 @@ from graph_rows import (
     make_model,
 )
 
-from minimind_edge.export.graph import build_graph, save_graph
-
 LOGITS, PRESENTS = 1e-5, 1e-4
 """A tenth of what the project promises for float32, and room for the order of a sum."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -40,8 +30,7 @@ def model(request):
 @pytest.fixture(scope="module", params=["portable-growing", "ort-growing", "ort-shared"])
 def runner(request, model, tmp_path_factory) -> GraphRunner:
     target, cache = request.param.split("-")
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(build_graph(model, target, "fp32", CAPACITY), path)
+    path = write_graph(tmp_path_factory.mktemp("graph"), model, target, max_length=CAPACITY)
     return GraphRunner(path, shared=cache == "shared")
 
 
@@ -90,9 +79,9 @@ def test_greedy_text_is_eagers(model, runner):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_pytorch_tanh", "relu"])
 def test_other_activations(variant, target, activation, tmp_path: Path):
     model = make_model(variant, hidden_act=activation)
-    save_graph(build_graph(model, target, "fp32", CAPACITY), tmp_path / "model.onnx")
+    path = write_graph(tmp_path, model, target, max_length=CAPACITY)
     batch = Batch.of("left")
-    output = GraphRunner(tmp_path / "model.onnx", shared=target == "ort").run(batch, (batch.ids.shape[1],))
+    output = GraphRunner(path, shared=target == "ort").run(batch, (batch.ids.shape[1],))
     assert largest_errors(model, batch, output)[0] < LOGITS
 
 
@@ -100,9 +89,9 @@ def test_other_activations(variant, target, activation, tmp_path: Path):
 def test_yarn_beyond_its_original_context(target, tmp_path: Path):
     # Positions that only YaRN's frequencies get right; and what it would be without them is far off.
     model = make_model("gqa", inference_rope_scaling=True)
-    save_graph(build_graph(model, target, "fp32", 4096), tmp_path / "model.onnx")
+    path = write_graph(tmp_path, model, target, max_length=4096)
     batch = Batch.of("none", offset=3000)
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
+    runner = GraphRunner(path, shared=False)
     output = runner.run(batch, (batch.ids.shape[1],))
     assert largest_errors(model, batch, output)[1] < PRESENTS
     model.set_rope_scaling(False)
@@ -112,9 +101,9 @@ def test_yarn_beyond_its_original_context(target, tmp_path: Path):
 @pytest.mark.parametrize("target", ["portable", "ort"])
 def test_one_changed_weight_shows(target, tmp_path: Path):
     model = make_model("gqa")
-    save_graph(build_graph(model, target, "fp32", CAPACITY), tmp_path / "model.onnx")
+    path = write_graph(tmp_path, model, target, max_length=CAPACITY)
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 4] += 0.1
     batch = Batch.of("none")
-    output = GraphRunner(tmp_path / "model.onnx", shared=False).run(batch, (batch.ids.shape[1],))
+    output = GraphRunner(path, shared=False).run(batch, (batch.ids.shape[1],))
     assert largest_errors(model, batch, output)[0] > LOGITS

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import CAPACITY, PROMPTS, VARIANTS, Batch, GraphRunner, eager_greedy, largest_errors, make_model
 from onnx.reference import ReferenceEvaluator
 
@@ -18,19 +17,10 @@ LOGITS, PRESENTS = 1e-2, 5e-2
 """About ten and fifty roundings (5e-4 of a number, and keys reach 10), which do not all go one way."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_rows_are_close_to_eager(variant, tmp_path):
     model = make_model(variant)
-    save_graph(build_graph(model, "portable", "fp16", CAPACITY), tmp_path / "model.onnx")
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
+    runner = GraphRunner(write_graph(tmp_path, model, "portable", "fp16", CAPACITY), shared=False)
     for padding in ("none", "left", "right"):
         batch = Batch.of(padding)
         length = batch.ids.shape[1]
@@ -48,10 +38,10 @@ def test_rows_are_close_to_eager(variant, tmp_path):
 def test_portable_by_onnx_own_evaluator(variant, precision, tmp_path):
     # NumPy, operator by operator, rounded to float16 wherever the graph says so.
     model = make_model(variant)
-    save_graph(build_graph(model, "portable", precision, CAPACITY), tmp_path / "model.onnx")
-    evaluator = ReferenceEvaluator(onnx.load(tmp_path / "model.onnx"))
+    path = write_graph(tmp_path, model, "portable", precision, CAPACITY)
+    evaluator = ReferenceEvaluator(onnx.load(path))
     batch = Batch.of("left")
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
+    runner = GraphRunner(path, shared=False)
     runner.session = evaluator
     output = runner.run(batch, (4, batch.ids.shape[1] - 4))
     assert np.isfinite(output.logits).all()
@@ -73,10 +63,10 @@ def test_the_residual_stream_may_leave_float16(tmp_path):
         model(torch.tensor([PROMPTS[0]]))
         probe.remove()  # a graph has no hooks, and is not built from a model that has some
         mlp.down_proj.weight[channel] = 40000 / peaks[0]
-    save_graph(build_graph(model, "portable", "fp16", CAPACITY), tmp_path / "model.onnx")
+    path = write_graph(tmp_path, model, "portable", "fp16", CAPACITY)
     model.model.norm.register_forward_pre_hook(lambda _module, inputs: peaks.append(inputs[0].max().item()))
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
-    runner.session = ReferenceEvaluator(onnx.load(tmp_path / "model.onnx"))
+    runner = GraphRunner(path, shared=False)
+    runner.session = ReferenceEvaluator(onnx.load(path))
     batch = Batch.of("none")
     output = runner.run(batch, (batch.ids.shape[1],))
     assert largest_errors(model, batch, output)[0] < LOGITS
@@ -85,8 +75,7 @@ def test_the_residual_stream_may_leave_float16(tmp_path):
 
 def test_greedy_text_starts_as_eagers(tmp_path):
     model = make_model("gqa")
-    save_graph(build_graph(model, "portable", "fp16", CAPACITY), tmp_path / "model.onnx")
-    runner = GraphRunner(tmp_path / "model.onnx", shared=False)
+    runner = GraphRunner(write_graph(tmp_path, model, "portable", "fp16", CAPACITY), shared=False)
     tokens = [5, 9, 2, 7]
     for _ in range(8):
         ids = np.array([tokens])

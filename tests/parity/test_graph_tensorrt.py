@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import changed_graph, write_graph
 from graph_rows import make_model
 from onnx import numpy_helper
 from rounded_weights import tensorrt_weights
 
-from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph import build_graph
 from minimind_edge.export.parity import ParityReport, Suite, compare, compare_runners, tolerance_of
 from minimind_edge.export.parity.runner import SessionRunner
 from minimind_edge.minimind import MiniMindForCausalLM
@@ -26,18 +26,9 @@ MAX_LENGTH = 96
 LEVELS = {"int8": 127, "int4": 7}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def export(model: MiniMindForCausalLM, folder: Path, precision: str = "fp32") -> Path:
-    path = folder / f"{precision}.onnx"
     weights = tensorrt_weights(model, precision)
-    save_graph(build_graph(model, "tensorrt", precision, MAX_LENGTH, quantized=weights), path)
+    path = write_graph(folder, model, "tensorrt", precision, MAX_LENGTH, name=precision, quantized=weights)
     onnx.checker.check_model(str(path))
     return path
 
@@ -71,8 +62,7 @@ def test_positions_past_yarns_original_context(tmp_path: Path) -> None:
     """2,060 tokens, and some more behind them: frequencies are stretched from position 2,048 on."""
     model = make_model("yarn", max_position_embeddings=4096, num_hidden_layers=1)
     plain = make_model("gqa", max_position_embeddings=4096, num_hidden_layers=1)
-    path = tmp_path / "fp32.onnx"
-    save_graph(build_graph(model, "tensorrt", "fp32", 4096), path)
+    path = write_graph(tmp_path, model, "tensorrt", "fp32", 4096)
     session = load_session(path, device="cpu", threads=1)
     text = np.random.default_rng(0).integers(2, 131, 2064)
     found = [session.prefill(text[None, :2060])[0].copy()]
@@ -130,14 +120,6 @@ def dequantized(path: Path, limit: int) -> dict[str, torch.Tensor]:
     return found
 
 
-def changed(path: Path, folder: Path, change: Callable[[onnx.GraphProto], None]) -> Path:
-    model = onnx.load(path)
-    change(model.graph)
-    (folder / "changed").mkdir()
-    onnx.save(model, folder / "changed" / path.name)
-    return folder / "changed" / path.name
-
-
 @pytest.mark.parametrize(
     ("op_type", "replacement"),
     [
@@ -148,25 +130,27 @@ def changed(path: Path, folder: Path, change: Callable[[onnx.GraphProto], None])
 def test_a_wrong_operator_fails(op_type: str, replacement: str, tmp_path: Path) -> None:
     model = make_model("gqa")
 
-    def change(graph: onnx.GraphProto) -> None:
+    def change(changed: onnx.ModelProto) -> None:
+        graph = changed.graph
         node = next(node for node in graph.node if node.op_type == op_type)
         node.op_type = replacement
 
-    assert not compared(model, changed(export(model, tmp_path), tmp_path, change), steps=4)
+    assert not compared(model, changed_graph(export(model, tmp_path), tmp_path, change), steps=4)
 
 
 def test_a_mask_that_shows_stale_slots_fails(tmp_path: Path) -> None:
     """What a roll-back leaves behind must count nothing: a mask one slot too wide lets it in."""
     model = make_model("gqa")
 
-    def change(graph: onnx.GraphProto) -> None:
+    def change(changed: onnx.ModelProto) -> None:
+        graph = changed.graph
         node = next(node for node in graph.node if node.op_type == "LessOrEqual")
         graph.initializer.append(numpy_helper.from_array(np.array(1), "one_more"))
         wider = onnx.helper.make_node("Add", [node.input[1], "one_more"], ["wider"])
         graph.node.insert(list(graph.node).index(node), wider)
         node.input[1] = "wider"
 
-    report = compared(model, changed(export(model, tmp_path), tmp_path, change), steps=4)
+    report = compared(model, changed_graph(export(model, tmp_path), tmp_path, change), steps=4)
     assert not report
     assert any("graph, in place" in line for line in report.failures)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,8 @@ def test_the_manifest_says_what_integers_cost(artifact: Path) -> None:
     assert quality["int4"]["bits_per_weight"] < quality["int8"]["bits_per_weight"] < 12
 
 
-def test_it_answers_as_the_portable_graph(artifact: Path, tmp_path: Path) -> None:
-    portable = tmp_path / "portable"
-    export_onnx(ExportRequest(output=portable, target="portable", max_length=64, verify=False))
-    assert answer(artifact) == answer(portable)
+def test_it_answers_as_the_portable_graph(artifact: Path, export_demo: Callable[..., Path]) -> None:
+    assert answer(artifact) == answer(export_demo(target="portable"))
 
 
 def test_integers_answer_too(artifact: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import CAPACITY, Batch, GraphRunner, Output, eager_row, make_model
 from rounded_cache import integers, with_rounded_cache
 
-from minimind_edge.export.graph import build_graph, save_graph
+from minimind_edge.export.graph import build_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.export.quantization.kv_cache_scales import CacheScales, cache_scales
 from minimind_edge.runtime.errors import UsageError
@@ -37,9 +38,7 @@ def scales_of(model) -> tuple[CacheScales, ...]:
 
 
 def file_of(folder: Path, model, scales, precision: str = "fp32") -> Path:
-    path = folder / "model.onnx"
-    save_graph(build_graph(model, "ort", precision, CAPACITY, cache_scales=scales), path)
-    return path
+    return write_graph(folder, model, "ort", precision, CAPACITY, cache_scales=scales)
 
 
 def tipped_and_error(model, scales, batch: Batch, output: Output) -> tuple[float, float]:
@@ -144,8 +143,7 @@ def test_a_session_rolls_back_and_grows_as_if_it_had_never_been_longer(tmp_path)
 def test_a_session_takes_a_quarter_of_the_memory(tmp_path):
     model = make_model("gqa")
     rounded = load_session(file_of(tmp_path, model, scales_of(model)), threads=1)
-    save_graph(build_graph(model, "ort", "fp32", CAPACITY), tmp_path / "float.onnx")
-    plain = load_session(tmp_path / "float.onnx", threads=1)
+    plain = load_session(write_graph(tmp_path, model, "ort", "fp32", CAPACITY, name="float"), threads=1)
     assert (rounded.facts.kv_dtype, rounded.facts.has_int8_cache, plain.facts.has_int8_cache) == (np.int8, True, False)
     assert rounded.facts.kv_bytes_per_slot == 2 * 2 * 2 * 16
     assert rounded.kv_cache_bytes == 0

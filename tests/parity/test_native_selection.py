@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from graph_files import write_graph
 from graph_rows import make_model
 
 from minimind_edge.export.errors import ExportError
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity.graph_file import can_be_native, open_native_session
 from minimind_edge.runtime.batch.loading import load_slots
 from minimind_edge.runtime.errors import ArtifactError
@@ -29,9 +29,7 @@ Install = Callable[..., None]
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph that can have native operators."""
-    path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(build_graph(make_model("gqa", head_dim=64), "ort", "fp32", 64), path)
-    return path
+    return write_graph(tmp_path_factory.mktemp("graph"), make_model("gqa", head_dim=64))
 
 
 @pytest.fixture

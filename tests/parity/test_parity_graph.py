@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from graph_files import changed_graph, write_graph
 from onnx import numpy_helper
 
 from minimind_edge.export.errors import ExportError
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.minimind import MiniMindConfig, MiniMindForCausalLM
 
@@ -31,14 +30,6 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=["dense portable", "dense ort", "moe portable", "moe ort"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     kind, target = request.param.split()
@@ -48,16 +39,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.normal_(std=0.2)
-    path = tmp_path_factory.mktemp(kind) / "model.onnx"
-    save_graph(build_graph(model, target, "fp32", MAX_LENGTH), path)
-    return model, path, target
-
-
-def changed(path: Path, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    graph = onnx.load(path)
-    change(graph)
-    onnx.save(graph, folder / "changed.onnx")
-    return folder / "changed.onnx"
+    return model, write_graph(tmp_path_factory.mktemp(kind), model, target, max_length=MAX_LENGTH), target
 
 
 def test_a_faithful_graph_passes(exported: Exported) -> None:
@@ -93,7 +75,7 @@ def test_one_number_of_the_file_fails_and_names_its_layer(exported: Exported, tm
                 return
         raise AssertionError("the key projection is not in the graph")
 
-    report = compare(model, changed(path, tmp_path, change), target=target, precision="fp32", steps=4)
+    report = compare(model, changed_graph(path, tmp_path, change), target=target, precision="fp32", steps=4)
     assert not report
     assert report.to_json()["first_departing_layer"] == 1
     assert any("layer 1, keys only" in line for line in report.failures)
@@ -119,7 +101,7 @@ def test_a_graph_that_does_not_run_fails(exported: Exported, tmp_path: Path) -> 
                 if name == "input_ids":
                     node.input[place] = "only_one"
 
-    report = compare(model, changed(path, tmp_path, change), target=target, precision="fp32", steps=2)
+    report = compare(model, changed_graph(path, tmp_path, change), target=target, precision="fp32", steps=2)
     assert not report
     assert any("could not be compared (graph)" in line and "the graph failed" in line for line in report.failures)
 

@@ -84,15 +84,6 @@ class TorchRunner:
         return [(key.numpy(), value.numpy()) for key, value in self.past]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors only lose by threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make(**fields: object) -> MiniMindForCausalLM:
     """A model whose weights are large enough that every part of it matters."""
     torch.manual_seed(7)

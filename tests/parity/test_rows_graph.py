@@ -5,14 +5,13 @@ There is no GPU here: the CPU runs the same file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
+from graph_files import write_graph
 from graph_rows import (
     CAPACITY,
     CONTINUATIONS,
@@ -25,7 +24,6 @@ from graph_rows import (
     make_model,
 )
 
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.parity import compare
 from minimind_edge.runtime.batch.loading import load_slots
 from minimind_edge.runtime.batch.ort_slots import OrtSlots
@@ -49,14 +47,6 @@ WIDEST_HEAD = 256
 """The widest head of the CUDA provider's flash attention; it takes multiples of 8, and rotates multiples of 16."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=VARIANTS)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A model, and its graph."""
@@ -69,8 +59,7 @@ def gqa(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 def save(model: Any, folder: Path) -> tuple[Any, Path]:
-    save_graph(build_graph(model, "ort", "fp16", CAPACITY), folder / "model.onnx")
-    return model, folder / "model.onnx"
+    return model, write_graph(folder, model, "ort", "fp16", CAPACITY)
 
 
 def eager_last(model: Any, tokens: list[int]) -> np.ndarray:
@@ -232,6 +221,5 @@ def test_slots_keep_the_cache_of_rows_without_a_token(saved, even_rows):
 @pytest.mark.parametrize("variant", ["gqa", "minimind3-moe"])
 def test_the_parity_suite_passes(variant, tmp_path):
     model = make_model(variant, max_position_embeddings=256)
-    save_graph(build_graph(model, "ort", "fp16", 256), tmp_path / "model.onnx")
-    report = compare(model, tmp_path / "model.onnx", target="ort", precision="fp16")
+    report = compare(model, write_graph(tmp_path, model, "ort", "fp16", 256), target="ort", precision="fp16")
     assert report, report.failures

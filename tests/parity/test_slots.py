@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from graph_files import write_graph
 from graph_rows import VARIANTS, eager_greedy, eager_row, make_model
 from rounded_weights import quantized
 
 from minimind_edge.export.bundled import bundled_checkpoint
-from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.graph.ort import WHOLE_SCORES
 from minimind_edge.export.quantization.kv_cache_scales import cache_scales
 from minimind_edge.minimind import load_checkpoint
@@ -27,26 +28,14 @@ from minimind_edge.runtime.ort.loading import open_graph
 MAX_LENGTH = 192
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, Path]]:
     """A model and its graph in fp32, made once: a variant of `graph_rows`, `demo` or `MoE demo`."""
-    made: dict[str, tuple[Any, Path]] = {}
 
+    @functools.cache
     def make(name: str) -> tuple[Any, Path]:
-        if name not in made:
-            model = load_checkpoint(bundled_checkpoint(moe="MoE" in name)) if "demo" in name else make_model(name)
-            path = tmp_path_factory.mktemp(name) / "model.onnx"
-            save_graph(build_graph(model, "ort", "fp32", MAX_LENGTH), path)
-            made[name] = model, path
-        return made[name]
+        model = load_checkpoint(bundled_checkpoint(moe="MoE" in name)) if "demo" in name else make_model(name)
+        return model, write_graph(tmp_path_factory.mktemp(name), model, max_length=MAX_LENGTH)
 
     return make
 
@@ -255,10 +244,10 @@ def exact(request: pytest.FixtureRequest, graphs: Any, tmp_path_factory: pytest.
     precision, cache = export.partition(" ")[0], "cache" in export
     matrices = {"int8": 8, "int4": 4}.get(precision)
     scales = cache_scales(model, torch.arange(3, 1027).reshape(4, 256)) if cache else None
-    path = tmp_path_factory.mktemp("exact") / "model.onnx"
+    folder = tmp_path_factory.mktemp("exact")
     integers = quantized(model, matrices, 64) if matrices else None  # in blocks of 32 or less, an odd row is no other
-    graph = build_graph(model, "ort", precision, ATTENTION[attention], quantized=integers, cache_scales=scales)
-    save_graph(graph, path)
+    options = {"quantized": integers, "cache_scales": scales}
+    path = write_graph(folder, model, "ort", precision, ATTENTION[attention], **options)
 
     def make(slots: int) -> OrtSlots:
         graph = open_graph(path, "cpu", 1)

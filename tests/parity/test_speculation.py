@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from minimind_edge.export import ExportRequest, export_onnx
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime import Engine, SamplingParams, generate
@@ -31,11 +30,10 @@ MESSAGES = [
 
 
 @pytest.fixture(scope="module", params=[("ort", False), ("portable", False), ("ort", True)], ids=str)
-def engine(request, tmp_path_factory):
+def engine(request, export_demo):
     target, moe = request.param
-    folder = tmp_path_factory.mktemp("speculation") / "artifact"
-    export_onnx(ExportRequest(output=folder, target=target, moe=moe, verify=False))
-    engine = Engine.load(folder, device="cpu", threads=1, max_length=600)
+    artifact = export_demo(target=target, moe=True) if moe else export_demo(target=target)
+    engine = Engine.load(artifact, device="cpu", threads=1, max_length=600)
     assert engine.speculates
     engine.is_moe = moe
     return engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pytest
 import torch
 from running_server import running
 
-from minimind_edge.export import ExportRequest, export_onnx
 from minimind_edge.export.bundled import bundled_checkpoint
 from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime import Engine
@@ -25,10 +24,8 @@ QUESTION = [{"role": "user", "content": "讲一个关于小猫的故事。"}]
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "artifact"
-    export_onnx(ExportRequest(output=folder, target="ort", max_length=MAX_LENGTH, verify=False))
-    return folder
+def artifact(export_demo: Callable[..., Path]) -> Path:
+    return export_demo(target="ort", max_length=MAX_LENGTH)
 
 
 @pytest.fixture(scope="module")

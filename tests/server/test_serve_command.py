@@ -18,8 +18,6 @@ import pytest
 from random_requests import random_request
 from served_command import ServedCommand, chat, wait_until
 
-from minimind_edge.export.pipeline import export_onnx
-from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine
 from minimind_edge.server import workers
 from minimind_edge.server.serving import progress
@@ -33,9 +31,9 @@ LONG = {"temperature": 1.0, "seed": 1, "max_tokens": 4000, "ignore_eos": True, "
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
+def demo(export_demo) -> Path:
     """The bundled model in float32."""
-    return export_onnx(ExportRequest(output=tmp_path_factory.mktemp("serve") / "demo", verify=False)).folder
+    return export_demo(target="ort")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -r examples/ray_serve/requirements.txt")
 
-from minimind_edge.export.pipeline import export_onnx  # noqa: E402
-from minimind_edge.export.request import ExportRequest  # noqa: E402
 from minimind_edge.runtime import Engine  # noqa: E402
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "ray_serve"
@@ -29,8 +27,8 @@ def chat(question: str, **fields) -> dict:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    return export_onnx(ExportRequest(output=tmp_path_factory.mktemp("ray") / "demo", verify=False)).folder
+def demo(export_demo) -> Path:
+    return export_demo(target="ort")
 
 
 @pytest.fixture(scope="module")

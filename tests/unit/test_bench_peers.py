@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,11 +23,11 @@ from benchmarks.peers.measure import Plan, measure, turned
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.preparation import Prepared, convert
 from benchmarks.peers.quality import Passage, Quality, QualityRow, logits_of, measure_quality, text_passages
-from benchmarks.peers.report import Report, advantage, one_thread_table, speed_table
-from benchmarks.peers.row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row
-from benchmarks.peers.spread import Spread, ratio
+from benchmarks.peers.report import Report, advantage, one_thread_table, speed_table, write_report
+from benchmarks.peers.row import DECODE, DECODE_ONE, DISK, FIRST_TOKEN, MEMORY, PREFILL, PREFILL_ONE, Row, ratio
 from benchmarks.peers.worker import Worker
 from benchmarks.peers.workers.serving import CONTEXT
+from minimind_edge.runtime.bench import Spread
 
 # A peer that takes 1 ms a prompt token and 10 ms a new one, divided by the threads, by a clock of its own; a file
 # next to its model breaks it.
@@ -84,11 +85,6 @@ def fake(tmp_path):
 
 def row_of(peer: Peer, build: str, **values: list[float]) -> Row:
     return Row(Contender(peer, build), {name: list(some) for name, some in values.items()})
-
-
-def test_spread_is_median_and_range():
-    assert Spread.of([4.0, 1.0, 9.0]) == Spread(4.0, 1.0, 9.0)
-    assert Spread.of([4.0, 1.0]) == Spread(2.5, 1.0, 4.0)
 
 
 def test_ratio_is_taken_round_by_round():
@@ -381,3 +377,12 @@ def test_every_peer_has_a_worker_and_compares_with_a_build_of_this_project():
         assert contender.worker.is_file()
         assert contender.precision in EDGE.builds
     assert all("==" in package for peer in PEERS.values() for package in peer.packages)
+
+
+def test_a_report_is_written_twice_under_the_processors_name(tmp_path):
+    content = {"machine": {"cpu": "AMD EPYC (7B13)"}, "models": {}}
+    report = SimpleNamespace(to_json=lambda: content, to_markdown=lambda: "# Speed")
+    path = write_report(report, tmp_path / "results", "peers")
+    assert path == tmp_path / "results" / "peers-amd-epyc-7b13.json"
+    assert json.loads(path.read_text()) == content
+    assert path.with_suffix(".md").read_text() == "# Speed"

@@ -19,7 +19,6 @@ from benchmarks.peers.contenders import EDGE, Contender
 from benchmarks.peers.failure import Unmeasurable
 from benchmarks.peers.models import MODELS
 from benchmarks.peers.preparation import Prepared
-from benchmarks.peers.spread import Spread
 from benchmarks.serving import processor_time
 from benchmarks.serving.answers import AnswerError, AnswerReader, Event
 from benchmarks.serving.contenders import LLAMA_SERVER, Server, servers
@@ -40,6 +39,7 @@ from benchmarks.serving.summary import (
     summarize,
 )
 from benchmarks.serving.vocabulary import write_tokenizer
+from minimind_edge.runtime.bench import Spread
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 

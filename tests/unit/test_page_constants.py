@@ -293,6 +293,13 @@ def test_versions_of_onnx_runtime():
     assert_says("README.zh.md", r"portable 从 ([\d.]+) 起", *oldest)
 
 
+def test_the_models_of_the_benchmarks():
+    from benchmarks.peers.models import MODELS
+
+    shown = table("docs/benchmarks.md", "what it is", first="model")
+    assert shown == {name: [model.title] for name, model in MODELS.items()}
+
+
 def test_the_benchmark_of_servers():
     from benchmarks.serving.load import Load
     from benchmarks.serving.measure import Plan
@@ -335,5 +342,7 @@ def test_the_demos_questions():
 def test_the_page_in_the_browser():
     patience = re.search(r"PATIENCE = (\d+);", text_of("page/interface/app/model-client.js"))[1]
     assert_says("docs/web.md", r"within (\d) seconds in any case", int(patience) / 1000)
+    patience = re.search(r"PATIENCE = (\d+);", text_of("page/interface/app/loading-view.js"))[1]
+    assert_says("docs/web.md", r"no progress for (\d+) seconds", int(patience))
     node = re.search(r'versions.node.split\("."\)\[0\] < (\d+)', text_of("interop/interop.mk").replace('\\"', '"'))[1]
     assert_says("docs/interop.md", r"It needs Node.js (\d+)", node)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from stand_in_libraries import stand_in_libraries
 
-from minimind_edge.export.pipeline import export_onnx
 from minimind_edge.export.request import ExportRequest
 from minimind_edge.export.web import SiteRequest, write_site
 from minimind_edge.export.web.libraries import LIBRARIES
@@ -45,10 +44,9 @@ def no_npm(tmp_path, monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory) -> Path:
-    """The bundled model for target portable, exported once."""
-    folder = tmp_path_factory.mktemp("artifact") / "model"
-    return export_onnx(ExportRequest(output=folder, target="portable", verify=False)).folder
+def artifact(export_demo) -> Path:
+    """The bundled model for target portable."""
+    return export_demo(target="portable")
 
 
 def site_request(output, node_modules, **options) -> SiteRequest:

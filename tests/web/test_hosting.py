@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from minimind_edge.export.artifact.manifest import file_sha256
 
+READY = "#composer:not([hidden])"
 ERROR = "#loading-error:not([hidden])"
 
 
@@ -31,7 +34,7 @@ def test_the_graph_is_downloaded_once(visit, site):
     visitor.open()
     visitor.requests.clear()
     visitor.page.reload()
-    visitor.page.wait_for_selector("#composer:not([hidden])")
+    visitor.page.wait_for_selector(READY)
     assert visitor.requests
     assert not [path for path in visitor.requests if path.endswith(".onnx")]
 
@@ -44,7 +47,7 @@ def test_another_graph_takes_the_place_of_the_one_that_was_kept(visit, own_site)
     graph.write_bytes(graph.read_bytes() + b"\xfa\xff\x0f\x00")
     change_graph(own_site, sha256=file_sha256(graph), bytes=graph.stat().st_size)
     visitor.page.reload()
-    visitor.page.wait_for_selector("#composer:not([hidden])")
+    visitor.page.wait_for_selector(READY)
     kept = visitor.page.evaluate(
         "caches.open('minimind-edge-graphs').then((cache) => cache.keys()).then((keys) => keys.map(({url}) => url))"
     )
@@ -78,7 +81,7 @@ def test_a_missing_graph_is_told_and_can_be_tried_again(visit, own_site):
     assert f"model/onnx/{graph.name} is missing from this site (HTTP 404)" in visitor.page.inner_text(ERROR)
     aside.rename(graph)
     visitor.page.click("#retry")
-    visitor.page.wait_for_selector("#composer:not([hidden])")
+    visitor.page.wait_for_selector(READY)
 
 
 def test_a_graph_that_was_cut_off_is_told(visit, own_site):
@@ -162,6 +165,64 @@ def test_a_missing_tokenizer_and_a_missing_runtime_are_told(visit, own_site):
     (own_site / "vendor" / "onnxruntime-web" / "ort-wasm-simd-threaded.wasm").unlink()
     visitor.open(wait_for=ERROR)
     assert "WebAssembly cannot be started" in visitor.page.inner_text(ERROR)
+
+
+@pytest.mark.parametrize("script", ["", "close();", "while (true);"], ids=["is silent", "has ended", "hangs"])
+def test_a_worker_without_progress_is_told_and_can_be_started_again(visit, own_site, script):
+    worker = own_site / "engine" / "worker.js"
+    whole = worker.read_text()
+    worker.write_text(script)
+    visitor = visit(own_site, service_workers="block")
+    visitor.page.clock.install()
+    visitor.open(wait_for="#loading-text:has-text('Starting')")
+    visitor.page.clock.fast_forward("00:20")
+    assert visitor.page.is_hidden("#retry")
+    visitor.page.clock.fast_forward("00:15")
+    visitor.page.wait_for_selector(ERROR)
+    assert visitor.page.inner_text(ERROR) == "No progress for 30 seconds: wait, or try again."
+    worker.write_text(whole)
+    os.utime(worker, (2_000_000_000,) * 2)
+    visitor.page.click("#retry")
+    visitor.page.wait_for_selector(READY)
+    visitor.page.clock.fast_forward("01:00")
+    assert visitor.page.is_hidden("#loading")
+
+
+def test_late_progress_is_shown(visit, own_site):
+    progress = "postMessage({ type: 'progress', loaded: 1e6, total: 4e6 })"
+    (own_site / "engine" / "worker.js").write_text(f"new BroadcastChannel('go on').onmessage = () => {progress};")
+    visitor = visit(own_site, service_workers="block")
+    visitor.page.clock.install()
+    visitor.open(wait_for="#loading-text:has-text('Starting')")
+    visitor.page.clock.fast_forward("00:35")
+    visitor.page.wait_for_selector(ERROR)
+    visitor.page.evaluate("new BroadcastChannel('go on').postMessage('')")
+    visitor.page.wait_for_selector("#loading-text:has-text('1.0 of 4.0 MB')")
+    assert visitor.page.is_hidden("#loading-error")
+    assert visitor.page.is_hidden("#retry")
+
+
+def test_a_worker_that_fails_while_it_loads_is_told(visit, own_site):
+    (own_site / "engine" / "worker.js").write_text("onmessage = () => nowhere.to.be.found;")
+    visitor = visit(own_site)
+    visitor.open(wait_for=ERROR)
+    assert "Something went wrong in this page: Uncaught ReferenceError" in visitor.page.inner_text(ERROR)
+    assert visitor.errors == ["nowhere is not defined"]
+    visitor.errors.clear()
+
+
+def test_a_report_that_cannot_be_read_is_told(visit, own_site):
+    """No script can send one on purpose, so the browser's event is played to the page's worker."""
+    (own_site / "engine" / "worker.js").write_text("")
+    visitor = visit(own_site)
+    visitor.page.add_init_script(
+        "window.Worker = class extends Worker { constructor(...given) { super(...given); window.started = this; } };"
+    )
+    visitor.open(wait_for="#loading-text:has-text('Starting')")
+    visitor.page.wait_for_function("window.started !== undefined")
+    visitor.page.evaluate("started.dispatchEvent(new MessageEvent('messageerror'))")
+    visitor.page.wait_for_selector(ERROR)
+    assert "a message of the worker cannot be read" in visitor.page.inner_text(ERROR)
 
 
 def test_the_manifests_words_are_text_and_no_markup(visit, own_site):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from served_command import ServedCommand, wait_until
 
-from minimind_edge.export.pipeline import export_onnx
-from minimind_edge.export.request import ExportRequest
 from minimind_edge.runtime import Engine
 from minimind_edge.runtime.sampling import SamplingParams
 
@@ -19,9 +17,8 @@ MARKUP = "<img src=x onerror=\"document.title='stolen'\"><script>document.title=
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("artifact") / "demo"
-    return export_onnx(ExportRequest(output=folder, verify=False, max_length=512)).folder
+def artifact(export_demo):
+    return export_demo(target="ort", max_length=512)
 
 
 @pytest.fixture(scope="module")

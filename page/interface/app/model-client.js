@@ -73,10 +73,14 @@ export class ModelClient {
       if (data.type === "end" || data.type === "error") this._stopWaiting();
       this._onReport(data);
     });
-    worker.addEventListener("error", (event) => {
-      this._onReport({ type: "error", code: "bug", details: { reason: event.message || "a script cannot be loaded" } });
-    });
+    worker.addEventListener("error", ({ message }) => this._fail(message || "a script cannot be loaded"));
+    worker.addEventListener("messageerror", () => this._fail("a message of the worker cannot be read"));
     return worker;
+  }
+
+  /** @param {string} reason */
+  _fail(reason) {
+    this._onReport({ type: "error", code: "bug", details: { reason } });
   }
 
   /** @param {Request} request */

@@ -13,6 +13,17 @@ export function pageElement(id, kind) {
 }
 
 /**
+ * The field of a form by its name.
+ *
+ * @param {HTMLFormElement} form
+ * @param {string} name
+ * @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement}
+ */
+export function formField(form, name) {
+  return /** @type {any} */ (form.elements.namedItem(name));
+}
+
+/**
  * A new element.
  *
  * @template {keyof HTMLElementTagNameMap} Name

@@ -1,7 +1,7 @@
 /** The form of settings: sampling, and what depends on the place where the model runs. */
 
 import { describe, showFields } from "./place.js";
-import { pageElement } from "./page-element.js";
+import { formField, pageElement } from "./page-element.js";
 
 /** @typedef {import("../engine/messages.js").ModelFacts} ModelFacts */
 
@@ -89,11 +89,8 @@ export class SettingsForm {
     return value === "" ? null : Number(value);
   }
 
-  /**
-   * @param {string} name
-   * @returns {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement}
-   */
+  /** @param {string} name */
   _field(name) {
-    return /** @type {any} */ (this._form.elements.namedItem(name));
+    return formField(this._form, name);
   }
 }

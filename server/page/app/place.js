@@ -1,7 +1,7 @@
 /** The place where the model runs: on the server that has sent this page. */
 
 import { say } from "./language.js";
-import { pageElement } from "./page-element.js";
+import { formField, pageElement } from "./page-element.js";
 
 /** @typedef {import("../engine/messages.js").ModelFacts} ModelFacts */
 
@@ -30,15 +30,15 @@ export function loadOptions() {
  * @param {HTMLFormElement} form
  */
 export function showFields(form) {
-  const key = field(form, "key");
+  const key = formField(form, "key");
   key.value = storedKey();
   key.addEventListener("change", () => {
     sessionStorage.setItem(KEY, key.value.trim());
     location.reload();
   });
-  field(form, "model").addEventListener("change", () => {
+  formField(form, "model").addEventListener("change", () => {
     const address = new URL(location.href);
-    address.searchParams.set("model", field(form, "model").value);
+    address.searchParams.set("model", formField(form, "model").value);
     location.assign(address);
   });
   pageElement("server", HTMLFieldSetElement).hidden = false;
@@ -84,13 +84,4 @@ export function conversationKey({ model }) {
 
 function storedKey() {
   return sessionStorage.getItem(KEY) ?? "";
-}
-
-/**
- * @param {HTMLFormElement} form
- * @param {string} name
- * @returns {HTMLInputElement | HTMLSelectElement}
- */
-function field(form, name) {
-  return /** @type {any} */ (form.elements.namedItem(name));
 }

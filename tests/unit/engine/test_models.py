@@ -17,20 +17,13 @@ from minimind_edge.export.errors import ExportError
 from minimind_edge.export.graph import build_graph, save_graph
 from minimind_edge.export.plan import PlanRequest, build_plan
 from minimind_edge.export.verification import verify_artifact
-from minimind_edge.minimind import MiniMindConfig, load_checkpoint
+from minimind_edge.minimind import load_checkpoint
 from minimind_edge.runtime.load import load_session
 from minimind_edge.runtime.tensorrt import loading
 from minimind_edge.runtime.tensorrt.backend import rtx_libraries
 from minimind_edge.runtime.tensorrt.model import TensorRTModel
 from minimind_edge.runtime.tensorrt.plan import EXPERTS_SUFFIX, Plan, sidecar_path
 
-TINY = {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 128,
-}
 KINDS = ("minimind2", "minimind2-moe", "minimind2-yarn", "minimind3", "minimind3-moe")
 OLDER = ("v1", "minimind2-legacy", "minimind2-legacy-moe")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -77,9 +70,9 @@ def check_plan(model, folder, precision):
 
 
 @NEEDS_RTX
-def test_a_plan_holds_its_weights_once(random_model, tmp_path):
+def test_a_plan_holds_its_weights_once(random_model, config_of_kind, tmp_path):
     """Beside them it has the sources of its kernels, some 3 MB and 0.8 MB a layer."""
-    model = random_model(MiniMindConfig(**TINY | {"hidden_size": 512, "num_attention_heads": 8}))
+    model = random_model(config_of_kind("minimind2", hidden_size=512, num_attention_heads=8))
     graph = tmp_path / "model.onnx"
     save_graph(build_graph(model, "tensorrt", "fp16", CAPACITY), graph)
     result = build_plan(PlanRequest(graph, tmp_path / "model.plan", backend="rtx"))
@@ -135,9 +128,9 @@ def test_logits_and_greedy_tokens_are_eagers(load, tiny_model):
 
 
 @pytest.fixture(params=["dense", "moe"])
-def saved(request, random_model, tmp_path):
+def saved(request, random_model, config_of_kind, tmp_path):
     """A checkpoint on the disk, as `tiny.pth`, and its model."""
-    model = random_model(MiniMindConfig(**TINY, use_moe=request.param == "moe"))
+    model = random_model(config_of_kind("minimind2", use_moe=request.param == "moe"))
     torch.save(model.state_dict(), tmp_path / "tiny.pth")
     return model, tmp_path / "tiny.pth"
 
@@ -156,9 +149,9 @@ def test_verify_holds_a_plan_against_its_checkpoint(load, saved, changed, rows):
     assert any("batches of three rows are left out" in note for note in verification.notes) is (rows == 1)
 
 
-def test_experts_that_are_not_told_are_spoken_of(load, random_model, tmp_path, monkeypatch):
+def test_experts_that_are_not_told_are_spoken_of(load, random_model, config_of_kind, tmp_path, monkeypatch):
     """A plan of another builder may lack the outputs that tell them."""
-    model = random_model(MiniMindConfig(**TINY, use_moe=True))
+    model = random_model(config_of_kind("minimind2", use_moe=True))
     torch.save(model.state_dict(), tmp_path / "tiny.pth")
     path = load(model)
     tensors = json.loads(sidecar_path(path).read_text())["tensors"]

@@ -70,6 +70,15 @@ def test_one_buffer_is_past_and_present(make, binding):
     assert binding.inputs == before
 
 
+def test_shared_buffers_are_aligned_and_lie_next_to_each_other(make, binding):
+    cache = make(SharedCache, limit=1 << 12)
+    for total in (3, 5, 1 << 12):
+        cache.bind(0, total)
+        key, value = (binding.inputs[name] for name in NAMES[0])
+        assert key.data_ptr() % 64 == 0
+        assert value.data_ptr() - key.data_ptr() == key.numpy().nbytes
+
+
 def test_what_the_buffers_take(make, binding):
     for kind, bytes_behind in ((SharedCache, 4 * 64), (GrowingCache, (4 + 4) * 64)):
         cache = make(kind)
@@ -160,8 +169,8 @@ def test_rolling_back_to_nothing(make, binding):
     assert binding.inputs[NAMES[0][0]][0] == (1, 2, 0, 4)
 
 
-@pytest.mark.parametrize("kind", [SharedCache, GrowingCache])
-def test_no_memory(make, monkeypatch, kind):
+@pytest.mark.parametrize(("kind", "size"), [(SharedCache, 64), (GrowingCache, 32)])
+def test_no_memory(make, monkeypatch, kind, size):
     cache = make(kind, limit=1 << 20)
     cache.bind(0, 2)
 
@@ -169,7 +178,7 @@ def test_no_memory(make, monkeypatch, kind):
         raise MemoryError
 
     monkeypatch.setattr(kv_cache.np, "zeros", refuse)
-    with pytest.raises(MissingError, match="no memory for a buffer of 32 MiB"):
+    with pytest.raises(MissingError, match=f"no memory for a buffer of {size} MiB"):
         cache.bind(0, 1 << 20)
 
 

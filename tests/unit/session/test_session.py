@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from minimind_edge.runtime.errors import ContextLengthError, MissingError, PromptError, UsageError
@@ -52,6 +53,23 @@ def test_every_split_into_chunks_gives_the_same(load, decoder, target, sizes, pr
     for size, end in zip(sizes, ends, strict=True):
         assert close(session.prefill(ids[:, end - size : end]), expected[:, end - 1])
     assert session.length == 12
+
+
+def test_no_step_looks_for_a_run_option_that_is_not_set(load, monkeypatch):
+    session, missing = load("ort"), []
+    find = onnxruntime.RunOptions.get_run_config_entry
+
+    def watched(options, key):
+        try:
+            return find(options, key)
+        except RuntimeError:
+            missing.append(key)
+            raise
+
+    monkeypatch.setattr(onnxruntime.RunOptions, "get_run_config_entry", watched)
+    session.prefill(random_ids(1, 3))
+    session.decode(np.array([5]))
+    assert missing == []
 
 
 MASKS = {
@@ -262,6 +280,19 @@ def test_runs_without_torch_transformers_and_onnx(save_graph):
         "session = load_session(Artifact.open(sys.argv[1]).graph)\n"
         "session.prefill(np.array([[1, 2]])); session.decode(np.array([3]))\n"
         "print([name for name in ('torch', 'transformers', 'onnx', 'onnxscript') if name in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, str(save_graph("ort", target="ort"))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "[]", "")
+
+
+def test_a_session_starts_without_what_only_artifacts_need(save_graph):
+    code = (
+        "import sys, numpy as np\n"
+        "from minimind_edge.runtime import SamplingParams, generate, load_session\n"
+        "session = load_session(sys.argv[1])\n"
+        "assert len(list(generate(session, [np.array([1, 2])], SamplingParams(greedy=True), 2))) == 2\n"
+        "print([name for name in ('msgspec', 'shutil', 'tokenizers', 'numpy.random') if name in sys.modules])\n"
     )
     command = [sys.executable, "-c", code, str(save_graph("ort", target="ort"))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

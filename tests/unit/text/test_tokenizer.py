@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import tracemalloc
 
 import pytest
 import transformers
 
 from minimind_edge.runtime.artifact.tokenizer_config import JsonObject, complete_config
 from minimind_edge.runtime.errors import ArtifactError, PromptError
-from minimind_edge.runtime.text.tokenizer import Tokenizer
+from minimind_edge.runtime.text.tokenizer import Tokenizer, _is_usual
 
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 TEXTS = [
@@ -132,6 +133,28 @@ def test_a_part_whose_type_is_no_name(tokenizer_folder, tmp_path, kind):
     (tmp_path / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"tokenizer\.json is not a tokenizer that can be read"):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_part_is_found_under_an_escaped_name(tokenizer_folder, tmp_path):
+    assert Tokenizer.load(tokenizer_folder / "tokenizer.json")._process is None
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    del description["normalizer"]
+    unusual = r'"norm\u0061lizer": {"type": "Replace", "pattern": {"Regex": "a"}, "content": "b"}'
+    (tmp_path / "tokenizer.json").write_text(f"{{{unusual}, {json.dumps(description)[1:]}", encoding="utf-8")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert tokenizer._process is not None
+    assert tokenizer.encode("a") == Tokenizer.load(tokenizer_folder / "tokenizer.json").encode("b")
+
+
+def test_looking_for_unusual_parts_takes_no_memory_for_the_vocabulary(tokenizer_folder):
+    description = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))
+    description["model"]["vocab"] |= {f"token {index}": 500 + index for index in range(20_000)}
+    text = json.dumps(description)
+    tracemalloc.start()
+    assert _is_usual(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(text) / 4  # the objects of the vocabulary would take more than the text
 
 
 def test_truncated_and_changed_files(tokenizer_folder, tmp_path):

@@ -1,7 +1,7 @@
 /** The place where the model runs: on the visitor's device, inside the page. */
 
 import { say } from "./language.js";
-import { pageElement } from "./page-element.js";
+import { formField, pageElement } from "./page-element.js";
 
 export { isolate as prepare } from "./isolation.js";
 
@@ -35,9 +35,9 @@ export function loadOptions() {
  */
 export function showFields(form) {
   const { device, threads } = loadOptions();
-  field(form, "device").value = device;
-  field(form, "threads").value = threads === null ? "" : String(threads);
-  for (const name of FIELDS) field(form, name).addEventListener("change", () => choose(form));
+  formField(form, "device").value = device;
+  formField(form, "threads").value = threads === null ? "" : String(threads);
+  for (const name of FIELDS) formField(form, name).addEventListener("change", () => choose(form));
   pageElement("computing", HTMLFieldSetElement).hidden = false;
 }
 
@@ -84,18 +84,9 @@ function choose(form) {
   if (!form.reportValidity()) return;
   const address = new URL(location.href);
   for (const name of FIELDS) {
-    const { value } = field(form, name);
+    const { value } = formField(form, name);
     if (value === "" || value === "auto") address.searchParams.delete(name);
     else address.searchParams.set(name, value);
   }
   location.assign(address);
-}
-
-/**
- * @param {HTMLFormElement} form
- * @param {string} name
- * @returns {HTMLInputElement | HTMLSelectElement}
- */
-function field(form, name) {
-  return /** @type {any} */ (form.elements.namedItem(name));
 }

@@ -24,7 +24,7 @@ const ANSWER_SHARE = 4;
 export class Chat {
   /** @param {import("./model.js").Model} model */
   constructor(model) {
-    this._model = model;
+    this.model = model;
     /** @type {Message[]} The history, oldest first, without the system message. */
     this.messages = [];
     /** The index in the history at which the last turn begins, also where that turn did not enter it. */
@@ -68,7 +68,7 @@ export class Chat {
     const question = { role: "user", content: text };
     const history = again ? this.messages.slice(0, this._turnStart) : this.messages;
     const { dropped, prompt } = this._fit([...history, question], options);
-    const { maxLength } = this._model;
+    const { maxLength } = this.model;
     if (prompt.tokenIds.length > maxLength) {
       throw new PageError("context-full", { tokens: prompt.tokenIds.length, limit: maxLength });
     }
@@ -97,7 +97,7 @@ export class Chat {
    * @param {(segment: import("./think-splitter.js").Segment) => void} onSegment
    */
   async _complete(prompt, options, signal, onSegment) {
-    const { session, tokenizer, maxLength, stopTokenIds } = this._model;
+    const { session, tokenizer, maxLength, stopTokenIds } = this.model;
     const cachedLength = commonPrefix(this._held, prompt.tokenIds);
     /** @type {number[]} */
     let written = [];
@@ -119,7 +119,7 @@ export class Chat {
    * @param {ChatOptions} options
    */
   _fit(messages, options) {
-    const { maxLength, prompts } = this._model;
+    const { maxLength, prompts } = this.model;
     const room = maxLength - Math.min(options.maxNewTokens, Math.floor(maxLength / ANSWER_SHARE));
     /** @type {Message[]} */
     const system = options.system === "" ? [] : [{ role: "system", content: options.system }];

@@ -1,84 +1,50 @@
 /** The worker that runs the model, so that the page stays responsive: requests come in, reports go out. */
 
 import { Chat } from "./chat.js";
-import { PageError, describeError } from "./errors.js";
+import { PageError } from "./errors.js";
 import { Model } from "./model.js";
+import { Requests, listener, report } from "./requests.js";
 import { checkedParams } from "./sampling.js";
 
-/** @typedef {import("./messages.js").Request} Request */
-/** @typedef {import("./messages.js").Report} Report */
-
-/** @type {Chat | null} */
-let chat = null;
-/** @type {Model | null} */
-let model = null;
-/** A promise that settles when the model is ready or cannot be loaded. */
-let loading = Promise.resolve();
-let abort = new AbortController();
-
-addEventListener("message", async ({ data }) => {
-  try {
-    await answer(/** @type {Request} */ (data));
-  } catch (error) {
-    report({ type: "error", ...describeError(error) });
-  }
-});
-
-/** @param {Request} request */
-async function answer(request) {
-  if (request.type === "load") await (loading = load(request.options));
-  else if (request.type === "ask") await ask(request.question);
-  else if (request.type === "stop") abort.abort();
-  else if (request.type === "restore") await restore(request.messages);
-  else chat?.clear();
-}
-
-/** @param {import("./chat-template.js").Message[]} messages */
-async function restore(messages) {
-  await loading.catch(() => {}); // the request to load has reported it
-  chat?.restore(messages);
-}
+new Requests(load, ask).listen();
 
 /** @param {import("./model.js").LoadOptions} options */
 async function load(options) {
   const onProgress = (/** @type {number} */ loaded, /** @type {number} */ total) => {
     report({ type: "progress", loaded, total });
   };
-  model = await Model.load(options, onProgress, (reason) => report({ type: "fallback", reason }));
-  chat = new Chat(model);
+  const model = await Model.load(options, onProgress, (reason) => report({ type: "fallback", reason }));
   report({ type: "ready", facts: facts(model) });
+  return new Chat(model);
 }
 
-/** @param {import("./messages.js").Question} question */
-async function ask(question) {
-  await loading.catch(() => {}); // the request to load has reported it
-  if (model === null || chat === null) throw new PageError("bug", { reason: "there is no model yet" });
-  abort = new AbortController();
+/**
+ * @param {Chat} chat
+ * @param {import("./messages.js").Question} question
+ * @param {AbortSignal} signal
+ */
+async function ask(chat, question, signal) {
   try {
-    await answerTo(chat, question);
+    return await answer(chat, question, signal);
   } catch (error) {
     if (!(error instanceof PageError && error.code === "no-webgpu")) throw error;
     report({ type: "fallback", reason: String(error.details.reason) });
-    await model.leaveWebGpu();
+    await chat.model.leaveWebGpu();
     chat.forgetSession();
-    report({ type: "ready", facts: facts(model) });
+    report({ type: "ready", facts: facts(chat.model) });
     report({ type: "restart" });
-    await answerTo(chat, question);
+    return answer(chat, question, signal);
   }
 }
 
 /**
- * @param {Chat} conversation
+ * @param {Chat} chat
  * @param {import("./messages.js").Question} question
+ * @param {AbortSignal} signal
  */
-async function answerTo(conversation, { text, system, thinking, params, maxNewTokens, again }) {
+function answer(chat, { text, system, thinking, params, maxNewTokens, again }, signal) {
   const options = { system, thinking, params: checkedParams(params), maxNewTokens, stop: [] };
-  const listener = {
-    segment: (/** @type {import("./think-splitter.js").Segment} */ segment) => report({ type: "segment", segment }),
-    dropped: (/** @type {number} */ count) => report({ type: "dropped", count }),
-  };
-  const { result, isKept } = await conversation.send(text, options, abort.signal, listener, again);
-  report({ type: "end", result, messages: isKept ? conversation.messages : null });
+  return chat.send(text, options, signal, listener, again);
 }
 
 /**
@@ -95,9 +61,4 @@ function facts({ manifest, defaults, prompts, session }) {
     device: session.device,
     threads: session.threads,
   };
-}
-
-/** @param {Report} content */
-function report(content) {
-  postMessage(content);
 }
