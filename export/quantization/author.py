@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from minimind_edge.minimind import MiniMindForCausalLM
@@ -25,12 +24,11 @@ from .rounding import nearest
 class Author(Protocol):
     """A model that rows of text are written by, token by token; a session is one."""
 
-    def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
+    def prefill(self, input_ids: TokenIds) -> Logits:
         """Begin the rows.
 
         Args:
             input_ids: Token ids, [B, S] int64.
-            attention_mask: 0 for padding, 1 for all other tokens, [B, S] int64; None where there is no padding.
 
         Returns:
             The logits of each row's last token, [B, V] float32; valid until the next call.
@@ -58,7 +56,7 @@ def author_of(model: MiniMindForCausalLM, slots: int) -> Iterator[Author]:
 
     Args:
         model: MiniMind, in float32 on the CPU, in eval mode; or any other module with its `forward`.
-        slots: The most tokens of a row, padding included.
+        slots: The most tokens of a row.
     """
     if not isinstance(model, MiniMindForCausalLM):
         yield EagerAuthor(model)
@@ -94,24 +92,19 @@ class EagerAuthor:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._past: Any = None
-        self._mask = torch.empty(0, 0, dtype=torch.int64)
 
-    def prefill(self, input_ids: TokenIds, attention_mask: TokenIds | None = None) -> Logits:
+    def prefill(self, input_ids: TokenIds) -> Logits:
         """See `Author.prefill`."""
-        mask = np.ones_like(input_ids) if attention_mask is None else attention_mask
-        self._past, self._mask = None, torch.from_numpy(mask)
+        self._past = None
         return self._logits(torch.from_numpy(input_ids))
 
     def decode(self, tokens: TokenIds) -> Logits:
         """See `Author.decode`."""
-        self._mask = torch.cat((self._mask, self._mask.new_ones(len(tokens), 1)), dim=1)
         return self._logits(torch.from_numpy(tokens)[:, None])
 
     @torch.no_grad()
     def _logits(self, step: torch.Tensor) -> Logits:
-        output = self._model(
-            step, attention_mask=self._mask, past_key_values=self._past, use_cache=True, logits_to_keep=1
-        )
+        output = self._model(step, past_key_values=self._past, use_cache=True, logits_to_keep=1)
         self._past = output.past_key_values
         logits: Logits = output.logits[:, -1].numpy()
         return logits

@@ -115,24 +115,21 @@ def written_text(
     """
     tell = progress or silent
     most = max(1, int(length * PROMPT_SHARE))
-    begun = [list(prompt[:most]) for prompt in itertools.islice(itertools.cycle(prompts), rows)]
+    text = [list(prompt[:most]) for prompt in itertools.islice(itertools.cycle(prompts), rows)]
     sampler = Sampler(SAMPLING)
-    width = max(map(len, begun))
-    missing = length - min(map(len, begun))
+    start = min(map(len, text))
     tell("writing calibration text", 0.0)
-    with author_of(model, width + missing) as author:
-        logits = author.prefill(
-            np.array([[0] * (width - len(row)) + row for row in begun]),
-            np.array([[0] * (width - len(row)) + [1] * len(row) for row in begun]),
-        )
-        for left in range(missing - 1, -1, -1):
-            tokens = sampler(logits)
-            for row, token in zip(begun, tokens.tolist(), strict=True):
-                row.append(token)
-            tell("writing calibration text", 1 - left / missing)
-            if left:
-                logits = author.decode(tokens)
-    return torch.tensor([row[:length] for row in begun])
+    with author_of(model, length) as author:
+        # A row whose prompt is longer than the shortest takes the tokens of its prompt first: no row is ever padded.
+        logits = author.prefill(np.array([row[:start] for row in text]))
+        for column in range(start, length):
+            for row, token in zip(text, sampler(logits).tolist(), strict=True):
+                if column == len(row):
+                    row.append(token)
+            tell("writing calibration text", (column + 1 - start) / (length - start))
+            if column + 1 < length:
+                logits = author.decode(np.array([row[column] for row in text]))
+    return torch.tensor(text)
 
 
 def calibration_prompts(tokenizer: TokenizerFiles | None, bos_token_id: int | None) -> list[tuple[int, ...]]:

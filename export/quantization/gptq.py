@@ -31,6 +31,9 @@ FACTORED_AT_ONCE = 128
 HESSIAN_BLOCK = 192
 """The least number of rows and columns of a Hessian that are computed as one product, see `hessian_of`."""
 
+ROWS_AT_ONCE = 16
+"""The texts that run through a block of the float model together: arrays of all would be too large to reuse memory."""
+
 DAMPING = 0.01
 """The number that is added to the Hessian's diagonal, as a share of its mean: few tokens say little about rare
 directions."""
@@ -76,7 +79,7 @@ def gptq_quantize(
         groups = [group for group in block_groups(block, layer) if group in formats]
         rounding = BlockRounding(block, formats, matrices)
         with short_products(), inputs_watched(block, groups, rounding.keep):
-            exact = block(exact, rotation)[0]
+            exact = torch.cat([block(rows, rotation)[0] for rows in exact.split(ROWS_AT_ONCE)])
         with short_products(), inputs_watched(block, groups, rounding.round):
             rounded = block(rounded, rotation)[0]
     return matrices
@@ -97,15 +100,15 @@ class BlockRounding:
         self._block = block
         self._formats = formats
         self._matrices = matrices
-        self._exact: dict[Group, torch.Tensor] = {}
+        self._exact: dict[Group, list[torch.Tensor]] = {}
 
     def keep(self, group: Group, inputs: torch.Tensor, shares: torch.Tensor | None) -> None:
-        """Keep the float model's inputs [tokens, in]."""
-        self._exact[group] = inputs
+        """Keep the float model's inputs [tokens, in] for some more rows of the text."""
+        self._exact.setdefault(group, []).append(inputs)
 
     def round(self, group: Group, inputs: torch.Tensor, shares: torch.Tensor | None) -> None:
         """Round a group so that its outputs for the rounded model's inputs [tokens, in] are near the float model's."""
-        exact, weights = self._exact.pop(group), None
+        exact, weights = torch.cat(self._exact.pop(group)), None
         if shares is not None:
             chosen, weights = expert_sample(shares)
             exact, inputs = exact[chosen], inputs[chosen]
@@ -272,8 +275,8 @@ def gptaq_target(weight: torch.Tensor, hessian: torch.Tensor, difference: torch.
         squares problem that its update solves while it rounds is solved before.
     """
     inverse = _inverse_cholesky(_damped(hessian, PULL))[1]
-    target: torch.Tensor = weight + weight @ difference @ inverse.T @ inverse
-    return target
+    change: torch.Tensor = torch.linalg.multi_dot((weight, difference, inverse.T, inverse))
+    return weight + change
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from minimind_edge.minimind import FeedForward, MiniMindBlock, MiniMindForCausal
 from ..progress import Share
 from .formats import Format
 from .sensitivity import Candidate, estimated_losses
+from .short_products import short_products
 
 ALPHAS = (None, 0.5, 0.75)
 """Migration strengths that are tried at each site: the share of an input's size that moves into the weights. None
@@ -30,7 +31,7 @@ MOST_DOUBLINGS = 8
 
 ROWS_AT_ONCE = 4
 
-PEAKS = 0.08
+PEAKS = 0.12
 """The share of SmoothQuant's time that has passed when the sizes of its inputs are known."""
 
 
@@ -133,7 +134,7 @@ def _peaks(
 
     def watching(site: SmoothingSite) -> Any:
         def hook(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            largest = inputs[0].abs().flatten(0, -2).amax(0)
+            largest = inputs[0].abs().flatten(0, -2).amax(0).float()
             peaks[site] = torch.maximum(largest, peaks.get(site, largest))
 
         return hook
@@ -141,7 +142,8 @@ def _peaks(
     hooks = [site.layers[0].register_forward_pre_hook(watching(site)) for site in sites]
     try:
         for rows in tokens.split(ROWS_AT_ONCE):
-            model(rows, use_cache=False, logits_to_keep=1)
+            with short_products():
+                model(rows, use_cache=False, logits_to_keep=1)
     finally:
         for hook in hooks:
             hook.remove()
