@@ -32,7 +32,7 @@ class Plan:
             to 0.1 s, waiting for work.
     """
 
-    rounds: int = 7
+    rounds: int = 9
     starts: int = 5
     threads: int = 2
     one_thread: bool = True
