@@ -164,7 +164,7 @@ native-sanitize: $(VENV)/.installed ## the tests of the operators in C++ with Ad
 	rm -rf $(NATIVE)-sanitize
 	$(PIP) --no-deps --target $(NATIVE)-sanitize --config-settings=cmake.build-type=Sanitize ./native
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR)/$(NATIVE)-sanitize \
-	$(BIN)/pytest tests/native/test_row_operators.py tests/native/test_cached_attention.py tests/native/test_quantized_matmul.py tests/native/test_refusals.py
+	$(BIN)/pytest tests/native/test_row_operators.py tests/native/test_cached_attention.py tests/native/test_quantized_matmul.py tests/native/test_expert_rows.py tests/native/test_refusals.py
 
 .PHONY: test-wheel-only
 test-wheel-only: $(VENV)/.installed ## the wheel alone, without its extras, in a fresh venv: its size, and text from an artifact
