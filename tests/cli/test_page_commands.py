@@ -174,7 +174,7 @@ def run(place, command, export_here, monkeypatch):
 
     Exports run in this process, which has torch imported, and round with little text: how good they are is not asked.
     """
-    little = partial(quantization.QuantizationSettings, rows=16, length=64, measured_rows=4, held_out_rows=4)
+    little = partial(quantization.QuantizationSettings, rows=32, length=64, measured_rows=8, held_out_rows=4)
     monkeypatch.setattr(quantization, "QuantizationSettings", little)
 
     def start(words, stdin=""):
