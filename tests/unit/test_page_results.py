@@ -118,7 +118,7 @@ def test_the_conditions_of_the_comparison():
 
 @pytest.mark.parametrize(
     "folder",
-    ["", "one-thread/", "larger-models/", "long-context/", "model-b/"],
+    ["", "one-thread/", "larger-models/", "long-context/", "long-context-b/", "model-b/"],
 )
 def test_the_report_is_made_of_its_json(folder):
     from benchmarks.peers.contenders import PEERS as KNOWN
@@ -164,6 +164,7 @@ LEADS = {
     "A, one thread": ("A", {"int4": "one-thread"}),
     "A, after 1,024": ("A", {"int4": "long-context"}),
     "B": ("B", dict.fromkeys(("int4", "int8", "fp32"), "model-b")),
+    "B, after 1,024": ("B", {"int4": "long-context-b"}),
     "C": ("C", dict.fromkeys(("int4", "int8", "fp32"), "larger-models")),
     "C, after 1,024": ("C", {"int4": "long-context"}),
     "D": ("D", dict.fromkeys(("int4", "int8", "fp32"), "larger-models")),
