@@ -126,9 +126,9 @@ class _MetInputs:
         """The inputs [..., in] as the candidate's weight meets them, divided by its scales and rounded, [T, in]."""
         if self._inputs is not inputs:
             self._inputs, self._found = inputs, {}
-        rows = inputs.detach().flatten(0, -2).float()
         key = id(candidate.scales), candidate.block, candidate.rounds_inputs
         if key not in self._found:
+            rows = inputs.detach().flatten(0, -2).float()
             self._found[key] = torch.cat([_met(part, candidate) for part in rows.split(TOKENS_AT_ONCE)])
         return self._found[key]
 

@@ -12,7 +12,7 @@ import ctypes
 import mmap
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,7 +46,7 @@ def anonymous_memory() -> list[Range]:
     return [(int(match[1], 16), int(match[2], 16)) for match in ANONYMOUS.finditer(lines)]
 
 
-def use_huge_pages_later(before: list[Range]) -> None:
+def use_huge_pages_later(before: Sequence[Range]) -> None:
     """Put what has been allocated meanwhile into huge pages, after `DELAY_S`, in another thread.
 
     Args:
@@ -73,7 +73,7 @@ def use_huge_pages(ranges: Iterable[Range]) -> None:
         return
 
 
-def added(before: Iterable[Range], after: Iterable[Range]) -> Iterator[Range]:
+def added(before: Sequence[Range], after: Iterable[Range]) -> Iterator[Range]:
     """The parts of `after` that are not in `before`, both ascending."""
     for first, last in after:
         start = first

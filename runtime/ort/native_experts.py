@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .graph_parts import FLOAT, INT64, Node
-from .graph_view import NATIVE_DOMAIN, GraphView, NoMatchError, require
+from .graph_view import MICROSOFT, NATIVE_DOMAIN, GraphView, NoMatchError, require
 from .native_products import gated_matmul, quantized_matmul, swiglu
 from .protobuf import Field
 
@@ -53,7 +53,8 @@ def native_experts(view: GraphView, result: Node) -> Experts:
     grouped, up_sizes = _split(view, [node.inputs[0] for node in up])
     require(grouped == rows and down_sizes == up_sizes and len(up) == len(down))
     chosen = _sorted(view, order, up_sizes, len(up))
-    require(view.made(count, b"Shape").inputs == (chosen,) and not view.made(count, b"Shape").attributes)
+    size = view.made(count, b"Shape")
+    require(size.inputs == (chosen,) and not size.attributes)
     x, choices = _gathered(view, rows, order)
 
     experts = {b"experts": len(up)}
@@ -82,7 +83,7 @@ def _concatenated(view: GraphView, value: bytes) -> list[Node]:
     """The products whose rows a value has, one expert's after the other's."""
     concat = view.made(value, b"Concat")
     require(concat.attributes == {b"axis": 0})
-    return [view.made(name, b"MatMulNBits", b"com.microsoft") for name in concat.inputs]
+    return [view.made(name, b"MatMulNBits", MICROSOFT) for name in concat.inputs]
 
 
 def _split(view: GraphView, parts: Sequence[bytes]) -> tuple[bytes, bytes]:

@@ -2,9 +2,10 @@
 
 The operators are those of the optional package minimind-edge-native: `CachedAttention`, which takes the place of
 `GroupQueryAttention`, of the nodes that prepare its lengths and its bias, and of the norms of queries and keys;
-`QuantizedMatMul`; `SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every block or nowhere, and without it nothing
-is; each of the other nodes is replaced by itself. Every fact that the native operator relies on is looked up in the
-graph, and where one is missing, the node stays.
+`QuantizedMatMul`; `GatherByExpert` and `ScatterByExpert`; `SkipRMSNorm`; and `SwiGLU`. Attention is replaced in every
+block or nowhere, and without it nothing is; each of the other nodes is replaced by itself, and a
+mixture's experts together. Every fact that the native operator relies on is looked up in the graph, and where one is
+missing, the node stays.
 """
 
 from __future__ import annotations

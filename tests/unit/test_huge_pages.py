@@ -49,8 +49,16 @@ class Memory:
         return total
 
 
+def wait_for_timers() -> None:
+    """Wait for what loading has left to other threads, in this test or in one before it."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
 @pytest.fixture
 def memory():
+    wait_for_timers()
     made = Memory()
     libc = ctypes.CDLL(None)
     libc.madvise(ctypes.c_void_p(made.start), ctypes.c_size_t(3 * SIZE), ctypes.c_int(15))  # MADV_NOHUGEPAGE for now
@@ -132,9 +140,7 @@ def test_only_what_came_after_is_put_into_huge_pages(memory, monkeypatch):
     later = Memory()
     later.array[:] = 1
     use_huge_pages_later(before)
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
+    wait_for_timers()
     assert any(first <= later.start and later.end <= last for first, last in asked)
     assert not any(first < memory.end and memory.start < last for first, last in asked)
 

@@ -173,7 +173,7 @@ LEADS = {
 
 
 OURS = ("minimind-edge", "bare onnxruntime")
-"""What runs this project's graphs."""
+"""The first words of the rows that run this project's graphs: they are no peers."""
 
 
 def least_ratio(folder: str, model: str, precision: str, ratios: str, quantity: str) -> tuple[float, str]:
